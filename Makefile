@@ -1,0 +1,34 @@
+# Every target sets up what it needs in .venv and leaves nothing outside this folder.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Nothing here needs a second copy of what pip once fetched, nor byte code in the source tree of others.
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help demo test lint clean
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
+
+demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on real text and let it write
+	$(BIN)/numpy-rnn check
+	@mkdir -p build
+	$(BIN)/numpy-rnn train --steps 300 --out build/demo.safetensors --overwrite
+	$(BIN)/numpy-rnn sample build/demo.safetensors --prompt "The " --length 300
+
+test: $(STAMP) lint  ## lint, types and all quick tests
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(STAMP)  ## ruff and mypy --strict
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:  ## remove what was built and installed here
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(STAMP): setup.cfg pyproject.toml .constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "numpy-rnn needs Python 3.10 or newer, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c .constraints.txt -e '.[dev]'
+	@touch $@

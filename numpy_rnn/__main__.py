@@ -1,0 +1,20 @@
+"""`python -m numpy_rnn`, the same as `numpy-rnn`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command, or say what it needs."""
+    try:
+        from .cli import main as run
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in {"click", "rich"}:
+            raise
+        sys.exit(f"numpy-rnn: the command needs {error.name}: pip install 'numpy-rnn[cli]'")
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""What a cell is: parameters, a state, a forward pass and its transpose. `deep` needs to know no more.
+
+A cell sees a rectangle of data: T steps of B sequences, all of them alive for the whole time. Layers,
+directions and sequences of different lengths are the business of `deep`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .numerics import Array
+
+Grads = Any  # a cell's Params, holding gradients
+States = Any  # a cell's State, holding arrays (B, ·) at one moment or (T+1, B, ·) along a trajectory
+
+
+class Cell(NamedTuple):
+    """A recurrent cell as a value: its types and its two functions.
+
+    `forward(params, x, s0) -> (states, tape)` takes x (T, B, I) and the initial state, fields (B, ·); it
+    returns the whole trajectory, fields (T+1, B, ·) with states[0] = s0, and what backward needs.
+
+    `backward(tape, dstates) -> (grads, dx, ds0)` takes a gradient for every state of the trajectory and
+    returns those of the parameters, of x and of s0.
+    """
+
+    name: str
+    gates: int  # G: how many blocks of H rows stand in W_ih
+    Params: type[Any]
+    State: type[Any]
+    forward: Callable[[Any, Array, Any], tuple[Any, Any]]
+    backward: Callable[[Any, Any], tuple[Any, Array, Any]]
+
+
+def trajectory(T: int, state: Array, *operands: Array) -> Array:
+    """Room for the states 0 … T of a trajectory, the first of them filled with `state`.
+
+    Parameters
+    ----------
+    T : int
+        Number of steps.
+    state : array (B, H)
+        The initial state.
+    *operands : array
+        Whatever else the states are computed from. The dtype is the one that all of them together
+        lead to, so a complex number in any operand makes the trajectory complex.
+
+    Returns
+    -------
+    array (T+1, B, H)
+    """
+    states = np.empty((T + 1, *state.shape), np.result_type(state, *operands))
+    states[0] = state
+    return states

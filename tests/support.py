@@ -1,0 +1,91 @@
+"""Random problems that hide nothing: sizes distinct, states non-zero, biases distinct, upstream gradients random."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+import numpy_rnn
+import torch_rnn.gru
+import torch_rnn.gru_reset_before
+import torch_rnn.lstm
+import torch_rnn.lstm_peephole
+import torch_rnn.lstm_projection
+import torch_rnn.rnn
+from numpy_rnn.cell import Cell
+from numpy_rnn.modules import parameter_shapes
+
+# The same cell in both packages.
+CELLS = {
+    cell.name: (cell, mirror)
+    for cell, mirror in (
+        (numpy_rnn.rnn.TANH, torch_rnn.rnn.TANH),
+        (numpy_rnn.rnn.RELU, torch_rnn.rnn.RELU),
+        (numpy_rnn.lstm.LSTM, torch_rnn.lstm.LSTM),
+        (numpy_rnn.lstm_projection.LSTM_PROJECTION, torch_rnn.lstm_projection.LSTM_PROJECTION),
+        (numpy_rnn.lstm_peephole.LSTM_PEEPHOLE, torch_rnn.lstm_peephole.LSTM_PEEPHOLE),
+        (numpy_rnn.gru.GRU, torch_rnn.gru.GRU),
+        (numpy_rnn.gru_reset_before.GRU_RESET_BEFORE, torch_rnn.gru_reset_before.GRU_RESET_BEFORE),
+    )
+}
+
+
+def rng_of(*words: object) -> np.random.Generator:
+    """A generator that depends on the words alone."""
+    return np.random.default_rng(list(repr(words).encode()))
+
+
+def state_units(cell: Cell, H: int, R: int) -> Any:
+    """Units of each field of the cell's state; only a projection has R units."""
+    return cell.State(*(R if field == "h" else H for field in cell.State._fields))
+
+
+def output_units(cell: Cell, H: int, R: int) -> int:
+    return R if "W_hr" in cell.Params._fields else H
+
+
+def random_params(cell: Cell, I: int, H: int, R: int, rng: np.random.Generator, dtype: Any = np.float64) -> Any:
+    shapes = parameter_shapes(cell, I, H, output_units(cell, H, R))
+    return cell.Params(*((rng.standard_normal(shape) * 0.5).astype(dtype) for shape in shapes))
+
+
+def random_state(
+    cell: Cell, lead: tuple[int, ...], H: int, R: int, rng: np.random.Generator, dtype: Any = np.float64
+) -> Any:
+    units = state_units(cell, H, output_units(cell, H, R))
+    return cell.State(*(rng.standard_normal((*lead, u)).astype(dtype) for u in units))
+
+
+def tensor(a: np.ndarray) -> torch.Tensor:
+    return torch.tensor(a, requires_grad=True)
+
+
+def assert_close(name: str, got: Any, expected: Any, tolerance: float) -> None:
+    """max|got - expected| ≤ tolerance · max|expected|; shapes equal; a NaN fails."""
+    if isinstance(expected, torch.Tensor):
+        expected = expected.detach().cpu().numpy()
+    if isinstance(got, torch.Tensor):
+        got = got.detach().cpu().numpy()
+    assert got.shape == expected.shape, f"{name} has shape {got.shape}, expected {expected.shape}"
+    if got.size == 0:
+        return
+    error = np.max(np.abs(got - expected))
+    scale = np.max(np.abs(expected))
+    assert error <= tolerance * (scale if scale > 0 else 1), f"{name} is off by {error:.3e}, largest entry {scale:.3e}"
+
+
+def assert_all_close(got: Any, expected: Any, tolerance: float, name: str = "") -> None:
+    """`assert_close` for every array in nested tuples, lists and dicts."""
+    if isinstance(expected, dict):
+        assert set(got) == set(expected)
+        for key in expected:
+            assert_all_close(got[key], expected[key], tolerance, f"{name}[{key}]")
+    elif isinstance(expected, (tuple, list)):
+        assert len(got) == len(expected)
+        for k, (a, b) in enumerate(zip(got, expected)):
+            field = getattr(expected, "_fields", range(len(expected)))[k]
+            assert_all_close(a, b, tolerance, f"{name}.{field}")
+    else:
+        assert_close(name, got, expected, tolerance)

@@ -1,0 +1,113 @@
+"""Each cell on its own: forward and hand-written backward against the mirror's autograd and against complex steps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import CELLS, assert_all_close, random_params, random_state, rng_of, tensor
+
+CELL_NAMES = pytest.mark.parametrize("name", CELLS)
+SIZES = pytest.mark.parametrize(
+    "sizes",
+    [(5, 3, 4, 6, 2), (3, 2, 6, 5, 3), (1, 2, 3, 4, 2), (4, 1, 1, 1, 1), (0, 2, 3, 4, 2), (60, 2, 3, 5, 4)],
+    ids=lambda sizes: "T{}-B{}-I{}-H{}-R{}".format(*sizes),
+)
+
+
+def problem(name, T, B, I, H, R, dtype=np.float64):
+    cell = CELLS[name][0]
+    rng = rng_of(name, T, B, I, H, R)
+    params = random_params(cell, I, H, R, rng, dtype)
+    x = rng.standard_normal((T, B, I)).astype(dtype)
+    s0 = random_state(cell, (B,), H, R, rng, dtype)
+    dstates = random_state(cell, (T + 1, B), H, R, rng, dtype)
+    return cell, params, x, s0, dstates
+
+
+@CELL_NAMES
+@SIZES
+def test_trajectory_and_gradients_equal_autograd(name, sizes):
+    cell, params, x, s0, dstates = problem(name, *sizes)
+    mirror = CELLS[name][1]
+    states, tape = cell.forward(params, x, s0)
+    grads, dx, ds0 = cell.backward(tape, dstates)
+
+    tparams, tx, ts0 = mirror.Params(*map(tensor, params)), tensor(x), mirror.State(*map(tensor, s0))
+    tstates = mirror.forward(tparams, tx, ts0)
+    leaves = [*tparams, tx, *ts0]
+    expected = torch.autograd.grad(
+        tstates, leaves, [torch.tensor(d) for d in dstates], allow_unused=True, materialize_grads=True
+    )
+    assert_all_close(states, tstates, 1e-14, "states")
+    assert_all_close([*grads, dx, *ds0], list(expected), 1e-13, "gradients")
+
+
+@CELL_NAMES
+def test_gradients_equal_complex_steps_in_every_entry(name):
+    """No PyTorch here: d/dε of Σ states · dstates at θ + iε, one entry of θ at a time."""
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    _, tape = cell.forward(params, x, s0)
+    grads, dx, ds0 = cell.backward(tape, dstates)
+    step = 1e-30
+
+    inputs = [*params, x, *s0]
+    for k, (value, analytic) in enumerate(zip(inputs, [*grads, dx, *ds0])):
+        numeric = np.empty(value.shape)
+        for index in np.ndindex(value.shape):
+            moved = [a.astype(complex) if j == k else a for j, a in enumerate(inputs)]
+            moved[k][index] += 1j * step
+            n = len(params)
+            states, _ = cell.forward(cell.Params(*moved[:n]), moved[n], cell.State(*moved[n + 1 :]))
+            numeric[index] = sum(np.sum(s.imag * d) for s, d in zip(states, dstates)) / step
+        assert_all_close(analytic, numeric, 1e-14, f"input {k}")
+
+
+@CELL_NAMES
+def test_dtype_follows_the_operands(name):
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2, np.float32)
+    states, tape = cell.forward(params, x, s0)
+    grads, dx, ds0 = cell.backward(tape, dstates)
+    assert {a.dtype for a in (*states, *grads, dx, *ds0)} == {np.dtype(np.float32)}
+
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    expected = cell.backward(cell.forward(params, x, s0)[1], dstates)
+    assert_all_close((grads, dx, ds0), expected, 2e-6)
+
+
+@CELL_NAMES
+def test_backward_is_complex_too(name):
+    """A complex step through backward gives Hessian-vector products, so backward must carry complex numbers."""
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    states, tape = cell.forward(params, x + 1e-30j * np.ones_like(x), s0)
+    grads, dx, ds0 = cell.backward(tape, dstates)
+    assert {a.dtype for a in (*states, *grads, dx)} == {np.dtype(complex)}
+    real = cell.backward(cell.forward(params, x, s0)[1], dstates)
+    assert_all_close((grads, dx, ds0), real, 1e-15)
+
+
+@CELL_NAMES
+def test_forward_and_backward_leave_their_inputs_untouched(name):
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    inputs = [*params, x, *s0, *dstates]
+    before = [a.copy() for a in inputs]
+    for a in inputs:
+        a.flags.writeable = False
+    _, tape = cell.forward(params, x, s0)
+    first = cell.backward(tape, dstates)
+    second = cell.backward(tape, dstates)
+    for a, b in zip(inputs, before):
+        assert np.array_equal(a, b)
+    assert all(np.array_equal(a, b) for a, b in zip((*first[0], first[1]), (*second[0], second[1])))
+    assert not any(np.shares_memory(a, b) for a in (*first[0], *first[2]) for b in (*first[0], *first[2]) if a is not b)
+
+
+@CELL_NAMES
+def test_saturated_gates_stay_finite(name):
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    if name == "rnn_relu":
+        x = x / 1e4  # nothing saturates, values just grow
+    with np.errstate(all="raise", under="ignore"):
+        states, tape = cell.forward(params, x * 1e4, s0)
+        grads, dx, ds0 = cell.backward(tape, dstates)
+    assert all(np.isfinite(a).all() for a in (*states, *grads, dx, *ds0))

@@ -1,0 +1,134 @@
+"""Layers × directions × lengths × masks for every cell, against the mirror's autograd; padding may hold anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
+
+import torch_rnn.deep
+from numpy_rnn import deep
+
+T, B, I, H, R = 6, 4, 3, 5, 2
+LENGTHS = {
+    "full": None,
+    "ragged": np.array([4, 0, 6, 4]),
+    "all short": np.array([2, 1, 3, 0]),
+    "empty": np.zeros(4, int),
+}
+
+
+def problem(name, L, D, T=T):
+    cell = CELLS[name][0]
+    rng = rng_of(name, L, D, T)
+    R_out = output_units(cell, H, R)
+    params = [[random_params(cell, I if l == 0 else D * R_out, H, R, rng) for _ in range(D)] for l in range(L)]
+    x = rng.standard_normal((T, B, I))
+    s0, ds_n = (random_state(cell, (L * D, B), H, R, rng) for _ in range(2))
+    masks = [(rng.random((T, B, D * R_out)) > 0.3) / 0.7 for _ in range(L - 1)]
+    dy = rng.standard_normal((T, B, D * R_out))
+    return cell, params, x, s0, masks, dy, ds_n
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize(("L", "D"), [(1, 1), (1, 2), (3, 1), (2, 2)])
+@pytest.mark.parametrize("name", CELLS)
+def test_everything_equals_autograd(name, L, D, lengths):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)
+    mirror = CELLS[name][1]
+    if lengths is not None:
+        padding = np.arange(T)[:, None] >= lengths
+        x[padding] = np.nan
+        dy[padding] = np.nan
+    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
+    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+
+    tparams = [[mirror.Params(*map(tensor, p)) for p in layer] for layer in params]
+    tx, ts0 = tensor(x), mirror.State(*map(tensor, s0))
+    tlengths = None if lengths is None else torch.tensor(lengths)
+    ty, ts_n = torch_rnn.deep.forward(mirror, tparams, tx, ts0, tlengths, [torch.tensor(m) for m in masks])
+    leaves = [p for layer in tparams for direction in layer for p in direction]
+    upstream = [torch.tensor(dy), *(torch.tensor(ds) for ds in ds_n)]
+    # Where all sequences are empty, the output is a constant and torch wants to hear nothing of it.
+    reached = [(out, up) for out, up in zip([ty, *ts_n], upstream) if out.requires_grad]
+    expected = torch.autograd.grad(
+        [out for out, _ in reached],
+        [*leaves, tx, *ts0],
+        [up for _, up in reached],
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    assert_all_close([y, *s_n], [ty, *ts_n], 1e-13, "values")
+    flat = [g for layer in grads for direction in layer for g in direction]
+    assert_all_close([*flat, dx, *ds0], list(expected), 1e-13, "gradients")
+    if lengths is not None:
+        assert not y[padding].any()
+        assert not dx[padding].any()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_sequence_of_length_0_hands_its_state_through(name):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
+    lengths = np.array([3, 0, 6, 1])
+    _, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
+    _, _, ds0 = deep.backward(tape, dy, ds_n)
+    for final, initial, dinitial, dfinal in zip(s_n, s0, ds0, ds_n):
+        assert np.array_equal(final[:, 1], initial[:, 1])
+        assert np.array_equal(dinitial[:, 1], dfinal[:, 1])
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_no_steps_at_all(name):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2, T=0)
+    for lengths in (None, np.zeros(B, int)):
+        y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
+        grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+        assert y.shape == dy.shape
+        assert dx.shape == x.shape
+        assert_all_close(s_n, s0, 0)
+        assert_all_close(ds0, ds_n, 0)
+        assert not any(g.any() for layer in grads for direction in layer for g in direction)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("D", [1, 2])
+def test_a_padded_batch_is_each_sequence_alone(name, D):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, D)
+    lengths = np.array([4, 1, 6, 4])
+    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
+    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+    total = [[cell.Params(*(np.zeros_like(p) for p in direction)) for direction in layer] for layer in params]
+    for b, n in enumerate(lengths):
+        one = slice(b, b + 1)
+        s0_b, ds_b = (cell.State(*(a[:, one] for a in s)) for s in (s0, ds_n))
+        y_b, s_b, tape_b = deep.forward(cell, params, x[:n, one], s0_b, None, [m[:n, one] for m in masks])
+        grads_b, dx_b, ds0_b = deep.backward(tape_b, dy[:n, one], ds_b)
+        assert_all_close(y[:n, one], y_b, 1e-14)
+        assert_all_close(dx[:n, one], dx_b, 1e-14)
+        assert_all_close([a[:, one] for a in (*s_n, *ds0)], [*s_b, *ds0_b], 1e-14)
+        total = [[cell.Params(*map(np.add, a, b)) for a, b in zip(*layers)] for layers in zip(total, grads_b)]
+    assert_all_close(grads, total, 1e-14)
+
+
+@pytest.mark.parametrize("package", ["numpy", "torch"])
+def test_an_expanding_relu_does_not_overflow_in_the_padding(package):
+    """Were padding computed, 3^2000 would overflow there and 0 · ∞ would reach the weights' gradient."""
+    cell, mirror = CELLS["rnn_relu"]
+    params = cell.Params(np.ones((1, 1)), np.full((1, 1), 3.0), np.zeros(1), np.zeros(1))
+    x, s0 = np.ones((2000, 2, 1)), cell.State(np.ones((1, 2, 1)))
+    lengths = np.array([3, 2])
+    if package == "numpy":
+        y, s_n, tape = deep.forward(cell, [[params]], x, s0, lengths)
+        grads, _, _ = deep.backward(tape, np.ones_like(y), cell.State(np.ones((1, 2, 1))))
+        dW_hh = grads[0][0].W_hh
+    else:
+        tparams = mirror.Params(*map(tensor, params))
+        y, s_n = torch_rnn.deep.forward(
+            mirror, [[tparams]], torch.tensor(x), mirror.State(torch.tensor(s0.h)), torch.tensor(lengths)
+        )
+        (dW_hh,) = torch.autograd.grad(y.sum() + s_n.h.sum(), [tparams.W_hh])
+    assert s_n.h[0, :, 0].tolist() == [40.0, 13.0]  # 1 → 4 → 13 → 40
+    # With w = W_hh: h_1 = w + 1, h_2 = w² + w + 1, h_3 = w³ + w² + w + 1, so h_1', h_2', h_3' = 1, 7, 34; each
+    # counts once as an output and the last once more as the final state.
+    assert dW_hh.item() == (1 + 7 + 34 + 34) + (1 + 7 + 7)

@@ -1,0 +1,68 @@
+"""Gated recurrent unit with the reset gate *after* the product (Cho et al. 2014, arXiv:1406.1078 v1;
+cuDNN's form); torch.nn.GRU's equations and gate order r, z, n.
+
+For t = 0 … T-1; u is the input's side, v the state's side, three blocks of H rows each:
+
+    (1)   u_t     = W_ih x_t + b_ih             v_t = W_hh h_t + b_hh
+    (2)   r, z    = σ(u_r + v_r), σ(u_z + v_z)
+    (3)   n       = tanh(u_n + r ∘ v_n)
+    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t        z keeps the old state
+
+`numpy_rnn.gru` has the same equations and, by hand, their transposes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, sigmoid, tanh
+from torch.nn.functional import linear
+
+from .cell import Cell
+
+
+class Params(NamedTuple):
+    """Parameters of one cell, or their gradients."""
+
+    W_ih: Tensor  # (3H, I)
+    W_hh: Tensor  # (3H, H)
+    b_ih: Tensor  # (3H,)
+    b_hh: Tensor  # (3H,)
+
+
+class State(NamedTuple):
+    """State of B sequences, or a trajectory of states, or gradients of either."""
+
+    h: Tensor  # (B, H); a trajectory: (T+1, B, H)
+
+
+def forward(params: Params, x: Tensor, s0: State) -> State:
+    """Run the cell over T steps.
+
+    Parameters
+    ----------
+    params : Params
+    x : tensor (T, B, I)
+    s0 : State
+        Initial state, h (B, H).
+
+    Returns
+    -------
+    State
+        The trajectory, h (T+1, B, H), with h[0] = s0.h.
+    """
+    W_ih, W_hh, b_ih, b_hh = params
+
+    u = linear(x, W_ih, b_ih)  # (1)
+    h = [s0.h]
+    for t in range(x.shape[0]):
+        u_r, u_z, u_n = u[t].chunk(3, dim=1)
+        v_r, v_z, v_n = linear(h[t], W_hh, b_hh).chunk(3, dim=1)  # (1)
+        r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)  # (2)
+        n = tanh(u_n + r * v_n)  # (3)
+        h.append((1 - z) * n + z * h[t])  # (4)
+    return State(torch.stack(h))
+
+
+GRU = Cell("gru", 3, Params, State, forward)

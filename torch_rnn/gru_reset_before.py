@@ -1,0 +1,57 @@
+"""Gated recurrent unit with the reset gate *before* the product (Cho et al. 2014, arXiv:1406.1078 v3); ONNX's GRU
+operator at its default linear_before_reset = 0. Gate order r, z, n, and z keeps the old state, as torch's.
+
+For t = 0 … T-1; u is the input's side, v the state's side, three blocks of H rows each:
+
+    (1)   u_t     = W_ih x_t + b_ih             [v_r; v_z] = W_h{r,z} h_t + b_h{r,z}
+    (2)   r, z    = σ(u_r + v_r), σ(u_z + v_z)
+    (3)   q_t     = r ∘ h_t                     v_n = W_hn q_t + b_hn
+          n       = tanh(u_n + v_n)
+    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t        z keeps the old state
+
+`numpy_rnn.gru_reset_before` has the same equations and, by hand, their transposes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, sigmoid, tanh
+from torch.nn.functional import linear
+
+from .cell import Cell
+from .gru import Params, State
+
+
+def forward(params: Params, x: Tensor, s0: State) -> State:
+    """Run the cell over T steps.
+
+    Parameters
+    ----------
+    params : Params
+    x : tensor (T, B, I)
+    s0 : State
+        Initial state, h (B, H).
+
+    Returns
+    -------
+    State
+        The trajectory, h (T+1, B, H), with h[0] = s0.h.
+    """
+    W_ih, W_hh, b_ih, b_hh = params
+    H = s0.h.shape[1]
+    W_hrz, W_hn = W_hh.split([2 * H, H])
+    b_hrz, b_hn = b_hh.split([2 * H, H])
+
+    u = linear(x, W_ih, b_ih)  # (1)
+    h = [s0.h]
+    for t in range(x.shape[0]):
+        u_r, u_z, u_n = u[t].chunk(3, dim=1)
+        v_r, v_z = linear(h[t], W_hrz, b_hrz).chunk(2, dim=1)  # (1)
+        r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)  # (2)
+        q = r * h[t]  # (3)
+        n = tanh(u_n + linear(q, W_hn, b_hn))  # (3)
+        h.append((1 - z) * n + z * h[t])  # (4)
+    return State(torch.stack(h))
+
+
+GRU_RESET_BEFORE = Cell("gru_reset_before", 3, Params, State, forward)
