@@ -10,9 +10,10 @@ def main() -> None:
     try:
         from .cli import main as run
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in {"click", "rich"}:
+        missing = (error.name or "").split(".")[0]
+        if missing not in {"click", "rich"}:
             raise
-        sys.exit(f"numpy-rnn: the command needs {error.name}: pip install 'numpy-rnn[cli]'")
+        sys.exit(f"numpy-rnn: the command needs {missing}: pip install 'numpy-rnn[cli]'")
     run()
 
 

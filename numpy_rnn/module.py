@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -32,6 +32,13 @@ class Module:
         Where the initial values and the dropout masks come from. The same seed gives the same values in
         every dtype, up to rounding.
     """
+
+    _classes: ClassVar[dict[str, type[Any]]] = {}
+
+    def __init_subclass__(cls, abstract: bool = False) -> None:
+        """Remember the classes that a file may hold."""
+        if not abstract:
+            cls._classes[cls.__name__] = cls
 
     def __init__(
         self, config: dict[str, Any], bounds: dict[str, tuple[tuple[int, ...], float]], dtype: DTypeLike, rng: Seed
@@ -135,7 +142,7 @@ class Module:
         """
         shapes, dtypes, metadata = files.read_header(path)
         name, config = _described_model(path, metadata)
-        classes = {c.__name__: c for c in _subclasses(cls)}
+        classes = {n: c for n, c in cls._classes.items() if issubclass(c, cls)}
         if name not in classes:
             raise ValueError(f"{path} holds a model of class {name!r}, expected {' or '.join(sorted(classes))}")
         if len(set(dtypes.values())) != 1 or not np.issubdtype(dtype := next(iter(dtypes.values())), np.floating):
@@ -154,11 +161,6 @@ class Module:
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
         """Of each parameter its shape and its initial bound, given the constructor's arguments."""
         raise NotImplementedError
-
-
-def _subclasses(cls: type[M]) -> list[type[M]]:
-    below = [c for sub in cls.__subclasses__() for c in _subclasses(sub)]
-    return [cls, *below] if "forward" in cls.__dict__ or not below else below
 
 
 def _described_model(path: str | Path, metadata: Mapping[str, str]) -> tuple[str, dict[str, Any]]:

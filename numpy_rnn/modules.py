@@ -55,7 +55,7 @@ def parameter_name(field: str, layer: int, direction: int) -> str:
     return f"{TORCH_NAMES[field]}_l{layer}{'_reverse' if direction else ''}"
 
 
-class Recurrent(Module):
+class Recurrent(Module, abstract=True):
     """What RNN, LSTM and GRU share: layers and directions of one cell, and the shapes that users see."""
 
     def __init__(self, config: dict[str, Any], dtype: DTypeLike, rng: Seed) -> None:

@@ -37,7 +37,7 @@ class Tape(NamedTuple):
     batched: bool
 
 
-class FromScratch(Module):
+class FromScratch(Module, abstract=True):
     """What the three classes share: one cell over the sequence, and a linear map of every state after a step.
 
     Parameters

@@ -9,7 +9,9 @@ of the sequences that end with one of these steps. Its gradient is the full one 
 from states that count as constants. The result is the sum over windows, for parameters and x; the initial states
 receive it from the windows with b_w = 0 alone, which start there.
 
-So k2 ≥ k1 is required: else the losses of some steps would silently go nowhere. k1 = k2 are disjoint windows, the usual
+Steps are counted in the batch: a sequence that ends inside a window reaches back less than k2 steps from its end.
+
+k2 ≥ k1 is required: else the losses of some steps would silently go nowhere. k1 = k2 are disjoint windows, the usual
 practice (`detach` at the edges). k2 ≥ T is full backpropagation, whatever k1 is.
 """
 

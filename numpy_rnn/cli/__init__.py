@@ -1,0 +1,34 @@
+"""The `numpy-rnn` command. Needs the extra `cli`; `numpy_rnn.__main__` says so where it is missing."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .. import __version__
+from ..files import MissingLibraryError
+from .check import check
+from .sample import sample
+from .train import train
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="numpy-rnn")
+def command() -> None:
+    """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
+
+
+for subcommand in (check, train, sample):
+    command.add_command(subcommand)
+
+
+def main() -> None:
+    """Run the command; a user's mistake becomes one sentence on stderr and exit status 1 or 2."""
+    try:
+        command(prog_name="numpy-rnn")
+    except (ValueError, MissingLibraryError) as error:
+        sys.exit(f"numpy-rnn: {error}")
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"numpy-rnn: {where}{error.strerror or error}")

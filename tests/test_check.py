@@ -1,0 +1,152 @@
+"""`numpy-rnn check`: green as it is, and red, with the culprit named, as soon as one line is broken."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import numpy_rnn
+from numpy_rnn import compare
+from numpy_rnn.cli import command
+
+
+def check(*arguments):
+    return CliRunner().invoke(command, ["check", *arguments])
+
+
+def test_all_cells_agree_in_both_dtypes():
+    done = subprocess.run([sys.executable, "-m", "numpy_rnn", "check", "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["ok"] is True
+    found = report["comparisons"]
+    assert all(f["ok"] and 0 <= f["error"] <= f["tolerance"] for f in found)
+    assert {(f["cell"], f["dtype"]) for f in found} == {(c, d) for c in compare.KINDS for d in ("float64", "float32")}
+    pairs = {(f["left"], f["right"]) for f in found}
+    assert pairs == {("numpy_rnn", "torch_rnn"), ("numpy_rnn", "torch.nn"), ("torch_rnn", "torch.nn")}
+    # The agreement is not one of zeros, and no tensor of any cell is left out.
+    assert sum(f["error"] > 0 for f in found) > 0.8 * len(found)
+    tensors = {c: {f["tensor"] for f in found if f["cell"] == c} for c in compare.KINDS}
+    for cell, extra in {"lstm_projection": "dweight_hr_l0", "lstm_peephole": "dweight_peephole_l1_reverse"}.items():
+        assert extra in tensors[cell]
+    for cell, t in tensors.items():
+        assert {"output", "h_n", "dx", "dh_0", "dweight_ih_l0", "dweight_hh_l2", "dbias_ih_l1_reverse"} <= t
+        assert ({"c_n", "dc_0"} <= t) == cell.startswith("lstm")
+
+
+# One line of the backward pass broken: (cell, line, its replacement, a tensor that must be named).
+BROKEN = [
+    ("rnn_tanh", "rnn", "return 1 - h**2", "return 1 - 1.001 * h**2", "dweight_ih_l0"),
+    ("rnn_relu", "rnn", "dh = dstates.h[t] + da[t] @ W_hh", "dh = dstates.h[t] + da[t] @ W_hh.T", "dx"),
+    ("lstm", "lstm", "da_f[t] = dc * df_dc[t]", "da_f[t] = dc * df_dc[t] * 1.001", "dbias_hh_l0"),
+    ("lstm", "lstm", "dc = dstates.c[t] + dc * f[t]", "dc = dc * f[t] + 0 * dstates.c[t] + 1e-9", "dc_0"),
+    (
+        "lstm_projection",
+        "lstm_projection",
+        "linear_dW(dh[1:], o * tanh_c)",
+        "linear_dW(dh[:-1], o * tanh_c)",
+        "dweight_hr_l0",
+    ),
+    ("lstm_peephole", "lstm_peephole", "linear_db(da_o * c[1:])", "linear_db(da_o * c[:-1])", "dweight_peephole_l0"),
+    ("gru", "gru", "dun_dh * v_n * (r * (1 - r))", "dun_dh * n * (r * (1 - r))", "dweight_hh_l0"),
+    ("gru", "gru", "linear_db(dv))", "linear_db(du))", "dbias_hh_l0"),
+    ("gru_reset_before", "gru_reset_before", "+ dq * r[t]", "+ dq", "dh_0"),
+]
+
+
+@pytest.mark.parametrize(("cell", "module", "line", "broken", "tensor"), BROKEN)
+def test_a_broken_line_is_red_and_named(cell, module, line, broken, tensor, monkeypatch):
+    original = getattr(numpy_rnn, module)
+    source = inspect.getsource(original)
+    assert source.count(line) == 1
+    copy = types.ModuleType(original.__name__)
+    copy.__package__ = original.__package__
+    exec(source.replace(line, broken), copy.__dict__)
+    for name, value in vars(copy).items():
+        if isinstance(value, numpy_rnn.cell.Cell):
+            monkeypatch.setattr(original, name, value)
+    done = check("--cell", cell, "--dtype", "float64")
+    assert done.exit_code == 1
+    assert f"numpy-rnn: {cell}, float64, one layer: {tensor} of numpy_rnn and torch_rnn differ by" in done.stderr
+    assert "beyond tolerance." in done.stdout
+    report = json.loads(check("--cell", cell, "--dtype", "float64", "--json").stdout)
+    assert report["ok"] is False
+    bad = [f for f in report["comparisons"] if not f["ok"]]
+    assert tensor in {f["tensor"] for f in bad}
+    assert all("numpy_rnn" in (f["left"], f["right"]) for f in bad)
+
+
+def test_a_nan_is_red(monkeypatch):
+    broken = numpy_rnn.gru.GRU._replace(
+        backward=lambda tape, dstates: (lambda g, dx, ds: (g, dx * np.nan, ds))(*numpy_rnn.gru.backward(tape, dstates))
+    )
+    monkeypatch.setattr(numpy_rnn.gru, "GRU", broken)
+    done = check("--cell", "gru", "--dtype", "float32", "--json")
+    assert done.exit_code == 1
+    bad = [f for f in json.loads(done.stdout)["comparisons"] if not f["ok"]]
+    assert {"nan"} == {f["error"] for f in bad if f["tensor"] == "dx"}
+
+
+def test_difference():
+    assert compare.difference(np.ones(2), np.ones(3))[0] == np.inf
+    assert compare.difference(np.zeros(2), np.zeros(2)) == (0.0, (0,), (0.0, 0.0))
+    assert compare.difference(np.array([0.0, 1e-3]), np.zeros(2))[0] == 1e-3
+    assert np.isnan(compare.difference(np.array([1.0, np.nan]), np.ones(2))[0])
+    assert np.isnan(compare.difference(np.ones(2), np.array([np.nan, 1.0]))[0])
+
+
+def test_problems_hide_nothing():
+    """All sizes distinct where they can be, states and biases non-zero and distinct, text really there."""
+    for case in compare.CASES:
+        problem = compare.make_problem(compare.KINDS["lstm"], case, "float64")
+        assert len({case.T, case.B, case.I, case.H}) == 4
+        assert all(np.abs(s).min() > 0 for s in (*problem.states, *problem.dstates))
+        if problem.arguments.get("bias", True):
+            assert not np.array_equal(problem.parameters["bias_ih_l0"], problem.parameters["bias_hh_l0"])
+    text = compare.real_text(50, 8, 64)
+    assert set(np.unique(text)) == {0.0, 1.0}
+    assert (text.sum(axis=2) == 1).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cell", "elman"], "Invalid value for '--cell': 'elman' is not one of 'rnn', 'lstm', 'gru', 'rnn_tanh'"),
+        (["--dtype", "float16"], "Invalid value for '--dtype': 'float16' is not one of 'float64', 'float32'."),
+        (["--device", "abacus"], "PyTorch cannot use device 'abacus'"),
+        (["--device", "cuda:77"], "PyTorch cannot use device 'cuda:77'"),
+    ],
+)
+def test_bad_options_are_one_sentence(arguments, message):
+    done = check(*arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.output
+
+
+def test_a_family_is_all_its_variants():
+    report = json.loads(check("--cell", "gru", "--dtype", "float64", "--json").stdout)
+    assert {f["cell"] for f in report["comparisons"]} == {"gru", "gru_reset_before"}
+
+
+def test_a_narrow_terminal_still_shows_every_figure():
+    done = subprocess.run(
+        [sys.executable, "-m", "numpy_rnn", "check", "--cell", "lstm", "--dtype", "float64"],  # three columns
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "39", "PATH": ""},
+    )
+    assert done.returncode == 0
+    assert "…" not in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 39
+    assert sum(line.strip().startswith("dW_hh") for line in done.stdout.splitlines()) == 2, "expected two tables"
+    for cell in ("lstm", "projection", "peephole"):
+        assert cell in done.stdout
+    assert "\x1b" not in done.stdout

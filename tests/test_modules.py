@@ -1,0 +1,270 @@
+"""The shells RNN, LSTM, GRU: torch.nn's parameters, shapes and numbers."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from support import assert_all_close, rng_of
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import numpy_rnn
+import torch_rnn
+
+I, H = 4, 5
+VARIANTS = {
+    "rnn_tanh": ("RNN", {}),
+    "rnn_relu": ("RNN", {"nonlinearity": "relu"}),
+    "lstm": ("LSTM", {}),
+    "lstm_projection": ("LSTM", {"proj_size": 3}),
+    "gru": ("GRU", {}),
+}
+OWN_VARIANTS = {
+    "lstm_peephole": ("LSTM", {"peephole": True}),
+    "gru_reset_before": ("GRU", {"reset_after": False}),
+}
+SHAPES = {
+    "one layer": {},
+    "no bias": {"bias": False},
+    "stacked": {"num_layers": 3},
+    "both directions": {"bidirectional": True},
+    "all": {"num_layers": 2, "bidirectional": True, "bias": False, "batch_first": True},
+}
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+
+
+def pair(name, shape, library=torch.nn, dtype=np.float64):
+    """The same layer in NumPy and in torch, with weights from torch."""
+    cls, variant = (VARIANTS | OWN_VARIANTS)[name]
+    torch.manual_seed(0)
+    theirs = getattr(library, cls)(I, H, **variant, **shape, dtype=getattr(torch, np.dtype(dtype).name))
+    ours = getattr(numpy_rnn, cls)(I, H, **variant, **shape, dtype=dtype)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs
+
+
+def data(ours, name, T=6, B=3, batched=True):
+    rng = rng_of(name, T, B)
+    x = rng.standard_normal((T, B, I))
+    x = x.swapaxes(0, 1) if ours.batch_first else x
+    x = x if batched else x.reshape(T, B * I)[:, :I]
+    output, h_n = ours(x)
+    states = h_n if isinstance(h_n, tuple) else (h_n,)
+    draw = [rng.standard_normal(a.shape) for a in (*states, output, *states)]
+    n = len(states)
+    return x, tuple(draw[:n]), draw[n], tuple(draw[n + 1 :])
+
+
+def packed(state):
+    return state if len(state) > 1 else state[0]
+
+
+def both_ways(ours, theirs, x, h_0, doutput, dh_n, lengths=None):
+    """Values and gradients of both, as equal nests of arrays."""
+    output, h_n, tape = ours.forward(x, packed(h_0), lengths)
+    grads, dx, dh_0 = ours.backward(tape, doutput, packed(dh_n))
+
+    tx = torch.tensor(x, requires_grad=True)
+    th_0 = tuple(torch.tensor(h, requires_grad=True) for h in h_0)
+    if lengths is None:
+        toutput, th_n = theirs(tx, packed(th_0))
+    else:
+        sequence = pack_padded_sequence(tx, torch.tensor(lengths), ours.batch_first, enforce_sorted=False)
+        toutput, th_n = theirs(sequence, packed(th_0))
+        steps = x.shape[1 if ours.batch_first else 0]
+        toutput, _ = pad_packed_sequence(toutput, ours.batch_first, total_length=steps)
+    th_n = th_n if isinstance(th_n, tuple) else (th_n,)
+    named = dict(theirs.named_parameters())
+    upstream = [torch.tensor(d) for d in (doutput, *dh_n)]
+    tgrads = torch.autograd.grad([toutput, *th_n], [tx, *th_0, *named.values()], upstream)
+    tdx, tdh_0, tgrads = tgrads[0], tgrads[1 : 1 + len(th_0)], dict(zip(named, tgrads[1 + len(th_0) :]))
+    single = len(h_0) == 1
+    return (
+        (output, (h_n,) if single else h_n, dx, (dh_0,) if single else dh_0, grads),
+        (toutput, th_n, tdx, tdh_0, tgrads),
+    )
+
+
+@shapes
+@pytest.mark.parametrize("name", VARIANTS)
+def test_equals_torch_nn(name, shape):
+    ours, theirs = pair(name, shape)
+    assert_all_close(*both_ways(ours, theirs, *data(ours, name)), 1e-12)
+
+
+@shapes
+@pytest.mark.parametrize("name", OWN_VARIANTS)
+def test_equals_torch_rnn(name, shape):
+    ours, theirs = pair(name, shape, torch_rnn)
+    assert_all_close(*both_ways(ours, theirs, *data(ours, name)), 1e-12)
+
+
+@shapes
+@pytest.mark.parametrize("name", VARIANTS)
+def test_lengths_equal_a_packed_sequence(name, shape):
+    ours, theirs = pair(name, shape)
+    x, h_0, doutput, dh_n = data(ours, name, B=4)
+    lengths = [2, 5, 1, 5]
+    padding = np.arange(6)[:, None] >= np.array(lengths)
+    padding = padding.T if ours.batch_first else padding
+    theirs_x = np.where(padding[:, :, None], 0, x)
+    x[padding] = np.nan
+    got, _ = both_ways(ours, theirs, theirs_x, h_0, doutput, dh_n, lengths)
+    _, expected = both_ways(ours, theirs, theirs_x, h_0, doutput, dh_n, lengths)
+    assert_all_close(got, expected, 1e-12)
+    output, _, tape = ours.forward(x, packed(h_0), lengths)
+    _, dx, _ = ours.backward(tape, doutput, packed(dh_n))
+    assert np.array_equal(output, got[0])
+    assert np.array_equal(dx, got[2])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_single_sequence(name):
+    ours, theirs = pair(name, {"num_layers": 2, "bidirectional": True})
+    assert_all_close(*both_ways(ours, theirs, *data(ours, name, batched=False)), 1e-12)
+
+
+@pytest.mark.parametrize("name", VARIANTS | OWN_VARIANTS)
+def test_a_missing_gradient_counts_as_zero(name):
+    ours, _ = pair(name, {"num_layers": 2}, torch_rnn)
+    x, h_0, doutput, dh_n = data(ours, name)
+    _, _, tape = ours.forward(x, packed(h_0))
+    zeros = packed(tuple(np.zeros_like(d) for d in dh_n))
+    assert_all_close(ours.backward(tape, doutput), ours.backward(tape, doutput, zeros), 0)
+    assert_all_close(ours.backward(tape, None, packed(dh_n)), ours.backward(tape, 0 * doutput, packed(dh_n)), 0)
+    if len(dh_n) == 2:
+        parts = ours.backward(tape, None, (dh_n[0], None)), ours.backward(tape, None, (None, dh_n[1]))
+        whole = ours.backward(tape, None, dh_n)
+        summed = {k: parts[0][0][k] + parts[1][0][k] for k in whole[0]}
+        assert_all_close(summed, whole[0], 1e-14)
+
+
+@pytest.mark.parametrize("name", VARIANTS | OWN_VARIANTS)
+def test_zero_initial_states_are_the_default(name):
+    ours, _ = pair(name, {"num_layers": 2}, torch_rnn)
+    x, h_0, _, _ = data(ours, name)
+    assert_all_close(ours(x), ours(x, packed(tuple(0 * h for h in h_0))), 0)
+
+
+@pytest.mark.parametrize("name", VARIANTS | OWN_VARIANTS)
+@pytest.mark.parametrize("library", [torch.nn, torch_rnn], ids=["torch.nn", "torch_rnn"])
+def test_state_dicts_load_both_ways(name, library):
+    if library is torch.nn and name in OWN_VARIANTS:
+        pytest.skip("torch.nn has no such cell")
+    ours, theirs = pair(name, {"num_layers": 2, "bidirectional": True}, library)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    cls, variant = (VARIANTS | OWN_VARIANTS)[name]
+    fresh = getattr(numpy_rnn, cls)(I, H, 2, bidirectional=True, **variant, dtype=np.float64, rng=1)
+    theirs.load_state_dict({k: torch.from_numpy(v) for k, v in fresh.state_dict().items()})
+    assert_all_close(dict(theirs.state_dict()), fresh.state_dict(), 0)
+
+
+def test_state_dict_is_live_and_load_copies():
+    layer = numpy_rnn.RNN(I, H, rng=0)
+    other = numpy_rnn.RNN(I, H, rng=1)
+    other.load_state_dict(layer.state_dict())
+    layer.state_dict()["weight_hh_l0"][...] = 0
+    assert not layer.state_dict()["weight_hh_l0"].any()
+    assert other.state_dict()["weight_hh_l0"].any()
+
+
+def test_a_bfloat16_tensor_loads():
+    theirs = torch.nn.GRU(I, H, dtype=torch.bfloat16)
+    ours = numpy_rnn.GRU(I, H)
+    ours.load_state_dict(theirs.state_dict())
+    assert np.array_equal(ours.state_dict()["weight_ih_l0"], theirs.weight_ih_l0.detach().float().numpy())
+
+
+def test_the_same_seed_gives_the_same_layer_in_every_dtype():
+    single, double = (numpy_rnn.LSTM(I, H, 2, dtype=dtype, rng=7).state_dict() for dtype in ("float32", "float64"))
+    for name, parameter in double.items():
+        assert np.array_equal(parameter.astype(np.float32), single[name])
+        assert np.abs(parameter).max() <= 1 / np.sqrt(H)
+    assert not np.array_equal(single["bias_ih_l0"], single["bias_hh_l0"])
+
+
+class TestDropout:
+    """Between layers, while training, by masks that the tape holds."""
+
+    def layer(self, p=0.4):
+        return numpy_rnn.GRU(I, H, num_layers=3, dropout=p, bidirectional=True, dtype=np.float64, rng=3)
+
+    def test_masks_on_the_tape_explain_the_output_and_the_gradients(self):
+        ours = self.layer()
+        x, h_0, doutput, dh_n = data(ours, "dropout", T=7)
+        output, h_n, tape = ours.forward(x, packed(h_0))
+        grads, dx, _ = ours.backward(tape, doutput, packed(dh_n))
+        theirs = torch_rnn.GRU(I, H, num_layers=3, bidirectional=True, dtype=torch.float64)
+        theirs.load_state_dict({k: torch.from_numpy(v) for k, v in ours.state_dict().items()})
+        params = [
+            [torch_rnn.gru.Params(*(getattr(theirs, f"{w}_l{l}{r}") for w in torch_names)) for r in ("", "_reverse")]
+            for l in range(3)
+        ]
+        tx = torch.tensor(x, requires_grad=True)
+        masks = [torch.tensor(m) for m in tape.deep.masks]
+        state = torch_rnn.gru.State(torch.tensor(h_0[0]))
+        toutput, th_n = torch_rnn.deep.forward(torch_rnn.gru.GRU, params, tx, state, None, masks)
+        named = dict(theirs.named_parameters())
+        tgrads = torch.autograd.grad(
+            [toutput, th_n.h], [tx, *named.values()], [torch.tensor(doutput), torch.tensor(dh_n[0])]
+        )
+        assert_all_close([output, h_n, dx, grads], [toutput, th_n.h, tgrads[0], dict(zip(named, tgrads[1:]))], 1e-12)
+
+    def test_masks_are_drawn_per_layer_step_sequence_and_unit(self):
+        ours = self.layer()
+        x = np.zeros((200, 10, I))
+        _, _, tape = ours.forward(x)
+        masks = np.stack(tape.deep.masks)
+        assert masks.shape == (2, 200, 10, 2 * H)
+        assert np.array_equal(np.unique(masks), [0, 1 / 0.6])
+        assert abs((masks == 0).mean() - 0.4) < 0.01  # 40 000 draws: 4 standard deviations
+        for axis in range(4):  # not one mask repeated along any axis
+            assert (masks != np.flip(masks, axis)).mean() > 0.4
+
+    def test_none_in_evaluation(self):
+        ours = self.layer()
+        x, *_ = data(ours, "dropout")
+        assert not np.array_equal(ours(x)[0], ours(x)[0])
+        assert ours.eval() is ours
+        assert np.array_equal(ours(x)[0], ours(x)[0])
+        assert ours.forward(x)[2].deep.masks is None
+        assert not np.array_equal(ours.train()(x)[0], ours(x)[0])
+
+    def test_the_same_seed_gives_the_same_masks(self):
+        x = np.ones((5, 2, I))
+        assert np.array_equal(self.layer()(x)[0], self.layer()(x)[0])
+
+    def test_everything_dropped(self):
+        ours = self.layer(p=1.0)
+        masks = ours.forward(np.ones((5, 2, I)))[2].deep.masks
+        assert not any(m.any() for m in masks)
+
+    def test_warns_where_it_does_nothing(self):
+        with pytest.warns(UserWarning, match="between layers"):
+            numpy_rnn.RNN(I, H, dropout=0.5)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            numpy_rnn.RNN(I, H, num_layers=2, dropout=0.5)
+
+
+torch_names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+def test_runs_in_flight_do_not_disturb_each_other():
+    ours, _ = pair("lstm", {"num_layers": 2})
+    x, h_0, doutput, dh_n = data(ours, "flight")
+    alone = ours.backward(ours.forward(x, h_0)[2], doutput, dh_n)
+    tapes = [ours.forward(k * x, h_0)[2] for k in (1.0, 2.0, 3.0)]
+    later = [ours.backward(tape, doutput, dh_n) for tape in reversed(tapes)]
+    assert_all_close(later[-1], alone, 0)
+    with np.testing.assert_raises(AssertionError):
+        assert_all_close(later[0], alone, 1e-3)
+
+
+def test_repr_says_how_to_make_it():
+    layer = numpy_rnn.LSTM(I, H, bidirectional=True, dtype=np.float64)
+    again = eval(repr(layer), {"LSTM": numpy_rnn.LSTM, "float64": np.float64})
+    assert again.config == layer.config
+    assert again.dtype == layer.dtype
