@@ -317,6 +317,7 @@ class RNN(Recurrent):
         I and H.
     num_layers : int
         L; layer l reads the output of layer l-1.
+    nonlinearity : "tanh" or "relu"
     bias : bool
         Whether there are b_ih and b_hh.
     batch_first : bool
@@ -325,7 +326,6 @@ class RNN(Recurrent):
         Probability with which, while training, an output of a layer but the last is set to 0.
     bidirectional : bool
         Whether a second set of cells reads each sequence from its end (D = 2).
-    nonlinearity : "tanh" or "relu"
     dtype : dtype
         Floating-point or complex; x, states and gradients must have it too.
     rng : int, numpy.random.Generator or None
@@ -356,11 +356,11 @@ class RNN(Recurrent):
         input_size: int,
         hidden_size: int,
         num_layers: int = 1,
+        nonlinearity: str = "tanh",
         bias: bool = True,
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        nonlinearity: str = "tanh",
         dtype: DTypeLike = np.float32,
         rng: Seed = None,
     ) -> None:
@@ -368,11 +368,11 @@ class RNN(Recurrent):
             input_size=input_size,
             hidden_size=hidden_size,
             num_layers=num_layers,
+            nonlinearity=nonlinearity,
             bias=bias,
             batch_first=batch_first,
             dropout=dropout,
             bidirectional=bidirectional,
-            nonlinearity=nonlinearity,
         )
         super().__init__(config, dtype, rng)
 

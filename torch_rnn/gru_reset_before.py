@@ -39,8 +39,8 @@ def forward(params: Params, x: Tensor, s0: State) -> State:
     """
     W_ih, W_hh, b_ih, b_hh = params
     H = s0.h.shape[1]
-    W_hrz, W_hn = W_hh.split([2 * H, H])
-    b_hrz, b_hn = b_hh.split([2 * H, H])
+    W_hrz, W_hn = W_hh.tensor_split((2 * H,))
+    b_hrz, b_hn = b_hh.tensor_split((2 * H,))
 
     u = linear(x, W_ih, b_ih)  # (1)
     h = [s0.h]
