@@ -2,10 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Nothing here needs a second copy of what pip once fetched, nor byte code in the source tree of others.
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -13,16 +12,24 @@ help:  ## what there is
 demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on real text and let it write
 	$(BIN)/numpy-rnn check
 	@mkdir -p build
-	$(BIN)/numpy-rnn train --steps 300 --out build/demo.safetensors --overwrite
+	$(BIN)/numpy-rnn train --steps 800 --out build/demo.safetensors --overwrite
 	$(BIN)/numpy-rnn sample build/demo.safetensors --prompt "The " --length 300
 
+# One thread a process: two test processes with two BLAS threads each wait for one another.
 test: $(STAMP) lint  ## lint, types and all quick tests
-	$(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+wheel-test: $(STAMP)  ## build the wheel, install it with NumPy alone, use it
+	@mkdir -p build && rm -rf build/lib build/wheel build/wheel-venv
+	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel.log 2>&1 || { cat build/wheel.log; exit 1; }
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/python -m pip install --quiet -c .constraints.txt build/wheel/*.whl
+	cd build && wheel-venv/bin/python ../.ci/wheel.py
 
 clean:  ## remove what was built and installed here
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

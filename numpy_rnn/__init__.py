@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn, truncated
+from . import deep, gru, gru_reset_before, language, losses, lstm, lstm_peephole, lstm_projection, optim, rnn, truncated
 from .module import Module
 from .modules import GRU, LSTM, RNN
 from .scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
@@ -39,10 +39,13 @@ __all__ = [
     "deep",
     "gru",
     "gru_reset_before",
+    "language",
     "load",
+    "losses",
     "lstm",
     "lstm_peephole",
     "lstm_projection",
+    "optim",
     "rnn",
     "truncated",
 ]

@@ -9,6 +9,7 @@ import itertools
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -150,9 +151,11 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
         cases += [(model, case) for case in SCRATCH_CASES]
     for kind, case in cases:
         problem = make_problem(kind, case, dtype)
-        answers = {"numpy_rnn": run_numpy(problem), "torch_rnn": run_torch(problem, torch_rnn, device)}
-        if kind.in_torch_nn:
-            answers["torch.nn"] = run_torch(problem, torch.nn, device)
+        answers = {"numpy_rnn": run_numpy(problem)}
+        for name, library in {"torch_rnn": torch_rnn, "torch.nn": torch.nn}.items():
+            if library is torch_rnn or kind.in_torch_nn:
+                with full_precision():
+                    answers[name] = run_torch(problem, library, device)
         for (left, a), (right, b) in itertools.combinations(answers.items(), 2):
             for tensor in a:
                 yield Finding(cell, dtype, case.name, left, right, tensor, *difference(a[tensor], b[tensor]))
@@ -269,6 +272,20 @@ def run_torch(problem: Problem, library: Any, device: str) -> dict[str, Array]:
     dx, *rest = torch.autograd.grad([output, *final], [tx, *initial, *weights], upstream)
     dh_0, grads = rest[: len(initial)], dict(zip(names, rest[len(initial) :]))
     return {name: t.detach().cpu().numpy() for name, t in _named(output, final, dx, dh_0, grads).items()}
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """No TF32 on a GPU: it keeps 10 bits of the mantissa, and would drown what is compared here."""
+    import torch
+
+    flags: Any = torch.backends.cudnn.flags
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
+    try:
+        with flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _named(output: Any, states: Any, dx: Any, dstates0: Any, grads: Mapping[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def write(path: str | Path, tensors: Mapping[str, Array], metadata: Mapping[str,
             raise ValueError(f"{name} has dtype {tensor.dtype}, a file can hold {', '.join(_NAMES.values())}")
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = safetensors_numpy.save({k: np.ascontiguousarray(v) for k, v in tensors.items()}, dict(metadata or {}))
+    data = safetensors_numpy.save({k: np.asarray(v, order="C") for k, v in tensors.items()}, dict(metadata or {}))
     try:
         with beside.open("wb") as file:
             file.write(data)

@@ -139,10 +139,11 @@ def test_a_dtype_that_the_format_lacks(tmp_path):
 
 def test_strided_and_transposed_parameters_are_written_as_they_read(tmp_path):
     a = np.arange(24.0).reshape(4, 6)
-    files.write(tmp_path / "m", {"t": a.T, "s": a[::2, 1::2]}, {"k": "v"})
+    files.write(tmp_path / "m", {"t": a.T, "s": a[::2, 1::2], "scalar": np.array(7)}, {"k": "v"})
     tensors, metadata = files.read(tmp_path / "m")
     assert metadata == {"k": "v"}
     assert np.array_equal(tensors["t"], a.T)
+    assert tensors["scalar"].shape == ()
     assert np.array_equal(tensors["s"], a[::2, 1::2])
 
 

@@ -61,7 +61,8 @@ def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, as_json:
     cells = [c for c in KINDS if not names or c in names or any(n in FAMILIES and c.startswith(n) for n in names)]
     pairs = [(cell, dtype) for dtype in dtypes or TOLERANCES for cell in cells]
     found: list[Finding] = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         for cell, dtype in progress.track(pairs, description="comparing"):
             found.extend(findings(cell, dtype, device))
     bad = [f for f in found if not f.ok]
@@ -86,9 +87,6 @@ def _prepare(device: str) -> None:
     except (RuntimeError, AssertionError) as error:
         raise click.UsageError(f"PyTorch cannot use device {device!r}: {str(error).splitlines()[0]}") from None
     torch.set_num_threads(1)  # the cases are small: a second thread would cost more than it brings
-    # TF32 keeps 10 bits of the mantissa and would drown what is compared here.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
 
 
 def _row(tensor: str) -> str:

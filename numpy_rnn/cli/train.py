@@ -1,0 +1,333 @@
+"""`numpy-rnn train` fits a language model to real text."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import click
+from click.core import ParameterSource
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..files import MissingLibraryError
+from ..language import CELLS, KINDS
+from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..training.learner import Config, Learner, NumPyLearner
+from ..training.lockstep import DisagreementError, Lockstep
+from ..training.loop import DivergedError, History, run
+from ..training.text import Streams, Text, read_text, validation_batches
+from .threads import fitting_threads
+
+BACKENDS = ("numpy", "torch", "both")
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not math.isfinite(value):  # which a FloatRange lets through
+        raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
+    return value
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--text", type=click.Path(path_type=Path), help="UTF-8 file to learn from.  [default: Python's own help]")
+@click.option("--symbols", type=click.Choice(KINDS), default="characters", help="What the model reads and writes.")
+@click.option("--cell", type=click.Choice(list(CELLS)), default="gru", help="Kind of recurrent layer.")
+@click.option("--layers", type=click.IntRange(1), default=1, help="Layers on top of each other.")
+@click.option("--hidden", type=click.IntRange(1), default=128, help="Units of a layer.")
+@click.option("--embedding", type=click.IntRange(1), default=64, help="Numbers that stand for a symbol.")
+@click.option("--seq-len", type=click.IntRange(1), default=64, help="Symbols of a window.")
+@click.option("--batch", type=click.IntRange(1), default=32, help="Windows of a step.")
+@click.option("--steps", type=click.IntRange(1), default=2000, help="Steps in all, those before --resume included.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.005, callback=_finite, help="Adam's step.")
+@click.option("--clip", type=click.FloatRange(0), default=1.0, callback=_finite, help="Gradient's norm; 0: no limit.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the initial weights, in both backends.")
+@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", help="Precision of all numbers.")
+@click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="both: in lockstep, and compared.")
+@click.option("--interval", type=click.IntRange(1), default=100, help="Steps between validations and saves.")
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("model.safetensors"),
+    help="Where the model goes, with everything that --resume needs.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the checkpoint --out.")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, progress on stderr.")
+@click.pass_context
+def train(
+    ctx: click.Context,
+    /,
+    text: Path | None,
+    steps: int,
+    backend: str,
+    interval: int,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Train a model that predicts the next character of a text, and save it to continue or to `sample` from.
+
+    Losses are in bits per character (or byte), that of training as the mean of the last 100 steps; the last tenth of
+    the text is for validation. Ctrl-C saves and leaves; --resume goes on, and ends with the same weights as a run that
+    was never interrupted.
+    """
+    with Interruption() as interruption:
+        _check_out(out, resume, overwrite)
+        before = read_checkpoint(out) if resume else None
+        if before is not None:
+            settings, steps, backend = _resumed(ctx, before, settings, steps, backend, out)
+        config = Config(**settings)
+        job = _job(config, text, steps, backend, before)
+        console = Console(stderr=as_json)
+        with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
+            complete = _run(job, out, interval, display)
+    if as_json:
+        click.echo(json.dumps(_document(job, display, out, complete), indent=1))
+    else:
+        display.say(f"{out} holds the model after {job.history.steps} steps, {display.seconds:.1f} s")
+    if not complete:
+        again = ["numpy-rnn", "train", "--resume", "--out", str(out), *(["--text", str(text)] if text else [])]
+        click.echo(f"stopped after step {job.history.steps} of {steps}; go on with: {shlex.join(again)}", err=True)
+        sys.exit(128 + interruption.signal)
+
+
+class Job(NamedTuple):
+    """A run, ready to start."""
+
+    config: Config
+    steps: int
+    backend: str
+    text: Text
+    streams: Streams
+    learner: Learner
+    history: History
+
+    @property
+    def unit(self) -> str:
+        """What losses are measured in."""
+        return "bits per character" if self.config.symbols == "characters" else "bits per byte"
+
+
+def _check_out(out: Path, resume: bool, overwrite: bool) -> None:
+    """Find out before the work, not after it, whether its result can be saved."""
+    try:
+        import safetensors  # noqa: F401
+    except ModuleNotFoundError:
+        raise MissingLibraryError("saving a model needs safetensors: pip install 'numpy-rnn[cli]'") from None
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on from a file and --overwrite replaces it: only one of them can be.")
+    if resume and not out.exists():
+        raise click.UsageError(f"there is nothing to resume: {out} does not exist.")
+    if out.exists() and not (resume or overwrite):
+        raise click.UsageError(f"{out} exists: go on from it with --resume, or replace it with --overwrite.")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"cannot write to {out.parent}: {error.strerror}.") from None
+
+
+def _resumed(
+    ctx: click.Context, before: Checkpoint, settings: dict[str, Any], steps: int, backend: str, out: Path
+) -> tuple[dict[str, Any], int, str]:
+    """Take settings, steps and backend from the checkpoint, unless the command line says otherwise and may."""
+
+    def given(name: str) -> bool:
+        return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+    stored = asdict(before.config)
+    for field in fields(Config):
+        name, value = field.name, settings[field.name]
+        if given(name) and value != stored[name]:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{out} was trained with {option} {stored[name]}, it cannot go on with {value}.")
+    steps = steps if given("steps") else before.steps
+    if steps <= before.history.steps:
+        raise click.UsageError(f"{out} has taken {before.history.steps} steps already: give a larger --steps.")
+    return stored, steps, backend if given("backend") else before.backend
+
+
+def _job(config: Config, path: Path | None, steps: int, backend: str, before: Checkpoint | None) -> Job:
+    text = read_text(path, config.symbols)
+    if before is not None and before.sha256 != text.sha256:
+        wanted = "the text given with --text" if path else "Python's own help, the default text,"
+        raise click.UsageError(f"{wanted} is not the one that the checkpoint was trained on (they differ in SHA-256).")
+    streams = Streams(text.training, config.batch, config.seq_len)
+    try:
+        learner = _learner(config, backend, len(text.vocabulary))
+    except MemoryError as error:
+        raise click.UsageError(f"the model does not fit into memory: {error}") from None
+    if before is None:
+        return Job(config, steps, backend, text, streams, learner, History([], []))
+    learner.load_state_dict(before.tensors)
+    return Job(config, steps, backend, text, streams, learner, before.history)
+
+
+def _learner(config: Config, backend: str, vocabulary_size: int) -> Learner:
+    if backend == "numpy":
+        return NumPyLearner(config, vocabulary_size)
+    try:
+        from ..training.torch_learner import TorchLearner
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
+    learner = TorchLearner(config, vocabulary_size)
+    if backend == "torch":
+        return learner
+    return Lockstep(NumPyLearner(config, vocabulary_size), learner, config.dtype)
+
+
+def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
+    config, steps, backend, text, streams, learner, history = job
+    saved = history.steps
+
+    def save(history: History) -> None:
+        nonlocal saved
+        state = learner.state_dict()
+        write_checkpoint(out, Checkpoint(config, steps, backend, text.sha256, text.vocabulary, history, state))
+        saved = history.steps
+
+    try:
+        return run(
+            learner,
+            streams.batch,
+            lambda: validation_batches(text.validation, config.batch, config.seq_len),
+            save,
+            history,
+            steps,
+            interval,
+            display,
+        )
+    except DivergedError as error:
+        kept = f"{out} is kept as it was after step {saved}" if saved else "nothing was saved yet"
+        raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
+    except DisagreementError as error:
+        raise click.ClickException(f"NumPy and PyTorch disagree at step {history.steps + 1}: {error}.") from None
+
+
+class Interruption:
+    """Turns SIGINT and SIGTERM into a wish to stop; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._handlers: dict[int, Any] = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            sys.exit(128 + number)
+        self.signal = number
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+
+class Display:
+    """What is seen of a run: a bar on a terminal, and everywhere a line for each validation."""
+
+    def __init__(self, console: Console, job: Job, interruption: Interruption) -> None:
+        self.job, self.interruption = job, interruption
+        self.progress = Progress(
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.symbols = 0  # learnt from in this run
+        self.busy = 0.0  # seconds of learning
+
+    def __enter__(self) -> Display:
+        config, text, backend = self.job.config, self.job.text, self.job.backend
+        layers = f"{config.layers} layer{'s' * (config.layers > 1)} of {config.hidden} units"
+        known = f"{len(text.vocabulary)} different {config.symbols}"
+        sizes = f"{len(text.training)} to learn from, {len(text.validation)} to validate"
+        done = f"; going on after step {self.job.history.steps}" if self.job.history.steps else ""
+        self.progress.start()
+        self.say(f"{config.cell}, {layers}, {config.dtype}, {backend}; {known}, {sizes}{done}")
+        self.task = self.progress.add_task("", total=self.job.steps, completed=self.job.history.steps)
+        self.start = self.mark = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self.start
+        self.progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def stepped(self, history: History) -> None:
+        """Take note of a step."""
+        now = time.perf_counter()
+        self.busy += now - self.mark
+        self.mark = now
+        self.symbols += self.job.config.batch * self.job.config.seq_len
+        status = f"{_bits(history.recent_loss()):.3f} {self.job.unit}, {self._speed()}{self._difference()}"
+        self.progress.update(self.task, completed=history.steps, description=status)
+
+    def validated(self, history: History) -> None:
+        """Take note of a validation."""
+        self.mark = time.perf_counter()
+        training, validation = _bits(history.recent_loss()), _bits(history.validation[-1][1])
+        self.say(
+            f"step {history.steps:>6}  training {training:.3f}  validation {validation:.3f} {self.job.unit}  "
+            f"gradient norm {history.training[-1].norm:.2f}  {self._speed()}{self._difference()}"
+        )
+
+    def wants_to_stop(self) -> bool:
+        """Say whether this step should be the last."""
+        return self.interruption.signal != 0
+
+    @property
+    def speed(self) -> float:
+        """Symbols learnt from in a second."""
+        return self.symbols / self.busy if self.busy else 0.0
+
+    def _speed(self) -> str:
+        return f"{self.speed:,.0f} {self.job.config.symbols}/s"
+
+    def _difference(self) -> str:
+        learner = self.job.learner
+        return f"  NumPy - PyTorch at most {learner.difference:.1e}" if isinstance(learner, Lockstep) else ""
+
+
+def _bits(loss: float) -> float:
+    return loss / math.log(2)
+
+
+def _document(job: Job, display: Display, out: Path, complete: bool) -> dict[str, Any]:
+    history, learner = job.history, job.learner
+    return {
+        "path": str(out),
+        "complete": complete,
+        "steps": history.steps,
+        "unit": job.unit,
+        "training": _bits(history.recent_loss()),
+        "validation": _bits(history.validation[-1][1]) if history.validation else None,
+        "seconds": display.seconds,
+        "symbols_per_second": display.speed,
+        "backend": job.backend,
+        "largest_difference": learner.difference if isinstance(learner, Lockstep) else None,
+        "text_sha256": job.text.sha256,
+        "config": asdict(job.config),
+    }

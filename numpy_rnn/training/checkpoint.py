@@ -1,0 +1,161 @@
+"""Checkpoints: one safetensors file with everything that a run needs to go on, whichever backend wrote it.
+
+    model.…               parameters by name, as `LanguageModel.state_dict()`
+    optimizer.…           Adam's memory, as `optim.Adam.state_dict()`
+    state.h, state.c      the carried hidden states (L, B, H)
+    vocabulary            code points or bytes (K,)
+    history.training      loss and gradient norm of every step (n, 2)
+    history.validation    step and loss of every validation (m, 2)
+
+The metadata hold the config, the backend and the hash of the text, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import files
+from ..language import KINDS, LanguageModel, Vocabulary
+from ..numerics import Array
+from .learner import Config, Result, unpack
+from .loop import History
+
+KEY = "numpy_rnn.training"  # of the metadata
+
+
+class Checkpoint(NamedTuple):
+    """What a file holds."""
+
+    config: Config
+    steps: int  # how many the run is to take in the end
+    backend: str
+    sha256: str  # of the text
+    vocabulary: Vocabulary
+    history: History
+    tensors: dict[str, Array]  # the learner's `state_dict()`
+
+    def model(self) -> LanguageModel:
+        """Make the model, in NumPy."""
+        c = self.config
+        model = LanguageModel(c.cell, len(self.vocabulary), c.hidden, c.layers, c.embedding, dtype=c.dtype, rng=0)
+        model.load_state_dict(unpack(self.tensors)[0])
+        return model
+
+
+def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    checkpoint : Checkpoint
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; what it held before stays.
+    """
+    config, steps, backend, sha256, vocabulary, history, tensors = checkpoint
+    everything = {
+        **tensors,
+        "vocabulary": vocabulary.codes,
+        "history.training": np.array(history.training, np.float64).reshape(-1, 2),
+        "history.validation": np.array(history.validation, np.float64).reshape(-1, 2),
+    }
+    about = {"config": asdict(config), "steps": steps, "backend": backend, "sha256": sha256}
+    files.write(path, everything, {KEY: json.dumps(about)})
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint. What the file says of itself is checked before its tensors are read.
+
+    Parameters
+    ----------
+    path : path
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    ValueError
+        If the file is not complete, not a checkpoint of a training run, or inconsistent.
+    OSError
+        If it cannot be read.
+    """
+    shapes, dtypes, metadata = files.read_header(path)
+    if KEY not in metadata or "vocabulary" not in shapes:
+        raise ValueError(f"{path} is a safetensors file, but no checkpoint of `numpy-rnn train`")
+    try:
+        about = json.loads(metadata[KEY])
+        config = _config(about["config"])
+        _check_layout(config, shapes, dtypes)
+        steps, backend, sha256 = int(about["steps"]), str(about["backend"]), str(about["sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is a checkpoint that does not hold what it describes: {error}") from None
+    tensors, _ = files.read(path)
+    codes = tensors.pop("vocabulary")
+    highest = 0x10FFFF if config.symbols == "characters" else 0xFF
+    if not (codes[0] >= 0 and codes[-1] <= highest and np.all(np.diff(codes) > 0)):
+        raise ValueError(f"{path} has a vocabulary that is not rising {config.symbols}")
+    history = History(
+        [Result(*row) for row in tensors.pop("history.training").tolist()],
+        [(int(step), loss) for step, loss in tensors.pop("history.validation").tolist()],
+    )
+    return Checkpoint(config, steps, backend, sha256, Vocabulary(config.symbols, codes), history, tensors)
+
+
+def _config(found: Any) -> Config:
+    """Make a Config of what JSON had, each value of the type that Config declares."""
+    types: dict[Any, Any] = {"int": int, "float": (int, float), "str": str}
+    for field in fields(Config):
+        if not isinstance(found[field.name], types[field.type]) or isinstance(found[field.name], bool):
+            raise ValueError(f"{field.name} is {found[field.name]!r}, expected {field.type}")
+    config = Config(**found)
+    if config.symbols not in KINDS or config.dtype not in ("float32", "float64"):
+        raise ValueError(f"symbols are {config.symbols!r} and the dtype is {config.dtype!r}")
+    return config
+
+
+def _check_layout(config: Config, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
+    expected = _layout(config, shapes)
+    for problem, names in (("unknown", set(shapes) - set(expected)), ("missing", set(expected) - set(shapes))):
+        if names:
+            raise ValueError(f"{problem} {', '.join(sorted(names))}")
+    for name, (shape, dtype) in expected.items():
+        if (shapes[name], dtypes[name]) != (shape, dtype):
+            raise ValueError(f"{name} is {dtypes[name]} {shapes[name]}, expected {dtype} {shape}")
+
+
+def _layout(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Of every tensor its shape and dtype, given the config and the three lengths that only the file knows."""
+    (K,), (n, _), (m, _) = (shapes[name] for name in ("vocabulary", "history.training", "history.validation"))
+    number, count, exact = np.dtype(config.dtype), np.dtype(np.int64), np.dtype(np.float64)
+    model = LanguageModel.parameter_bounds(
+        {
+            "cell": config.cell,
+            "vocabulary_size": K,
+            "hidden_size": config.hidden,
+            "num_layers": config.layers,
+            "embedding_size": config.embedding,
+        }
+    )
+    layout = {
+        "vocabulary": ((K,), count),
+        "history.training": ((n, 2), exact),
+        "history.validation": ((m, 2), exact),
+        "optimizer.step": ((1,), count),
+    }
+    for name, (shape, _) in model.items():
+        for prefix in ("model", "optimizer.exp_avg", "optimizer.exp_avg_sq"):
+            layout[f"{prefix}.{name}"] = (shape, number)
+    for name in "hc" if config.cell == "lstm" else "h":
+        layout[f"state.{name}"] = ((config.layers, config.batch, config.hidden), number)
+    return layout

@@ -1,0 +1,559 @@
+"""`numpy-rnn train` and `numpy-rnn sample`, as a user runs them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from numpy_rnn import cli, files
+from numpy_rnn.cli.threads import fitting_threads
+from numpy_rnn.cli.train import Display, Interruption
+from numpy_rnn.training.checkpoint import KEY, read_checkpoint
+from numpy_rnn.training.learner import NumPyLearner
+from numpy_rnn.training.text import Streams, default_text, read_text
+from numpy_rnn.training.torch_learner import TorchLearner
+
+CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"
+TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "--interval", "10"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder; returns status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["numpy-rnn", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(exit_.value.code, str):
+            return 1, out, err + exit_.value.code + "\n"
+        return exit_.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A text of 748 characters: with TINY its training part is 21 windows long, so 30 steps go round it."""
+    path = tmp_path / "book.txt"
+    path.write_text(default_text()[:748], encoding="utf-8")
+    return path
+
+
+def start(*args, **environment):
+    """Run the command in a process of its own, with a single thread to leave the others some."""
+    one = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "numpy_rnn", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **one, **environment},
+    )
+
+
+def assert_one_sentence(err, *parts):
+    """An error is a sentence (after click's usage hint), never a stack trace."""
+    lines = [line for line in err.splitlines() if not line.startswith(("Usage:", "Try "))]
+    assert len([line for line in lines if line]) == 1, err
+    for part in parts:
+        assert part in err
+
+
+def assert_same_run(first, second):
+    """Weights, optimizer, carried states and history are the same, bit for bit."""
+    a, b = read_checkpoint(first), read_checkpoint(second)
+    assert (a.config, a.history.training) == (b.config, b.history.training)
+    assert set(a.tensors) == set(b.tensors)
+    for name, tensor in a.tensors.items():
+        np.testing.assert_array_equal(tensor, b.tensors[name], err_msg=name)
+
+
+# ---- what it prints and writes
+
+
+@pytest.mark.parametrize(("cell", "layers"), [("rnn", 1), ("lstm", 2), ("gru", 1)])
+def test_both_backends_follow_the_same_curve(run, cell, layers):
+    options = ["--cell", cell, "--layers", layers, "--hidden", 12, "--batch", 8, "--seq-len", 12, "--dtype", "float64"]
+    status, out, err = run("train", *options, "--steps", 200, "--backend", "both", "--json")
+    assert status == 0, err
+    document = json.loads(out)
+    assert document["largest_difference"] < 1e-9
+    assert document["steps"] == 200
+    history = read_checkpoint("model.safetensors").history
+    assert history.recent_loss(10) < 0.8 * history.training[0].loss
+
+
+def test_float32_backends_stay_together(run, book):
+    status, out, err = run("train", "--text", book, *TINY, "--steps", 50, "--backend", "both", "--json")
+    assert status == 0, err
+    assert Streams(read_text(book, "characters").training, 4, 8).windows == 21  # so both began anew twice
+    assert 0 < json.loads(out)["largest_difference"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (lambda result: result._replace(loss=result.loss * 1.001), "even from equal weights a step differs by 1.0e-03"),
+        (lambda result: result._replace(loss=math.nan), "even from equal weights a step differs by nan"),
+    ],
+)
+def test_a_disagreement_is_named(run, book, monkeypatch, fault, sentence):
+    step, calls = TorchLearner.step, []
+
+    def faulty(self, batch):
+        calls.append(batch)
+        result = step(self, batch)
+        return fault(result) if len(calls) >= 5 else result
+
+    monkeypatch.setattr(TorchLearner, "step", faulty)
+    status, _, err = run("train", "--text", book, *TINY, "--dtype", "float64", "--backend", "both")
+    assert status == 1
+    assert_one_sentence(err, "NumPy and PyTorch disagree at step 5: the losses are", "beyond 1e-09", sentence)
+
+
+def test_rounding_that_has_grown_is_told_from_a_fault(run, book, monkeypatch):
+    monkeypatch.setattr("numpy_rnn.training.lockstep.TOLERANCES", {"float64": 0.0})
+    status, _, err = run("train", "--text", book, *TINY, "--dtype", "float64", "--backend", "both")
+    assert status == 1
+    assert_one_sentence(err, "from equal weights a step agrees to", "rounding that training has amplified")
+
+
+def test_json_is_a_document_and_progress_goes_to_stderr(run, book):
+    status, out, err = run("train", "--text", book, *TINY, "--steps", 25, "--json", "--out", "m.safetensors")
+    document = json.loads(out)
+    assert status == 0
+    assert document["path"] == "m.safetensors"
+    assert document["unit"] == "bits per character"
+    assert (document["steps"], document["complete"]) == (25, True)
+    assert document["config"]["hidden"] == 8
+    assert document["seconds"] > 0
+    checkpoint = read_checkpoint("m.safetensors")
+    assert document["training"] * math.log(2) == pytest.approx(checkpoint.history.recent_loss())
+    assert document["validation"] * math.log(2) == pytest.approx(checkpoint.history.validation[-1][1])
+    assert [step for step, _ in checkpoint.history.validation] == [10, 20, 25]
+    assert err.count("\n") == 4  # what is trained, and three validations
+    assert [path.name for path in Path.cwd().iterdir() if path != book] == ["m.safetensors"]
+
+
+def test_bits_are_those_of_an_independent_count(run, book):
+    """Zero weights know nothing: log2 of the number of symbols; then the loss of the text's own frequencies."""
+    run("train", "--text", book, *TINY, "--steps", 1, "--lr", 1e-30, "--out", "m.safetensors")
+    tensors, metadata = files.read("m.safetensors")
+    text = book.read_text()
+    training, validation = text[:674], text[674:]
+    counts = np.array([training.count(chr(c)) + 1 for c in tensors["vocabulary"]])
+    tensors["model.head.weight"][:] = 0
+    tensors["model.head.bias"][:] = np.log(counts / counts.sum())
+    files.write("m.safetensors", tensors, metadata)
+    _, out, _ = run("train", "--text", book, "--resume", "--steps", 2, "--json", "--out", "m.safetensors")
+    p = {chr(c): n / counts.sum() for c, n in zip(tensors["vocabulary"], counts)}
+    # Two streams, since 74 symbols do not fill four windows of more; the targets start with the second symbol.
+    want = -np.mean([math.log2(p[symbol]) for symbol in validation[1 : 1 + 2 * 36]])
+    assert json.loads(out)["validation"] == pytest.approx(want, abs=1e-4)
+
+
+def test_piped_output_is_plain_and_numpy_trains_without_torch(book, tmp_path):
+    out = tmp_path / "m.safetensors"
+    script = "import sys; from numpy_rnn.__main__ import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        script,
+        "train",
+        "--text",
+        book,
+        *TINY,
+        "--steps",
+        "20",
+        "--out",
+        out,
+    ]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(character.isprintable() or character == "\n" for character in done.stdout)
+    first, second, third, last, torch_is_loaded = done.stdout.splitlines()
+    assert first.startswith("gru, 1 layer of 8 units, float32, numpy; ")
+    assert second.startswith("step     10  training ")
+    assert third.startswith("step     20  training ")
+    assert last.startswith(f"{out} holds the model after 20 steps")
+    assert torch_is_loaded == "False"
+
+
+@pytest.mark.parametrize("kind", ["characters", "bytes"])
+def test_it_learns_chinese_by_heart(run, tmp_path, kind):
+    (tmp_path / "text").write_text(CHINESE * 20, encoding="utf-8")
+    options = ["--symbols", kind, "--hidden", 32, "--batch", 4, "--seq-len", 30, "--lr", 0.02, "--steps", 150]
+    status, out, err = run("train", "--text", "text", *options, "--json")
+    assert status == 0, err
+    assert json.loads(out)["unit"] == f"bits per {kind[:-1]}"
+    assert json.loads(out)["validation"] < 0.5
+    length = len(CHINESE) - 2 if kind == "characters" else 3 * (len(CHINESE) - 2)
+    status, out, err = run("sample", "model.safetensors", "--prompt", "天地", "--temperature", 0, "--length", length)
+    assert (status, out, err) == (0, CHINESE + "\n", "")
+
+
+# ---- ending and going on
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize(("cell", "dtype"), [("lstm", "float32"), ("gru", "float64")])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(run, book, backend, cell, dtype):
+    options = ["--text", book, *TINY, "--cell", cell, "--layers", 2, "--dtype", dtype, "--backend", backend]
+    assert run("train", *options, "--steps", 30, "--out", "whole")[0] == 0
+    assert run("train", *options, "--steps", 17, "--out", "parts")[0] == 0
+    for steps in (21, 22, 30):  # the first step of the second round is step 22
+        status, _, err = run("train", "--text", book, "--resume", "--steps", steps, "--out", "parts")
+        assert status == 0, err
+    assert_same_run("whole", "parts")
+
+
+def test_one_backend_goes_on_where_the_other_stopped(run, book):
+    options = ["--text", book, *TINY, "--cell", "lstm", "--dtype", "float64"]
+    run("train", *options, "--steps", 30, "--out", "numpy")
+    run("train", *options, "--steps", 15, "--backend", "torch", "--out", "mixed")
+    status, _, err = run("train", "--text", book, "--resume", "--steps", 30, "--backend", "numpy", "--out", "mixed")
+    assert status == 0, err
+    run("train", *options, "--steps", 15, "--out", "third")
+    status, out, err = run(
+        "train", "--resume", "--backend", "both", "--json", *options, "--steps", 30, "--out", "third"
+    )
+    assert status == 0, err
+    assert json.loads(out)["largest_difference"] < 1e-12
+    assert_same_run("numpy", "third")
+    a, b = read_checkpoint("numpy"), read_checkpoint("mixed")
+    for name, tensor in a.tensors.items():
+        np.testing.assert_allclose(b.tensors[name], tensor, rtol=0, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("backend", "number"), [("numpy", signal.SIGINT), ("numpy", signal.SIGTERM), ("torch", signal.SIGINT)]
+)
+def test_a_signal_saves_and_leaves(run, book, tmp_path, backend, number):
+    options = ["--text", book, *TINY, "--backend", backend]
+    process = start("train", *options, "--steps", 10**6, "--out", tmp_path / "m")
+    assert process.stdout.readline().startswith(b"gru")
+    assert process.stdout.readline().startswith(b"step     10")
+    process.send_signal(number)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    steps = read_checkpoint("m").history.steps
+    hint = f"go on with: numpy-rnn train --resume --out {tmp_path / 'm'} --text {book}"
+    assert_one_sentence(err.decode(), f"stopped after step {steps} of 1000000; {hint}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["book.txt", "m"]
+
+    assert run("train", "--text", book, "--resume", "--steps", steps + 13, "--out", "m")[0] == 0
+    assert run("train", *options, "--steps", steps + 13, "--out", "whole")[0] == 0
+    assert_same_run("whole", "m")
+
+
+def test_a_second_signal_leaves_at_once():
+    before = signal.getsignal(signal.SIGINT)
+    with Interruption() as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interruption.signal == signal.SIGTERM
+        with pytest.raises(SystemExit) as exit_:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert exit_.value.code == 130
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_without_steps_a_run_goes_on_to_the_end_it_had(run, book, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Display, "wants_to_stop", lambda self: self.job.history.steps == 13)
+        status, out, err = run("train", "--text", book, *TINY, "--steps", 20, "--json")
+        assert status == 128  # no signal came, so no number is added
+        assert (json.loads(out)["complete"], json.loads(out)["steps"]) == (False, 13)
+        assert "stopped after step 13 of 20" in err
+    assert run("train", "--text", book, "--resume", "--out", "model.safetensors")[0] == 0
+    assert read_checkpoint("model.safetensors").history.steps == 20
+    status, _, err = run("train", "--text", book, "--resume")
+    assert status == 2
+    assert_one_sentence(err, "model.safetensors has taken 20 steps already: give a larger --steps")
+
+
+@pytest.mark.parametrize(("backend", "kind"), [("numpy", NumPyLearner), ("torch", TorchLearner)])
+def test_a_diverged_run_keeps_the_last_good_file(run, book, backend, kind, monkeypatch):
+    assert run("train", "--text", book, *TINY, "--backend", backend, "--steps", 12)[0] == 0
+    before = Path("model.safetensors").read_bytes()
+    step = kind.step
+
+    def poisoned(self, batch):
+        for p in self.model.state_dict().values():
+            p[...] = math.nan
+        return step(self, batch)
+
+    monkeypatch.setattr(kind, "step", poisoned)
+    status, _, err = run("train", "--text", book, "--resume", "--steps", 30)
+    assert status == 1
+    assert_one_sentence(err, "training diverged at step 13: loss nan, gradient norm nan; model.safetensors is kept as")
+    assert "after step 12" in err
+    assert Path("model.safetensors").read_bytes() == before
+
+
+def test_a_learning_rate_that_is_far_too_large(run, book):
+    status, _, err = run("train", "--text", book, *TINY, "--lr", 1e38, "--interval", 1)
+    assert status == 1
+    assert_one_sentence(err, "training diverged at step 1: validation loss", "nothing was saved yet")
+    assert not Path("model.safetensors").exists()
+
+
+def test_a_full_disk_leaves_the_last_file(run, book, monkeypatch):
+    assert run("train", "--text", book, *TINY, "--steps", 10)[0] == 0
+    before = Path("model.safetensors").read_bytes()
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = run("train", "--text", book, "--resume", "--steps", 20)
+    assert status == 1
+    assert_one_sentence(err, "No space left on device")
+    assert Path("model.safetensors").read_bytes() == before
+    assert sorted(path.name for path in Path.cwd().iterdir()) == ["book.txt", "model.safetensors"]
+
+
+# ---- what it refuses
+
+NOT_UTF8 = b"abc\xff" * 100
+REFUSED = {
+    "empty text": ({"t": b""}, ["--text", "t"], "t is empty"),
+    "a few letters": ({"t": b"hello"}, ["--text", "t"], "t has 5 characters, expected at least 20"),
+    "too short": (
+        {"t": b"hello " * 20},
+        ["--text", "t"],
+        "the text has 108 symbols to train on, expected at least 2049 for batch 32 and sequence length 64",
+    ),
+    "not UTF-8": ({"t": NOT_UTF8}, ["--text", "t"], "t is not UTF-8 (byte 3 is 0xff); symbols can be bytes instead"),
+    "no such text": ({}, ["--text", "nowhere"], "nowhere: No such file"),
+    "a folder as text": ({}, ["--text", "."], "Is a directory"),
+    "cell": ({}, ["--cell", "transformer"], "'transformer' is not one of 'rnn', 'lstm', 'gru'"),
+    "symbols": ({}, ["--symbols", "words"], "'words' is not one of"),
+    "backend": ({}, ["--backend", "jax"], "'jax' is not one of"),
+    "dtype": ({}, ["--dtype", "float16"], "'float16' is not one of"),
+    "hidden": ({}, ["--hidden", "0"], "0 is not in the range x>=1"),
+    "layers": ({}, ["--layers", "-1"], "-1 is not in the range x>=1"),
+    "batch": ({}, ["--batch", "-3"], "-3 is not in the range"),
+    "seq-len": ({}, ["--seq-len", "0"], "0 is not in the range"),
+    "steps": ({}, ["--steps", "0"], "0 is not in the range"),
+    "steps as words": ({}, ["--steps", "many"], "'many' is not a valid integer range"),
+    "lr": ({}, ["--lr", "0"], "0.0 is not in the range x>0"),
+    "lr nan": ({}, ["--lr", "nan"], "nan is not a finite number"),
+    "clip": ({}, ["--clip", "-1"], "-1.0 is not in the range"),
+    "clip inf": ({}, ["--clip", "inf"], "inf is not a finite number"),
+    "seed": ({}, ["--seed", "-1"], "-1 is not in the range"),
+    "too large": ({}, ["--hidden", "1000000000"], "the model does not fit into memory"),
+    "file exists": (
+        {"m": b"x"},
+        ["--out", "m"],
+        "m exists: go on from it with --resume, or replace it with --overwrite",
+    ),
+    "no folder": ({}, ["--out", "no/m"], "cannot write to no: No such file or directory"),
+    "no folder but a file": ({"f": b"x"}, ["--out", "f/m"], "cannot write to f: Not a directory"),
+    "out is a folder": ({}, ["--out", "."], "is a directory"),
+    "resume and overwrite": ({}, ["--resume", "--overwrite"], "only one of them"),
+    "nothing to resume": ({}, ["--resume"], "there is nothing to resume: model.safetensors does not exist"),
+    "resume from text": ({"m": b"hello " * 100}, ["--resume", "--out", "m"], "m is not a complete safetensors file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_train_refuses(run, tmp_path, case):
+    made, args, sentence = REFUSED[case]
+    for name, content in made.items():
+        (tmp_path / name).write_bytes(content)
+    status, out, err = run("train", *args)
+    assert status in (1, 2)
+    assert out == ""
+    assert_one_sentence(err, sentence)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made
+
+
+def test_a_folder_that_cannot_be_written_is_noticed_before_training(run, monkeypatch):
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)  # for root every folder can be written
+    status, out, err = run("train")
+    assert (status, out) == (2, "")
+    assert_one_sentence(err, "cannot write to .: Permission denied")
+
+
+def test_torch_is_missing(run, monkeypatch):
+    monkeypatch.delitem(sys.modules, "numpy_rnn.training.torch_learner", raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for backend in ("torch", "both"):
+        status, _, err = run("train", "--backend", backend)
+        assert status == 1
+        assert_one_sentence(err, f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'")
+
+
+def test_the_default_text_is_missing(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
+    status, _, err = run("train")
+    assert status == 1
+    assert_one_sentence(err, "this Python was packaged without its language reference: give a text of your own")
+
+
+@pytest.mark.parametrize("controlled", [True, False])
+def test_small_models_keep_to_one_thread(monkeypatch, controlled):
+    if not controlled:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # as if threadpoolctl were not installed
+    before = torch.get_num_threads()
+    with fitting_threads(batch=32, hidden=128):
+        assert torch.get_num_threads() == 1
+    with fitting_threads(batch=64, hidden=1024):
+        assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == before
+
+
+@pytest.fixture
+def trained(run, book):
+    """Return the path of a model that has taken 10 steps."""
+    assert run("train", "--text", book, *TINY, "--steps", 10)[0] == 0
+    return Path("model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--hidden", "9"], "model.safetensors was trained with --hidden 8, it cannot go on with 9"),
+        (["--seq-len", "9"], "model.safetensors was trained with --seq-len 8, it cannot go on with 9"),
+        (["--cell", "rnn"], "model.safetensors was trained with --cell gru, it cannot go on with rnn"),
+        (["--lr", "0.1"], "model.safetensors was trained with --lr 0.005, it cannot go on with 0.1"),
+        (["--dtype", "float64"], "model.safetensors was trained with --dtype float32"),
+        (["--symbols", "bytes"], "model.safetensors was trained with --symbols characters"),
+        (["--steps", "10"], "model.safetensors has taken 10 steps already: give a larger --steps"),
+        (["--steps", "9"], "model.safetensors has taken 10 steps already: give a larger --steps"),
+    ],
+)
+def test_resume_refuses(run, book, trained, args, sentence):
+    before = trained.read_bytes()
+    status, out, err = run("train", "--text", book, "--resume", *args)
+    assert (status, out) == (2, "")
+    assert_one_sentence(err, sentence)
+    assert trained.read_bytes() == before
+
+
+def test_resume_takes_what_agrees(run, book, trained):
+    status, _, err = run("train", "--text", book, "--resume", *TINY, "--lr", "5e-3", "--steps", 11)
+    assert (status, err) == (0, "")
+
+
+def test_resume_with_another_text(run, book, trained):
+    status, _, err = run("train", "--resume", "--steps", 20)
+    assert status == 2
+    assert_one_sentence(err, "the default text, is not the one that the checkpoint was trained on")
+    book.write_text(book.read_text() + "!", encoding="utf-8")
+    status, _, err = run("train", "--text", book, "--resume", "--steps", 20)
+    assert status == 2
+    assert_one_sentence(err, "the text given with --text is not the one")
+
+
+def damaged(path, change):
+    """Write the file anew after `change(tensors, metadata)`."""
+    tensors, metadata = files.read(path)
+    change(tensors, metadata)
+    files.write(path, tensors, metadata)
+
+
+def in_config(**changes):
+    def change(tensors, metadata):
+        about = json.loads(metadata[KEY])
+        about["config"].update(changes)
+        metadata[KEY] = json.dumps(about)
+
+    return change
+
+
+DAMAGE = {
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is not a complete safetensors file"),
+    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:100]), "is not a complete safetensors file"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a complete safetensors file"),
+    "foreign": (lambda path: files.write(path, {"w": np.ones(3)}), "no checkpoint of `numpy-rnn train`"),
+    "another size": (lambda path: damaged(path, in_config(hidden=9)), "does not hold what it describes"),
+    "a giant": (lambda path: damaged(path, in_config(hidden=10**9)), "does not hold what it describes"),
+    "another cell": (lambda path: damaged(path, in_config(cell="lstm")), "does not hold what it describes"),
+    "unknown cell": (lambda path: damaged(path, in_config(cell="mlp")), "cell is 'mlp'"),
+    "words for numbers": (lambda path: damaged(path, in_config(batch="4")), "batch is '4', expected int"),
+    "a new setting": (lambda path: damaged(path, in_config(dropout=0.1)), "does not hold what it describes"),
+    "no JSON": (lambda path: damaged(path, lambda t, m: m.update({KEY: "{"})), "does not hold what it describes"),
+    "a list": (lambda path: damaged(path, lambda t, m: m.update({KEY: "[]"})), "does not hold what it describes"),
+    "no weights": (lambda path: damaged(path, lambda t, m: t.pop("model.head.bias")), "missing model.head.bias"),
+    "vocabulary": (
+        lambda path: damaged(path, lambda t, m: t.update(vocabulary=t["vocabulary"][::-1])),
+        "has a vocabulary that is not rising characters",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_a_damaged_checkpoint(run, book, trained, case):
+    damage, sentence = DAMAGE[case]
+    damage(trained)
+    before = trained.read_bytes()
+    for args in (["sample", trained], ["train", "--text", book, "--resume", "--steps", 20]):
+        status, out, err = run(*args)
+        assert status == 1
+        assert out == ""
+        assert_one_sentence(err, "model.safetensors", sentence)
+    assert trained.read_bytes() == before
+
+
+# ---- sample
+
+
+def test_sample(run, trained):
+    status, first, err = run("sample", trained, "--prompt", "The ", "--length", 40)
+    assert (status, err) == (0, "")
+    assert first.startswith("The ")
+    assert len(first) == len("The ") + 40 + 1
+    assert run("sample", trained, "--prompt", "The ", "--length", 40)[1] == first
+    assert run("sample", trained, "--prompt", "The ", "--length", 40, "--seed", 1)[1] != first
+    assert run("sample", trained, "--prompt", "The ", "--length", 0)[1] == "The \n"
+    assert len(run("sample", trained, "--length", 40)[1]) == 41
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--prompt", "天"], "the model's text had none of these characters: '天'"),
+        (["--temperature", "-0.5"], "-0.5 is not in the range x>=0"),
+        (["--temperature", "nan"], "temperature is nan, expected a finite number of 0 or more"),
+        (["--length", "-1"], "-1 is not in the range x>=0"),
+        (["--seed", "-1"], "-1 is not in the range x>=0"),
+    ],
+)
+def test_sample_refuses(run, trained, args, sentence):
+    status, out, err = run("sample", trained, *args)
+    assert status in (1, 2)
+    assert out.strip() == ""
+    assert_one_sentence(err, sentence)
+
+
+def test_sample_without_a_file(run):
+    status, _, err = run("sample", "nowhere")
+    assert status == 1
+    assert_one_sentence(err, "nowhere", "No such file")
+
+
+def test_any_file_can_be_learnt_as_bytes_and_any_terminal_written_to(run, tmp_path):
+    (tmp_path / "t").write_bytes(NOT_UTF8 * 3)
+    assert run("train", "--text", "t", "--symbols", "bytes", *TINY, "--steps", 60, "--lr", 0.05)[0] == 0
+    options = ["sample", "model.safetensors", "--prompt", "ab", "--temperature", "0", "--length", "6"]
+    assert run(*options)[1] == "abc�abc�\n"
+    process = start(*options, PYTHONIOENCODING="latin-1")
+    assert process.communicate(timeout=30) == (b"abc?abc?\n", b"")
