@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PIP_NO_CACHE_DIR = 1
 
 .PHONY: help demo test lint wheel-test clean
 
@@ -17,7 +18,8 @@ demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on re
 
 # One thread a process: two test processes with two BLAS threads each wait for one another.
 test: $(STAMP) lint  ## lint, types and all quick tests
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+	@mkdir -p build
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check
