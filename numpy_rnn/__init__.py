@@ -16,7 +16,21 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import deep, gru, gru_reset_before, language, losses, lstm, lstm_peephole, lstm_projection, optim, rnn, truncated
+from . import (
+    deep,
+    gradcheck,
+    gru,
+    gru_reset_before,
+    language,
+    losses,
+    lstm,
+    lstm_peephole,
+    lstm_projection,
+    optim,
+    rnn,
+    rtrl,
+    truncated,
+)
 from .module import Module
 from .modules import GRU, LSTM, RNN
 from .scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
@@ -37,6 +51,7 @@ __all__ = [
     "RNNFromScratch",
     "__version__",
     "deep",
+    "gradcheck",
     "gru",
     "gru_reset_before",
     "language",
@@ -47,5 +62,6 @@ __all__ = [
     "lstm_projection",
     "optim",
     "rnn",
+    "rtrl",
     "truncated",
 ]

@@ -1,0 +1,268 @@
+"""The checker itself: right gradients pass at the reachable accuracy, planted errors of 0.1 % do not, wherever they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from support import CELLS, assert_all_close, random_params, random_state, rng_of
+from test_cells import problem
+
+import numpy_rnn
+import torch_rnn
+from numpy_rnn import gradcheck as gc
+from numpy_rnn import rtrl
+from numpy_rnn.gradcheck import gradcheck, hessian_vector_product, of_cell, of_layer
+
+CELL_NAMES = pytest.mark.parametrize("name", CELLS)
+
+
+def cell_problem(name, T=6, dtype=np.float64):
+    cell, params, x, s0, _ = problem(name, T, 2, 3, 4, 2, dtype)
+    return of_cell(cell, params, x, s0)
+
+
+@CELL_NAMES
+def test_every_cell_is_right_by_every_method(name):
+    report = gradcheck(*cell_problem(name), methods=["complex step", "central differences", "adjoint identity"])
+    assert report.ok, report
+    assert not report.skipped
+    reached = {m: max(f.error for f in report.findings if f.method == m) for m in gc.TOLERANCES}
+    # An order of magnitude above what correct code shows here, and far below what anything else does.
+    assert reached["complex step"] < 1e-14
+    assert reached["forward in time"] < 1e-14
+    assert reached["adjoint identity"] < 1e-15
+    assert reached["central differences"] < 1e-10
+    assert reached["central differences"] > 0
+
+
+@CELL_NAMES
+def test_real_time_recurrent_learning_equals_bptt(name):
+    cell = CELLS[name][0]
+    rng = rng_of(name, "rtrl")
+    for T, B, I, H, R in [(7, 3, 2, 4, 3), (1, 2, 3, 2, 1), (0, 2, 3, 2, 1), (4, 1, 1, 1, 1), (60, 2, 2, 3, 2)]:
+        params = random_params(cell, I, H, R, rng)
+        x, s0 = rng.standard_normal((T, B, I)), random_state(cell, (B,), H, R, rng)
+        dstates = random_state(cell, (T + 1, B), H, R, rng)
+        expected = cell.backward(cell.forward(params, x, s0)[1], dstates)
+        assert_all_close(rtrl.gradients(cell, params, x, s0, dstates), expected, 1e-14, f"T={T}")
+
+
+def test_real_time_recurrent_learning_knows_its_cells():
+    cell = numpy_rnn.rnn.TANH._replace(name="mine")
+    _, params, x, s0, dstates = problem("rnn_tanh", 3, 2, 3, 4, 2)
+    with pytest.raises(ValueError, match="the cell is 'mine', expected one of rnn_tanh, rnn_relu, lstm,"):
+        rtrl.gradients(cell, params, x, s0, dstates)
+    assert set(rtrl.STEPS) == set(CELLS)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("cls", "arguments"),
+    [
+        ("RNN", {"nonlinearity": "relu", "num_layers": 2, "bias": False}),
+        ("LSTM", {"bidirectional": True, "batch_first": True}),
+        ("LSTM", {"proj_size": 2, "num_layers": 2}),
+        ("LSTM", {"peephole": True, "bidirectional": True}),
+        ("GRU", {"num_layers": 2, "bidirectional": True}),
+        ("GRU", {"reset_after": False}),
+    ],
+)
+def test_layers_are_right(cls, arguments, dtype):
+    layer = getattr(numpy_rnn, cls)(3, 4, **arguments, dtype=dtype, rng=0)
+    rng = rng_of(cls, arguments)
+    x = rng.standard_normal((2, 5, 3) if layer.batch_first else (5, 2, 3)).astype(dtype)
+    _, h_n = layer(x)
+    draw = lambda s: rng.standard_normal(s.shape).astype(dtype)  # noqa: E731
+    h_0 = tuple(map(draw, h_n)) if isinstance(h_n, tuple) else draw(h_n)
+    report = gradcheck(*of_layer(layer, x, h_0, [5, 3]))
+    assert report, report
+    names = {f.name for f in report.findings}
+    assert names == {*layer.state_dict(), "x", "h_0", *(["c_0"] if cls == "LSTM" else [])}
+
+
+@pytest.mark.parametrize("cls", ["RNNFromScratch", "LSTMFromScratch", "GRUFromScratch"])
+def test_models_from_scratch_are_right(cls):
+    model = getattr(numpy_rnn, cls)(3, 4, 2, dtype=np.float64, rng=0)
+    assert gradcheck(*of_layer(model, rng_of(cls).standard_normal((2, 5, 3))))
+
+
+def test_active_dropout_is_no_function():
+    layer = numpy_rnn.GRU(3, 4, num_layers=2, dropout=0.5)
+    with pytest.raises(ValueError, match="dropout is active in GRU"):
+        of_layer(layer, np.ones((5, 2, 3), np.float32))
+    assert gradcheck(*of_layer(layer.eval(), np.ones((5, 2, 3), np.float32)))
+
+
+@CELL_NAMES
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("method", ["complex step", "central differences"])
+def test_a_planted_error_of_a_tenth_of_a_percent_is_found_and_named(name, dtype, method):
+    f, vjp, inputs, _ = cell_problem(name, 6 if method == "complex step" else 2, dtype)
+    for k, victim in enumerate(inputs):
+
+        def wrong(values, upstream, k=k):
+            gradients = list(vjp(values, upstream))
+            gradients[k] = gradients[k].copy()
+            where = np.unravel_index(np.argmax(np.abs(gradients[k])), gradients[k].shape)
+            gradients[k][where] *= 1.001
+            return gradients
+
+        report = gradcheck(f, wrong, inputs, methods=[method])
+        assert not report.ok
+        assert {finding.name for finding in report.findings if not finding.ok} == {victim}
+        worst = report.worst
+        assert worst.name == victim
+        assert worst.error == pytest.approx(1e-3, rel=0.01)
+        assert worst.gradient == pytest.approx(1.001 * worst.numeric, rel=2e-5)
+        assert str(report).startswith(f"WRONG; worst: {victim}[{', '.join(map(str, worst.where))}]: ")
+
+
+@CELL_NAMES
+def test_the_adjoint_identity_alone_finds_a_tensor_that_is_off_by_a_tenth_of_a_percent(name):
+    f, vjp, inputs, _ = cell_problem(name)
+    for k, victim in enumerate(inputs):
+        wrong = lambda values, up, k=k: [g * (1.001 if j == k else 1) for j, g in enumerate(vjp(values, up))]  # noqa: E731
+        report = gradcheck(f, wrong, inputs, methods=["adjoint identity"])
+        assert [finding.name for finding in report.findings if not finding.ok] == [victim]
+
+
+def tanh_layer(W, x):
+    return np.tanh(W @ x)
+
+
+def tanh_layer_vjp(inputs, upstream):
+    (W, x), (dy,) = inputs, upstream
+    da = dy * (1 - np.tanh(W @ x) ** 2)
+    return np.outer(da, x), W.T @ da
+
+
+INPUTS = {"W": np.array([[0.1, -0.4], [0.3, 0.2], [0.5, 0.6]]), "x": np.array([0.7, -0.8])}
+
+
+class TestAnyonesFunction:
+    def test_a_nan_is_wrong(self):
+        for bad in (np.nan, np.inf):
+            wrong = lambda inputs, up, bad=bad: (tanh_layer_vjp(inputs, up)[0], np.array([0.1, bad]))  # noqa: E731
+            report = gradcheck(tanh_layer, wrong, INPUTS)
+            assert not report
+            assert {f.name for f in report.findings if not f.ok} == {"x"}
+            assert report.worst.where in ((1,), ())
+
+    def test_a_function_that_yields_nan_is_wrong(self):
+        report = gradcheck(lambda x: x * np.nan, lambda inputs, up: (up[0],), [np.ones(3)])
+        assert not report
+
+    @pytest.mark.parametrize(
+        ("f", "reason"),
+        [
+            (lambda x: np.abs(x) * x, "f is not analytic"),
+            (lambda x: np.real(x) ** 2 * np.sign(np.real(x)), "the function returns real numbers for complex ones"),
+            (lambda x: np.array([float(v) * abs(float(v)) for v in x]), "f does not take complex numbers"),
+            (lambda x: x.astype(float) * np.abs(x), "f does not take complex numbers"),
+        ],
+        ids=["abs", "real", "float", "cast"],
+    )
+    def test_where_complex_numbers_do_not_go_differences_are_taken(self, f, reason):
+        right = lambda inputs, up: (2 * np.abs(inputs[0]) * up[0],)  # noqa: E731
+        x = np.array([0.7, -0.8, 1.5])
+        report = gradcheck(f, right, [x])
+        assert report.ok, report
+        assert reason in report.skipped[0]
+        assert {finding.method for finding in report.findings} == {"central differences", "adjoint identity"}
+        assert not gradcheck(f, lambda inputs, up: (1.001 * right(inputs, up)[0],), [x])
+
+    def test_several_outputs_and_integer_inputs(self):
+        f = lambda table, k: (table[k], np.sum(table**2))  # noqa: E731
+
+        def vjp(inputs, upstream):
+            (table, k), (drows, dsum) = inputs, upstream
+            dtable = 2 * table * dsum
+            np.add.at(dtable, k, drows)
+            return dtable, None
+
+        inputs = {"table": np.arange(6.0).reshape(3, 2), "k": np.array([0, 2, 2])}
+        assert gradcheck(f, vjp, inputs).ok
+        assert {finding.name for finding in gradcheck(f, vjp, inputs).findings} == {"table"}
+
+    def test_large_inputs_are_sampled_but_the_adjoint_identity_sees_every_entry(self):
+        calls = []
+
+        def f(x):
+            calls.append(1)
+            return np.sin(x)
+
+        right = lambda inputs, up: (np.cos(inputs[0]) * up[0],)  # noqa: E731
+        assert gradcheck(f, right, [np.linspace(0, 1, 10_000)], max_entries=20)
+        assert len(calls) < 100
+
+        def wrong(inputs, upstream):
+            g = right(inputs, upstream)[0]
+            g[1234] += 1
+            return (g,)
+
+        report = gradcheck(np.sin, wrong, [np.linspace(0, 1, 10_000)], max_entries=20)
+        assert [finding.method for finding in report.findings if not finding.ok] == ["adjoint identity"]
+
+    def test_what_is_no_gradient_at_all(self):
+        with pytest.raises(ValueError, match="vjp returned 1 gradients, expected 2, one for each input"):
+            gradcheck(tanh_layer, lambda inputs, up: [inputs[0]], INPUTS)
+        with pytest.raises(ValueError, match=r"the gradient of x has shape \(2, 3\), expected \(2,\), that of x"):
+            gradcheck(tanh_layer, lambda inputs, up: [inputs[0], inputs[0].T], INPUTS)
+
+    def test_a_tolerance_of_ones_own(self):
+        wrong = lambda inputs, up: [1.001 * g for g in tanh_layer_vjp(inputs, up)]  # noqa: E731
+        assert not gradcheck(tanh_layer, wrong, INPUTS)
+        assert gradcheck(tanh_layer, wrong, INPUTS, tolerance=0.01)
+
+    def test_numeric_gradients(self):
+        upstream = [np.array([0.3, -0.2, 0.9])]
+        expected = tanh_layer_vjp(tuple(INPUTS.values()), upstream)
+        for k, g in enumerate(expected):
+            assert_all_close(gc.numeric_gradient(tanh_layer, list(INPUTS.values()), k, upstream), g, 1e-15)
+            rough = gc.numeric_gradient(tanh_layer, list(INPUTS.values()), k, upstream, "central differences")
+            assert_all_close(rough, g, 1e-11)
+
+
+class TestSecondOrder:
+    """Hessian-vector products through the hand-written backward, against torch's double backward."""
+
+    @pytest.mark.parametrize("cls", ["RNN", "LSTM", "GRU"])
+    def test_equals_double_backward(self, cls):
+        layer = getattr(numpy_rnn, cls)(3, 4, num_layers=2, bidirectional=True, dtype=np.float64, rng=0)
+        names = list(layer.state_dict())
+        rng = rng_of(cls, "hvp")
+        x, target = rng.standard_normal((5, 2, 3)), rng.standard_normal((5, 2, 8))
+        inputs = [*layer.state_dict().values(), x]
+        directions = [rng.standard_normal(v.shape) for v in inputs]
+
+        def gradient(*values):
+            """Of ½ Σ (output - target)² by parameters and x."""
+            twin = type(layer)(**layer.config, dtype=np.result_type(*values))
+            twin.load_state_dict(dict(zip(names, values)))
+            output, _, tape = twin.forward(values[-1].astype(twin.dtype))
+            grads, dx, _ = twin.backward(tape, output - target)
+            return [*grads.values(), dx]
+
+        theirs = getattr(torch_rnn, cls)(3, 4, num_layers=2, bidirectional=True, dtype=torch.float64)
+        theirs.load_state_dict({k: torch.from_numpy(v) for k, v in layer.state_dict().items()})
+        tx = torch.tensor(x, requires_grad=True)
+        leaves = [*theirs.parameters(), tx]
+        loss = 0.5 * ((theirs(tx)[0] - torch.tensor(target)) ** 2).sum()
+        first = torch.autograd.grad(loss, leaves, create_graph=True)
+        inner = sum((g * torch.tensor(v)).sum() for g, v in zip(first, directions))
+        second = torch.autograd.grad(inner, leaves)
+        assert_all_close(gradient(*inputs), list(first), 1e-13)
+        assert_all_close(list(hessian_vector_product(gradient, inputs, directions)), list(second), 1e-13)
+
+    def test_the_hessian_is_symmetric(self):
+        f, vjp, inputs, _ = cell_problem("lstm")
+        values = list(inputs.values())
+        upstream = [np.ones_like(y) * 0.3 for y in f(*values)]
+        gradient = lambda *v: vjp(v, upstream)  # noqa: E731
+        rng = rng_of("symmetric")
+        v, w = ([rng.standard_normal(a.shape) for a in values] for _ in range(2))
+        vHw = sum(np.sum(a * b) for a, b in zip(v, hessian_vector_product(gradient, values, w)))
+        wHv = sum(np.sum(a * b) for a, b in zip(w, hessian_vector_product(gradient, values, v)))
+        assert vHw == pytest.approx(wHv, rel=1e-13)
+        assert abs(vHw) > 1e-3
