@@ -87,6 +87,20 @@ def test_backward_is_complex_too(name):
 
 
 @CELL_NAMES
+def test_backward_is_linear_over_the_complex_numbers(name):
+    """Also where the imaginary part arrives at one field of the state alone, and all else is real."""
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    _, tape = cell.forward(params, x, s0)
+    for field in cell.State._fields:
+        imaginary = cell.State(*(d[::-1] if f == field else 0 * d for f, d in zip(cell.State._fields, dstates)))
+        mixed = dstates._replace(**{field: getattr(dstates, field) + 1j * getattr(imaginary, field)})
+        (a, b), (c, d), (e, f) = zip(cell.backward(tape, dstates), cell.backward(tape, imaginary))
+        expected = [u + 1j * v for u, v in zip((*a, c, *e), (*b, d, *f))]
+        grads, dx, ds0 = cell.backward(tape, mixed)
+        assert_all_close([*grads, dx, *ds0], expected, 1e-14, field)
+
+
+@CELL_NAMES
 def test_forward_and_backward_leave_their_inputs_untouched(name):
     cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
     inputs = [*params, x, *s0, *dstates]

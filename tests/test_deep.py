@@ -132,3 +132,77 @@ def test_an_expanding_relu_does_not_overflow_in_the_padding(package):
     # With w = W_hh: h_1 = w + 1, h_2 = w² + w + 1, h_3 = w³ + w² + w + 1, so h_1', h_2', h_3' = 1, 7, 34; each
     # counts once as an output and the last once more as the final state.
     assert dW_hh.item() == (1 + 7 + 34 + 34) + (1 + 7 + 7)
+
+
+def flatten(nest):
+    return [nest] if isinstance(nest, np.ndarray) else [a for part in nest for a in flatten(part)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_one_operand_of_another_dtype_widens_the_result(name):
+    """A complex number in any single operand must not lose its imaginary part; the derivative is then exact."""
+    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
+    lengths = np.array([4, 0, 6, 3])
+    _, _, tape = deep.forward(cell, params, x, s0, lengths, masks)
+    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+    rng = rng_of(name, "directions")
+    step = 1e-30
+
+    def moved(arrays, k):
+        v = rng.standard_normal(arrays[k].shape)
+        return v, [a + 1j * step * v if j == k else a for j, a in enumerate(arrays)]
+
+    def agree(derivative_of, expected):
+        y, s = derivative_of
+        slope = sum(np.sum(a.imag * d) for a, d in zip((y, *s), (dy_valid, *ds_n))) / step
+        assert abs(slope - expected) < 1e-12 * max(1, abs(expected))
+
+    dy_valid = np.where(np.arange(T)[:, None, None] < lengths[:, None], dy, 0)
+    v, (moved_x,) = moved([x], 0)
+    agree(deep.forward(cell, params, moved_x, s0, lengths, masks)[:2], np.sum(v * dx))
+    for k in range(len(s0)):
+        v, moved_s0 = moved(list(s0), k)
+        agree(deep.forward(cell, params, x, cell.State(*moved_s0), lengths, masks)[:2], np.sum(v * ds0[k]))
+    for l, layer in enumerate(params):
+        for d, p in enumerate(layer):
+            for k in range(len(p)):
+                v, moved_p = moved(list(p), k)
+                changed = [
+                    [cell.Params(*moved_p) if (m, e) == (l, d) else q for e, q in enumerate(r)]
+                    for m, r in enumerate(params)
+                ]
+                agree(deep.forward(cell, changed, x, s0, lengths, masks)[:2], np.sum(v * grads[l][d][k]))
+
+    # Backward is linear, so an imaginary part of one upstream gradient alone gives its own gradients as imaginary parts.
+    for field in ("y", *cell.State._fields):
+        zero = cell.State(*(0 * ds for ds in ds_n))
+        only_dy = dy if field == "y" else 0 * dy
+        only_ds = zero if field == "y" else zero._replace(**{field: getattr(ds_n, field)})
+        mixed_ds = cell.State(*(a + 1j * b if b.any() else a for a, b in zip(ds_n, only_ds)))
+        mixed = deep.backward(tape, dy + 1j * only_dy if field == "y" else dy, mixed_ds)
+        alone = deep.backward(tape, only_dy, only_ds)
+        for a, b in ((mixed[0], alone[0]), ([mixed[1]], [alone[1]]), (mixed[2], alone[2])):
+            assert_all_close([u.imag for u in flatten(a)], flatten(b), 1e-13, field)
+
+
+def test_sequences_of_equal_length_keep_their_order():
+    lengths = np.array([2, 3] * 50)
+    order = deep.order_of(lengths)
+    assert order.to.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
+    assert np.array_equal(lengths[order.to][order.back], lengths)
+
+
+def test_blocks_cover_each_valid_step_once_and_are_never_empty():
+    for lengths in ([0, 0, 0], [4, 4, 0], [5, 3, 3, 1], [1], []):
+        blocks = deep.blocks_of(np.array(lengths, int), T=6, B=len(lengths))
+        assert all(stop > start and n > 0 for start, stop, n in blocks)
+        covered = [(t, b) for start, stop, n in blocks for t in range(start, stop) for b in range(n)]
+        assert sorted(covered) == sorted((t, b) for b, length in enumerate(lengths) for t in range(length))
+
+
+def test_reverse_leaves_what_stands_after_the_end():
+    x = np.arange(1, 13).reshape(4, 3, 1)
+    lengths = np.array([4, 0, 2])
+    turned = deep.reverse(x, lengths)[:, :, 0].T.tolist()
+    assert turned == [[10, 7, 4, 1], [2, 5, 8, 11], [6, 3, 9, 12]]
+    assert np.array_equal(deep.reverse(deep.reverse(x, lengths), lengths), x)

@@ -75,8 +75,17 @@ def test_layers_are_right(cls, arguments, dtype):
     _, h_n = layer(x)
     draw = lambda s: rng.standard_normal(s.shape).astype(dtype)  # noqa: E731
     h_0 = tuple(map(draw, h_n)) if isinstance(h_n, tuple) else draw(h_n)
-    report = gradcheck(*of_layer(layer, x, h_0, [5, 3]))
+    checked = of_layer(layer, x, h_0, [5, 3])
+    report = gradcheck(*checked)
     assert report, report
+    given = list(checked.inputs.values())
+    assert [v.dtype for v in given] == [np.dtype(dtype)] * len(given)
+    for got, expected in zip(
+        given[-2:] if isinstance(h_n, tuple) else given[-1:], h_0 if isinstance(h_0, tuple) else [h_0]
+    ):
+        assert np.array_equal(got, expected)
+    output = checked.f(*given)[0]
+    assert not (output[1, 3:] if layer.batch_first else output[3:, 1]).any()  # after the second sequence's end
     names = {f.name for f in report.findings}
     assert names == {*layer.state_dict(), "x", "h_0", *(["c_0"] if cls == "LSTM" else [])}
 

@@ -156,13 +156,15 @@ W = {"w": np.ones(2)}
         (lambda: SGD(W, lr=np.nan), "lr is nan"),
         (lambda: SGD(W, lr=np.inf), "lr is inf"),
         (lambda: SGD(W, lr=1, momentum=-0.1), "momentum is -0.1"),
-        (lambda: SGD(W, lr=1, weight_decay=-0.1), "weight_decay is -0.1"),
+        (lambda: SGD(W, lr=1, weight_decay=-0.1), "^weight_decay is -0.1"),
+        (lambda: SGD(W, lr=1, momentum=0.9, dampening=np.inf), "^dampening is inf"),
+        (lambda: Adam(W, weight_decay=-0.1), "^weight_decay is -0.1"),
         (lambda: SGD(W, lr=1, nesterov=True), "nesterov needs a momentum"),
         (lambda: SGD(W, lr=1, momentum=0.9, dampening=0.1, nesterov=True), "a dampening of 0, got 0.9 and 0.1"),
         (lambda: Adam(W, betas=(1.0, 0.9)), r"betas\[0\] is 1.0, expected 0 or more and less than 1"),
         (lambda: Adam(W, betas=(0.9, np.nan)), r"betas\[1\] is nan"),
         (lambda: Adam(W, eps=-1e-8), "eps is -1e-08"),
-        (lambda: Adam({}), "there are no parameters"),
+        (lambda: Adam({}), r"^there are no parameters to optimize$"),
         (lambda: Adam({"w": np.ones(2, int)}), "w is not an array of floating-point numbers"),
         (lambda: Adam({"w": [1.0]}), "w is not an array of floating-point numbers"),
         (lambda: clip_grad_norm({}, -1.0), "max_norm is -1.0, expected a number of 0 or more"),
@@ -170,6 +172,7 @@ W = {"w": np.ones(2)}
         (lambda: clip_grad_value({}, -1.0), "value is -1.0"),
         (lambda: Adam(W).step({}), "missing gradient w; expected w"),
         (lambda: Adam(W).step({"w": np.ones(2), "v": np.ones(2)}), "unknown gradient v; expected w"),
+        (lambda: Adam({**W, "u": np.ones(1)}).step({}), r"^missing gradient u, w; expected u, w$"),
         (lambda: Adam(W).step({"w": np.ones((2, 1))}), r"gradient w has shape \(2, 1\), expected \(2,\)"),
         (lambda: Adam(W).load_state_dict({}), "missing optimizer state exp_avg.w, exp_avg_sq.w, step"),
         (
@@ -184,3 +187,33 @@ def test_refuses(make, message):
     with pytest.raises(ValueError, match=message):
         make()
     np.testing.assert_array_equal(W["w"], np.ones(2))
+
+
+def test_torchs_default_settings():
+    ours, theirs = np.array([1.0, -2.0]), torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    theirs.grad = torch.tensor([0.5, 0.25], dtype=torch.float64)
+    torch.optim.Adam([theirs]).step()
+    Adam({"w": ours}).step({"w": np.array([0.5, 0.25])})
+    np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", [Adam, lambda params: SGD(params, 0.1, momentum=0.9)])
+def test_the_memory_has_the_parameters_dtype_wherever_it_comes_from(kind):
+    params, wide = {"w": np.ones(2, np.float32)}, {"w": np.ones(2)}
+    first, second = kind(wide), kind(params)
+    first.step({"w": np.ones(2)})
+    second.load_state_dict(first.state_dict())
+    second.step({"w": np.ones(2)})
+    memory = second.state_dict()
+    assert {v.dtype for k, v in memory.items() if k != "step"} == {np.dtype(np.float32)}
+    assert memory.get("step", np.zeros(1, np.int64)).dtype == np.int64
+    fresh = kind(params)
+    fresh.step({"w": np.ones(2)})
+    assert {v.dtype for k, v in fresh.state_dict().items() if k != "step"} == {np.dtype(np.float32)}
+
+
+def test_infinite_limits_cut_nothing():
+    g = {"w": np.array([3.0, -4.0])}
+    assert clip_grad_norm(g, np.inf) == 5
+    clip_grad_value(g, np.inf)
+    assert g["w"].tolist() == [3.0, -4.0]
