@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_CACHE_DIR = 1
 
-.PHONY: help demo test lint wheel-test clean
+.PHONY: help demo test accuracy mutation lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -18,8 +18,16 @@ demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on re
 
 # One thread a process: two test processes with two BLAS threads each wait for one another.
 test: $(STAMP) lint  ## lint, types and all quick tests
+	@mkdir -p build/coverage
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest --cov --cov-report term
+
+mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 >build/mutation.log 2>&1 || { tail -c 2000 build/mutation.log; exit 1; }
+	$(BIN)/python tests/mutation.py
+
+accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/accuracy.md
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.accuracy --markdown docs/accuracy.md
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check
@@ -34,7 +42,7 @@ wheel-test: $(STAMP)  ## build the wheel, install it with NumPy alone, use it
 	cd build && wheel-venv/bin/python ../.ci/wheel.py
 
 clean:  ## remove what was built and installed here
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants
 
 $(STAMP): setup.cfg pyproject.toml .constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "numpy-rnn needs Python 3.10 or newer, this is " + sys.version.split()[0])'

@@ -140,12 +140,13 @@ def jvp_central_differences(
     """Directional derivative J v by central differences with Richardson extrapolation.
 
     The error of a central difference is a series in h²: with the steps h, h/2, h/4 … each further level removes one
-    more term. The level where neighbouring entries of the table are closest is returned, entry by entry.
+    more term. For each entry the place in the table is taken where neighbours are closest. Where they are not close,
+    a kink (relu has one) lies within reach of h, and the entry is computed again with a smaller one.
 
     Parameters
     ----------
     f : function of arrays
-        Smooth; returns an array or a sequence of arrays.
+        Smooth, or smooth but for kinks; returns an array or a sequence of arrays.
     inputs : arrays
     directions : arrays, shapes of inputs, or None for zero
     first_step : float
@@ -163,6 +164,18 @@ def jvp_central_differences(
     >>> bool(abs(d[0] - np.cos(1.0)) < 1e-11)
     True
     """
+    found, spread = extrapolated(f, inputs, directions, first_step, levels)
+    scale = max((float(np.max(np.abs(d))) for d in found if d.size), default=0.0)
+    if levels > 1 and first_step > 1e-5 and any((s > 1e-8 * scale).any() for s in spread):
+        finer, finer_spread = extrapolated(f, inputs, directions, first_step / 100, levels)
+        found = [np.where(b < a, y, x) for x, y, a, b in zip(found, finer, spread, finer_spread)]
+    return tuple(found)
+
+
+def extrapolated(
+    f: Function, inputs: Sequence[Array], directions: Sequence[Array | None], first_step: float, levels: int
+) -> tuple[list[Array], list[Array]]:
+    """Richardson's table for J v: of each output the best entries, and how far their neighbours are from them."""
 
     def difference(h: float) -> tuple[Array, ...]:
         sides = (as_tuple(f(*(x if v is None else x + s * h * v for x, v in zip(inputs, directions)))) for s in (1, -1))
@@ -170,18 +183,17 @@ def jvp_central_differences(
 
     rows = [[d] for d in difference(first_step)]
     best = [np.array(row[0]) for row in rows]
-    error = [np.full(d.shape, np.inf) for d in best]
+    spread = [np.full(d.shape, np.inf) for d in best]
     for level in range(1, levels):
         for k, d in enumerate(difference(first_step / 2**level)):
             row = [d]
             for m, coarser in enumerate(rows[k], start=1):
                 row.append(row[-1] + (row[-1] - coarser) / (4**m - 1))
-                spread = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - coarser))
-                better = spread < error[k]
-                best[k] = np.where(better, row[-1], best[k])
-                error[k] = np.where(better, spread, error[k])
+                apart = np.maximum(np.abs(row[-1] - row[-2]), np.abs(row[-1] - coarser))
+                best[k] = np.where(apart < spread[k], row[-1], best[k])
+                spread[k] = np.minimum(spread[k], apart)
             rows[k] = row
-    return tuple(best)
+    return best, spread
 
 
 JVPS = {"complex step": jvp_complex_step, "central differences": jvp_central_differences}

@@ -233,6 +233,17 @@ class TestAnyonesFunction:
             assert_all_close(rough, g, 1e-11)
 
 
+def test_differences_step_back_from_a_kink():
+    """relu bends at 0; a step of 0.01 from 0.004 reaches across, one of 0.0001 does not."""
+    cell = CELLS["rnn_relu"][0]
+    for seed in range(3):
+        rng = rng_of("kink", seed)
+        params = random_params(cell, 3, 4, 2, rng)
+        x, s0 = rng.standard_normal((20, 2, 3)), random_state(cell, (2,), 4, 2, rng)
+        report = gradcheck(*of_cell(cell, params, x, s0), methods=["central differences"], tolerance=1e-7)
+        assert report, report
+
+
 class TestSecondOrder:
     """Hessian-vector products through the hand-written backward, against torch's double backward."""
 
