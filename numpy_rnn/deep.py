@@ -196,6 +196,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     order = order_of(lengths)
     lengths = None if lengths is None else lengths[order.to]
     blocks = blocks_of(lengths, *dy.shape[:2])
+    dtype = gradient_dtype(tape, dy, ds_n)
     dy, ds_n = dy[:, order.to], cell.State(*(ds[:, order.to] for ds in ds_n))
 
     grads: list[list[Grads]] = []  # last layer first
@@ -206,7 +207,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
         for d, doutput in enumerate(np.split(dy, D, axis=2)):
             ds = cell.State(*(ds[l * D + d] for ds in ds_n))
             doutput = reverse(doutput, lengths) if d else doutput
-            results.append(_run_backward(cell, layer[d], tapes[l][d], doutput, ds, blocks))
+            results.append(_run_backward(cell, layer[d], tapes[l][d], doutput, ds, blocks, dtype))
         grads.append([g for g, _, _ in results])
         dxs = [reverse(dx, lengths) if d else dx for d, (_, dx, _) in enumerate(results)]
         dy = sum(dxs[1:], start=dxs[0])
@@ -214,6 +215,12 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
         if l > 0 and masks is not None:
             dy = dy * masks[l - 1][:, order.to]
     return grads[::-1], dy[:, order.back], _stack(cell, initials, order)
+
+
+def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
+    """The dtype that gradients have: that of all operands together, forward's and backward's."""
+    params = (p for layer in tape.params for direction in layer for p in direction)
+    return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
 
 
 def _stack(cell: Cell, states: Sequence[States], order: Order) -> States:
@@ -237,12 +244,16 @@ def _run(cell: Cell, params: Any, x: Array, s0: States, blocks: Sequence[Block])
 
 
 def _run_backward(
-    cell: Cell, params: Any, tapes: Sequence[Any], dy: Array, ds_n: States, blocks: Sequence[Block]
+    cell: Cell,
+    params: Any,
+    tapes: Sequence[Any],
+    dy: Array,
+    ds_n: States,
+    blocks: Sequence[Block],
+    dtype: np.dtype[Any],
 ) -> tuple[Grads, Array, States]:
     """Transpose of `_run`: the same blocks from the last to the first."""
-    dtype = np.result_type(dy, *params, *ds_n)
-    W_ih = params.W_ih
-    dx = np.zeros((*dy.shape[:2], W_ih.shape[1]), dtype)
+    dx = np.zeros((*dy.shape[:2], params.W_ih.shape[1]), dtype)
     ds = cell.State(*(ds.astype(dtype) for ds in ds_n))
     grads = cell.Params(*(np.zeros(p.shape, dtype) for p in params))
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):

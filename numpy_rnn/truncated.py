@@ -89,7 +89,7 @@ def backward(tape: deep.Tape, dy: Array, ds_n: States, k1: int, k2: int) -> tupl
     lengths = np.full(B, T) if tape.lengths is None else tape.lengths
     cuts = windows(T, k1, k2)
     states = _states_at(tape, sorted({window.back for window in cuts}))
-    dtype = np.result_type(dy, *ds_n, *params[0][0])
+    dtype = deep.gradient_dtype(tape, dy, ds_n)
     dx = np.zeros(x.shape, dtype)
     ds0 = cell.State(*(np.zeros(ds.shape, dtype) for ds in ds_n))
     grads = [[cell.Params(*(np.zeros(p.shape, dtype) for p in p_l))] for (p_l,) in params]

@@ -185,6 +185,28 @@ def test_one_operand_of_another_dtype_widens_the_result(name):
             assert_all_close([u.imag for u in flatten(a)], flatten(b), 1e-13, field)
 
 
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("operand", ["x", "params", "s0"])
+def test_backward_carries_a_complex_number_of_any_operand_of_forward(name, operand):
+    """A complex step through forward and backward gives second derivatives; real upstream gradients must not cut it."""
+    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
+    step = 1e-30
+    moved = {"x": x, "params": params, "s0": s0}
+    if operand == "params":  # of the last layer alone
+        moved["params"] = [params[0], [cell.Params(*(p + 1j * step for p in q)) for q in params[1]]]
+    elif operand == "s0":
+        moved["s0"] = cell.State(*(s + 1j * step for s in s0))
+    else:
+        moved["x"] = x + 1j * step
+    _, _, tape = deep.forward(cell, moved["params"], moved["x"], moved["s0"], np.array([4, 0, 6, 3]), masks)
+    for grads, dx, ds0 in (deep.backward(tape, dy, ds_n),):
+        second = [a.imag / step for a in flatten([grads, dx, ds0])]
+        assert all(np.isfinite(a).all() for a in second)
+        assert max(np.abs(a).max() for a in second) > 1e-3
+        real = deep.backward(deep.forward(cell, params, x, s0, np.array([4, 0, 6, 3]), masks)[2], dy, ds_n)
+        assert_all_close([a.real for a in flatten([grads, dx, ds0])], flatten(list(real)), 1e-13)
+
+
 def test_sequences_of_equal_length_keep_their_order():
     lengths = np.array([2, 3] * 50)
     order = deep.order_of(lengths)

@@ -155,3 +155,16 @@ def test_cross_entropy_refuses(logits, targets, options, message):
 def test_mean_squared_error_refuses(y, target, reduction, message):
     with pytest.raises(ValueError, match=message):
         mean_squared_error(y, target, reduction)
+
+
+def test_one_of_the_two_may_hold_integers():
+    whole, half = np.array([1, 2]), np.array([1.5, 2.5])
+    for y, target in ((whole, half), (half, whole)):
+        loss, dy = mean_squared_error(y, target)
+        assert loss == 0.25
+        assert np.array_equal(dy, y - target)
+
+
+def test_the_message_on_shapes_counts_all_axes_but_the_last():
+    with pytest.raises(ValueError, match=r"^targets has shape \(2,\), expected \(2, 3\), that of logits without K$"):
+        softmax_cross_entropy(np.zeros((2, 3, 4)), np.zeros(2, int))

@@ -111,6 +111,17 @@ def test_an_imaginary_part_of_any_upstream_gradient_survives():
             assert_all_close(g, a + 1j * b, 1e-13)
 
 
+def test_a_complex_parameter_of_any_layer_survives():
+    layer, x, h_0, doutput, dh_n = problem("GRU", 6)
+    tape = layer.forward(x, h_0)[2].deep
+    (first,), (second,) = tape.params
+    moved = second._replace(W_hh=second.W_hh + 1e-30j)
+    _, _, tape = numpy_rnn.deep.forward(tape.cell, [[first], [moved]], tape.x, tape.s0)
+    grads, dx, _ = numpy_rnn.truncated.backward(tape, doutput, numpy_rnn.gru.State(dh_n), 2, 3)
+    assert np.abs(dx.imag).max() > 1e-33
+    assert np.abs(grads[0][0].W_ih.imag).max() > 1e-33
+
+
 @pytest.mark.parametrize("cls", ["RNN", "LSTM", "GRU"])
 @pytest.mark.parametrize("lengths", [None, [7, 0, 3, 5]], ids=["full", "ragged"])
 def test_windows_that_reach_back_to_the_start_give_the_full_gradient(cls, lengths):
