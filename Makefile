@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_CACHE_DIR = 1
 
-.PHONY: help demo test accuracy mutation lint wheel-test clean
+.PHONY: help demo test accuracy mutation oldest lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -28,6 +28,15 @@ mutation: $(STAMP)  ## break the numerical core in thousands of places and count
 
 accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/accuracy.md
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.accuracy --markdown docs/accuracy.md
+
+# Anything from 3.10 to 3.12; newer ones have no wheels of the oldest torch.
+OLDEST_PYTHON ?= python3
+CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,cells deep modules truncated losses optim gradcheck scratch files \
+	torch_scratch bad_input check language train accuracy))
+oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows (downloads some gigabytes)
+	$(OLDEST_PYTHON) -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/oldest/bin/python -m pytest -q -n 2 --basetemp build/pytest $(CORE_TESTS)
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check
