@@ -23,9 +23,9 @@ Each is a change of a few lines of the textbook implementation in `numpy_rnn/zoo
 ```python
 from numpy_rnn import zoo
 
-case = zoo.cases("gru")[1]                    # "stacked": two layers, two directions, lengths, dropout
+case = zoo.cases("gru")[1]  # "stacked": two layers, two directions, lengths, dropout
 bug = zoo.mistake("gru-z-turned-around")
-theirs = zoo.machine("gru", bug).run(case)    # every output and gradient, as the mistake makes them
+theirs = zoo.machine("gru", bug).run(case)  # every output and gradient, as the mistake makes them
 print(zoo.diagnose(case, outputs={{"h_n": theirs["h_n"]}}))
 ```
 

@@ -1,0 +1,68 @@
+"""Profiles of hypothesis, and one random seed for a whole run, printed and repeatable, also over several processes."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+import hypothesis
+import pytest
+from hypothesis.configuration import set_hypothesis_home_dir
+from hypothesis.database import DirectoryBasedExampleDatabase
+
+HOME = Path(__file__).parents[1] / ".hypothesis"
+set_hypothesis_home_dir(HOME)
+
+# No deadline: a busy machine is no failure. (Without one, the health check for slow drawing waits for 30 seconds
+# spent on ten draws that take ten milliseconds, so it may stay.) With the parent given, nothing is inherited from
+# hypothesis' own "ci" profile, which loads itself where CI is set, and draws the same examples in every run.
+_common = {
+    "parent": hypothesis.settings.get_profile("default"),
+    "deadline": None,
+    "derandomize": False,
+    "database": DirectoryBasedExampleDatabase(HOME / "examples"),
+    "print_blob": True,
+}
+hypothesis.settings.register_profile("quick", max_examples=100, **_common)
+hypothesis.settings.register_profile("thorough", max_examples=40_000, **_common)
+# --hypothesis-profile, where given, is loaded later and wins.
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+SEED = pytest.StashKey[str]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the run's seed from the command line or, in a worker of xdist, from the main process; else draw one."""
+    given = getattr(config, "workerinput", {}).get("hypothesis_seed") or config.getoption("hypothesis_seed", None)
+    config.stash[SEED] = given or str(secrets.randbelow(2**32))
+    config.option.hypothesis_seed = config.stash[SEED]  # hypothesis' plugin reads it next, for runs within a test
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Hand the seed to a worker of xdist."""
+    node.workerinput["hypothesis_seed"] = node.config.stash[SEED]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Seed each test by the run's seed and its own name: by the seed alone, all would draw the same cases."""
+    function = getattr(item, "obj", None)
+    if hypothesis.is_hypothesis_test(function):
+        hypothesis.seed(f"{item.config.stash[SEED]} {item.name}")(getattr(function, "__func__", function))
+
+
+def _line(config: pytest.Config) -> str:
+    profile = hypothesis.settings.get_current_profile_name()
+    return f"hypothesis: profile {profile}; the same cases again: --hypothesis-seed={config.stash[SEED]}"
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _line(config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Once more at the end, where there was no header (-q)."""
+    if config.option.verbose < 0:
+        terminalreporter.write_line(_line(config))
