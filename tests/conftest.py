@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -10,6 +11,11 @@ import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 from hypothesis.database import DirectoryBasedExampleDatabase
+
+# PyTorch's own test utilities, which test_torch_dropins.py needs, load a profile of theirs (10 examples, no database)
+# when they are first imported. Let them do so before ours is loaded, not in the middle of the run.
+with contextlib.suppress(ImportError):
+    import torch.testing._internal.common_utils  # noqa: F401
 
 HOME = Path(__file__).parents[1] / ".hypothesis"
 set_hypothesis_home_dir(HOME)

@@ -119,7 +119,10 @@ def _module(name: str, text: str) -> Any:
     module: Any = types.ModuleType(f"{__package__}.textbook.{name}")
     module.__package__ = f"{__package__}.textbook"
     importlib.import_module(module.__package__)  # for the text's relative imports
-    exec(compile(text, f"<{name}.py with a mistake>", "exec"), module.__dict__)
+    # Unchanged, it is known by its file, so that tracebacks, and what counts lines that ran, find it there.
+    path = Path(__file__).parent / "textbook" / f"{name}.py"
+    origin = str(path) if text == source(name) else f"<{name}.py with a mistake>"
+    exec(compile(text, origin, "exec"), module.__dict__)
     return module
 
 
