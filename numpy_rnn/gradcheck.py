@@ -80,8 +80,11 @@ class Report(NamedTuple):
 
     @property
     def worst(self) -> Finding:
-        """The finding that is furthest beyond its tolerance, or nearest to it; a NaN is beyond all."""
-        return max(self.findings, key=lambda f: (np.isnan(f.error), f.error / f.tolerance))
+        """The finding that is furthest beyond its tolerance, or nearest to it; a NaN is beyond all.
+
+        Where something is wrong, one that names an entry comes before one that names a tensor only.
+        """
+        return max(self.findings, key=lambda f: (not f.ok, bool(f.where), np.isnan(f.error), f.error / f.tolerance))
 
     def __bool__(self) -> bool:
         return self.ok
