@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_CACHE_DIR = 1
+# ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
+export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
 .PHONY: help demo test accuracy mutation oldest lint wheel-test clean
 
