@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 def trajectory(T: int, state: Array, *operands: Array) -> Array:
-    """Room for the states 0 … T of a trajectory, the first of them filled with `state`.
+    """Room for the states 0 … T of a trajectory, as columns, the first of them filled with `state`.
 
     Parameters
     ----------
@@ -50,8 +50,9 @@ def trajectory(T: int, state: Array, *operands: Array) -> Array:
 
     Returns
     -------
-    array (T+1, B, H)
+    array (T+1, H, B)
     """
-    states = np.empty((T + 1, *state.shape), np.result_type(state, *operands))
-    states[0] = state
+    B, H = state.shape
+    states = np.empty((T + 1, H, B), np.result_type(state, *operands))
+    states[0] = state.T
     return states

@@ -12,6 +12,11 @@ from one step to another, and that rectangle is what a cell gets.
 So nothing is computed in the padding and nothing there is read, be it NaN. A sequence's final state is the state it
 had when it ended; a sequence of length 0 is in no block, and its final state is its initial state.
 
+Long rectangles are cut once more, in time, so that the arrays of a block stay in the processor's cache. Of each block
+forward keeps the cell's tape; or, to save memory, only a **snapshot**, the state at its start, from which backward
+runs the block again (Chen et al. 2016, arXiv:1604.06174; Gruslys et al. 2016, arXiv:1606.03401); or nothing. The
+blocks are the same in each case, and so is every bit of the results.
+
 The backward pass of each piece is its transpose:
 
     blocks chained by their states    the same chain, walked from the end
@@ -24,16 +29,22 @@ The backward pass of each piece is its transpose:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .cell import Cell, Grads, States
-from .numerics import Array
+from .numerics import Array, columns
 
 Lengths = NDArray[np.intp]
+Keep = Literal["tapes", "snapshots", "nothing"]
+
+# Columns (steps × sequences) of a block: so many that adding up the weight gradients block by block costs about a
+# hundredth of the products that make them; so few that a long sequence needs little memory at a time.
+BLOCK_COLUMNS = 2048
 
 
 class Block(NamedTuple):
@@ -42,6 +53,14 @@ class Block(NamedTuple):
     start: int
     stop: int
     n: int
+
+
+class Snapshot(NamedTuple):
+    """What a block can be run from again: the arguments of the cell's forward."""
+
+    params: Any
+    x: Array  # (stop - start, n, I)
+    s0: States  # fields (n, ·)
 
 
 class Tape(NamedTuple):
@@ -53,7 +72,7 @@ class Tape(NamedTuple):
     s0: States  # fields (L·D, B, ·)
     lengths: Lengths | None  # (B,)
     masks: Sequence[Array] | None  # L-1 of (T, B, D·R)
-    tapes: list[list[list[Any]]]  # [L][D][block] of the cell's Tape
+    tapes: list[list[list[Any]]]  # [L][D][block] of the cell's Tape or of Snapshot
 
 
 class Order(NamedTuple):
@@ -80,18 +99,23 @@ def order_of(lengths: Lengths | None) -> Order:
 def blocks_of(lengths: Lengths | None, T: int, B: int) -> list[Block]:
     """Rectangles that cover sequences of the given falling lengths, in the order of time.
 
+    None has more than BLOCK_COLUMNS columns, unless it would have less than √T steps: so a run that keeps snapshots
+    needs memory for at most √T of them and the tape of one block.
+
     Examples
     --------
     >>> blocks_of(np.array([7, 5, 3, 3, 0]), T=8, B=5)
     [Block(start=0, stop=3, n=4), Block(start=3, stop=5, n=2), Block(start=5, stop=7, n=1)]
-    >>> blocks_of(None, T=8, B=5)
-    [Block(start=0, stop=8, n=5)]
+    >>> blocks_of(None, T=1_000_000, B=2)[:2]
+    [Block(start=0, stop=1024, n=2), Block(start=1024, stop=2048, n=2)]
     """
-    if lengths is None:
-        return [Block(0, T, B)]
-    stops = np.unique(lengths[lengths > 0]).tolist()
-    starts = [0, *stops[:-1]]
-    return [Block(start, stop, int(np.sum(lengths >= stop))) for start, stop in zip(starts, stops)]
+    stops = [T] if lengths is None else np.unique(lengths[lengths > 0]).tolist()
+    blocks = []
+    for start, stop in zip([0, *stops], stops):
+        n = B if lengths is None else int(np.sum(lengths >= stop))
+        steps = max(math.isqrt(T), BLOCK_COLUMNS // max(1, n), 1)
+        blocks += [Block(t, min(t + steps, stop), n) for t in range(start, stop, steps)]
+    return blocks
 
 
 def reverse(x: Array, lengths: Lengths | None) -> Array:
@@ -125,6 +149,7 @@ def forward(
     s0: States,
     lengths: Lengths | None = None,
     masks: Sequence[Array] | None = None,
+    keep: Keep = "tapes",
 ) -> tuple[Array, States, Tape]:
     """Run a stack of layers, each in one direction or two.
 
@@ -140,6 +165,8 @@ def forward(
         Valid steps of each sequence, 0 … T, in any order. All T by default.
     masks : L-1 arrays (T, B, D·R), optional
         What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
+    keep : "tapes", "snapshots" or "nothing"
+        What is kept of each block for `backward`; nothing means that there will be none.
 
     Returns
     -------
@@ -153,7 +180,8 @@ def forward(
     tape = Tape(cell, params, x, s0, lengths, masks, [])
     order = order_of(lengths)
     lengths = None if lengths is None else lengths[order.to]
-    blocks = blocks_of(lengths, *x.shape[:2])
+    T, B, _ = x.shape
+    blocks = blocks_of(lengths, T, B)
     y, s0 = x[:, order.to], cell.State(*(s[:, order.to] for s in s0))
 
     finals = []
@@ -163,11 +191,11 @@ def forward(
         outputs, tapes = [], []
         for d, p in enumerate(layer):
             s = cell.State(*(s[l * len(layer) + d] for s in s0))
-            output, s_n, block_tapes = _run(cell, p, reverse(y, lengths) if d else y, s, blocks)
+            output, s_n, block_tapes = _run(cell, p, reverse(y, lengths) if d else y, s, blocks, keep)
             outputs.append(reverse(output, lengths) if d else output)
             finals.append(s_n)
             tapes.append(block_tapes)
-        y = np.concatenate(outputs, axis=2)
+        y = np.concatenate(outputs, axis=2) if len(outputs) > 1 else outputs[0]
         tape.tapes.append(tapes)
     return y[:, order.back], _stack(cell, finals, order), tape
 
@@ -195,7 +223,8 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     cell, params, _, _, lengths, masks, tapes = tape
     order = order_of(lengths)
     lengths = None if lengths is None else lengths[order.to]
-    blocks = blocks_of(lengths, *dy.shape[:2])
+    T, B, _ = dy.shape
+    blocks = blocks_of(lengths, T, B)
     dtype = gradient_dtype(tape, dy, ds_n)
     dy, ds_n = dy[:, order.to], cell.State(*(ds[:, order.to] for ds in ds_n))
 
@@ -228,18 +257,22 @@ def _stack(cell: Cell, states: Sequence[States], order: Order) -> States:
     return cell.State(*(np.stack(s)[:, order.back] for s in zip(*states)))
 
 
-def _run(cell: Cell, params: Any, x: Array, s0: States, blocks: Sequence[Block]) -> tuple[Array, States, list[Any]]:
+def _run(
+    cell: Cell, params: Any, x: Array, s0: States, blocks: Sequence[Block], keep: Keep
+) -> tuple[Array, States, list[Any]]:
     """One layer in one direction: block after block, each from the states where the one before it ended."""
     dtype = np.result_type(x, *params, *s0)
     y = np.zeros((*x.shape[:2], s0.h.shape[1]), dtype)
     s = cell.State(*(s.astype(dtype) for s in s0))  # a copy: sequences are brought up to date as they run
-    tapes = []
+    tapes: list[Any] = []
     for start, stop, n in blocks:
-        states, tape = cell.forward(params, x[start:stop, :n], cell.State(*(s[:n] for s in s)))
+        snapshot = Snapshot(params, x[start:stop, :n], cell.State(*(s[:n].copy() for s in s)))
+        states, tape = cell.forward(*snapshot)
         y[start:stop, :n] = states.h[1:]
         for running, trajectory in zip(s, states):
             running[:n] = trajectory[-1]
-        tapes.append(tape)
+        if keep != "nothing":
+            tapes.append(tape if keep == "tapes" else snapshot)
     return y, s, tapes
 
 
@@ -255,15 +288,21 @@ def _run_backward(
     """Transpose of `_run`: the same blocks from the last to the first."""
     dx = np.zeros((*dy.shape[:2], params.W_ih.shape[1]), dtype)
     ds = cell.State(*(ds.astype(dtype) for ds in ds_n))
-    grads = cell.Params(*(np.zeros(p.shape, dtype) for p in params))
+    grads: Grads = None
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):
-        dstates = cell.State(*(np.zeros((stop - start + 1, n, ds.shape[1]), dtype) for ds in ds))
+        if isinstance(tape, Snapshot):
+            _, tape = cell.forward(*tape)
+        # In columns, as the cell will want them.
+        dstates = cell.State(*(columns(np.zeros((stop - start + 1, ds.shape[1], n), dtype)) for ds in ds))
         dstates.h[1:] = dy[start:stop, :n]
         for direct, running in zip(dstates, ds):
             direct[-1] += running[:n]
         block_grads, dx[start:stop, :n], ds0 = cell.backward(tape, dstates)
         for running, initial in zip(ds, ds0):
             running[:n] = initial
-        for total, g in zip(grads, block_grads):
+        for total, g in zip(grads or (), block_grads):
             total += g
+        grads = grads or block_grads
+    if grads is None:  # no step at all
+        grads = cell.Params(*(np.zeros(p.shape, dtype) for p in params))
     return grads, dx, ds

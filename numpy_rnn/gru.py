@@ -6,7 +6,7 @@ Forward, for t = 0 … T-1; u is the input's side, v the state's side, three blo
     (1)   u_t     = W_ih x_t + b_ih             v_t = W_hh h_t + b_hh
     (2)   r, z    = σ(u_r + v_r), σ(u_z + v_z)
     (3)   n       = tanh(u_n + r ∘ v_n)
-    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t        z keeps the old state
+    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t = n + z ∘ (h_t - n)        z keeps the old state
 
 Backward, for t = T-1 … 0. dh_{t+1} arrives with what the loss sends it directly, plus what step t+1 has sent
 back.
@@ -21,6 +21,9 @@ back.
           dW_hh   = Σ_t dv_t h_tᵀ        db_hh = Σ_t dv_t
 
 Here the two biases differ: the third block of b_hh stands inside the product with r and cannot be merged.
+
+The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
+over sequences too: it is one product of all columns abreast.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, linear, linear_db, linear_dW, linear_dx, sigmoid
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
 
 
 class Params(NamedTuple):
@@ -53,9 +56,28 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, B, H)
-    gates: Array  # (T, B, 3H): r, z, n
-    v_n: Array  # (T, B, H)
+    h: Array  # (T+1, H, B)
+    gates: Array  # (T, 3H, B): r, z, n
+    v_n: Array  # (T, H, B)
+
+
+def sigmoids_halved(W: Array) -> Array:
+    """Halve the rows of gates r and z in a W or b, so that a tanh serves as their σ.
+
+    σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
+
+    Parameters
+    ----------
+    W : array (3H, ·) or (3H,)
+
+    Returns
+    -------
+    array
+        Shape of W.
+    """
+    W = W.copy()
+    W[: 2 * len(W) // 3] *= 0.5
+    return W
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
@@ -75,23 +97,29 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    W_ih, W_hh, b_ih, b_hh = params
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
     T, B, _ = x.shape
-    H = s0.h.shape[1]
+    h = trajectory(T, s0.h, x, *params)
+    v_n = np.empty_like(h[1:])
+    half = np.array(0.5, h.dtype)
 
-    u = linear(x, W_ih, b_ih)  # (1)
-    h = trajectory(T, s0.h, u, W_hh, b_hh)
-    gates = np.empty((T, B, 3 * H), h.dtype)
-    v_n = np.empty((T, B, H), h.dtype)
-    for t in range(T):
-        u_r, u_z, u_n = np.split(u[t], 3, axis=1)
-        v_r, v_z, v_n[t] = np.split(h[t] @ W_hh_T + b_hh, 3, axis=1)  # (1)
-        r, z, n = np.split(gates[t], 3, axis=1)
-        r[:], z[:] = sigmoid(u_r + v_r), sigmoid(u_z + v_z)  # (2)
-        n[:] = np.tanh(u_n + r * v_n[t])  # (3)
-        h[t + 1] = (1 - z) * n + z * h[t]  # (4)
-    return State(h), Tape(params, x, h, gates, v_n)
+    W_ih, W_hh, b_ih, b_hh = map(sigmoids_halved, params)
+    rz = 2 * len(W_hh) // 3
+    b = np.append(b_ih[:rz] + b_hh[:rz], b_ih[rz:])  # of r and z both biases, of n the input side's
+    b_hn = np.repeat(b_hh[rz:, None], B, axis=1)
+    gates = affine(W_ih, x, b).astype(h.dtype, copy=False)  # (1): u
+    for rz_t, r, z, n, v_n_t, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), v_n, h, h[1:]):
+        v = W_hh.dot(h_t)  # (1)
+        np.add(v[rz:], b_hn, out=v_n_t)
+        rz_t += v[:rz]  # (2)
+        np.tanh(rz_t, out=rz_t)
+        rz_t *= half
+        rz_t += half
+        n += r * v_n_t  # (3)
+        np.tanh(n, out=n)
+        np.subtract(h_t, n, out=h_next)  # (4)
+        h_next *= z
+        h_next += n
+    return State(columns(h)), Tape(params, x, h, gates, v_n)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -113,29 +141,35 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h (B, H).
     """
     (W_ih, W_hh, _, _), x, h, gates, v_n = tape
-    T = x.shape[0]
+    T, B, I = x.shape
+    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    dh_loss = np.ascontiguousarray(columns(dstates.h))
 
-    # The running gradient dh enters (4') … (2') only as a factor. What it is multiplied with is known
-    # beforehand, for all steps at once.
-    r, z, n = np.split(gates, 3, axis=2)
-    dun_dh = (1 - z) * (1 - n**2)  # (4') (3')
-    duz_dh = (h[:-1] - n) * (z * (1 - z))  # (4') (2')
-    dur_dh = dun_dh * v_n * (r * (1 - r))  # (3') (2')
-    dvn_dh = dun_dh * r  # (3')
+    # The running gradient dh enters (4') … (2') only as a factor. What it is multiplied with is known beforehand,
+    # for all steps at once, and waits where du and dv will stand.
+    r, z, n = blocks(gates, 3)
+    dv = np.empty(gates.shape, np.result_type(gates, dh_loss))
+    dv_r, dv_z, dv_n = blocks(dv, 3)
+    du_n = ((1 - z) * (1 - n**2)).astype(dv.dtype, copy=False)  # (4') (3')
+    np.multiply(du_n, r, out=dv_n)  # (3')
+    np.multiply(du_n * v_n, r * (1 - r), out=dv_r)  # (3') (2')
+    np.multiply(h[:-1] - n, z * (1 - z), out=dv_z)  # (4') (2')
 
-    du = np.empty(gates.shape, np.result_type(gates, dstates.h))
-    dv = np.empty_like(du)
-    du_r, du_z, du_n = np.split(du, 3, axis=2)
-    dv_r, dv_z, dv_n = np.split(dv, 3, axis=2)
-    dh = dstates.h[T].copy()
-    for t in reversed(range(T)):
-        du_n[t], dv_n[t] = dh * dun_dh[t], dh * dvn_dh[t]  # (4') (3')
-        du_r[t] = dv_r[t] = dh * dur_dh[t]  # (3') (2')
-        du_z[t] = dv_z[t] = dh * duz_dh[t]  # (4') (2')
-        dh = dstates.h[t] + dh * z[t] + dv[t] @ W_hh  # (4') (1')
+    dh = dh_loss[T].astype(dv.dtype)
+    dv_rzn = dv.reshape(T, 3, *dh.shape)
+    for dv_t, dv_rzn_t, du_n_t, z_t, dh_loss_t in backwards(dv, dv_rzn, du_n, z, dh_loss[:-1]):
+        dv_rzn_t *= dh  # (4') (3') (2')
+        du_n_t *= dh
+        dh *= z_t  # (4')
+        dh += W_hh_T.dot(dv_t)  # (1')
+        dh += dh_loss_t
 
-    grads = Params(linear_dW(du, x), linear_dW(dv, h[:-1]), linear_db(du), linear_db(dv))  # (1')
-    return grads, linear_dx(du, W_ih), State(dh)  # (1')
+    dv, du_n = abreast(dv), abreast(du_n)
+    du = np.concatenate([dv[: -len(du_n)], du_n])  # (2')
+    dW_ih, dW_hh = du @ x.reshape(T * B, I), dv @ abreast(h[:-1]).T  # (1')
+    grads = Params(dW_ih, dW_hh, du @ ones(du), dv @ ones(dv))  # (1')
+    dx = (du.T @ W_ih).reshape(T, B, I)  # (1')
+    return grads, dx, State(dh.T)
 
 
 GRU = Cell("gru", 3, Params, State, forward, backward)

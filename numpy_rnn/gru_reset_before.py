@@ -7,7 +7,7 @@ Forward, for t = 0 … T-1; u is the input's side, v the state's side, three blo
     (2)   r, z    = σ(u_r + v_r), σ(u_z + v_z)
     (3)   q_t     = r ∘ h_t                     v_n = W_hn q_t + b_hn
           n       = tanh(u_n + v_n)
-    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t        z keeps the old state
+    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t = n + z ∘ (h_t - n)        z keeps the old state
 
 Backward, for t = T-1 … 0. dh_{t+1} arrives with what the loss sends it directly, plus what step t+1 has sent
 back.
@@ -22,8 +22,9 @@ back.
           dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
           dW_h{r,z} = Σ_t [da_r; da_z] h_tᵀ     dW_hn = Σ_t da_n q_tᵀ        db_hh = Σ_t da_t
 
-Both sides of each sum receive the same gradient here, so one da serves for u and v, and the two biases could be
-one; they are two as everywhere.
+The code holds vectors as columns, one a sequence of the batch, and sums over steps as one product of all columns
+abreast. Both sides of each sum receive the same gradient here, so one da serves for u and v, and the two biases could
+be one; they are two as everywhere.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .gru import Params, State
-from .numerics import Array, linear, linear_db, linear_dW, linear_dx, sigmoid
+from .gru import Params, State, sigmoids_halved
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
 
 
 class Tape(NamedTuple):
@@ -42,8 +43,8 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, B, H)
-    gates: Array  # (T, B, 3H): r, z, n
+    h: Array  # (T+1, H, B)
+    gates: Array  # (T, 3H, B): r, z, n
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
@@ -63,23 +64,25 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    W_ih, W_hh, b_ih, b_hh = params
-    T, B, _ = x.shape
-    H = s0.h.shape[1]
-    W_hrz_T, W_hn_T = np.ascontiguousarray(W_hh[: 2 * H].T), np.ascontiguousarray(W_hh[2 * H :].T)
+    h = trajectory(len(x), s0.h, x, *params)
+    half = np.array(0.5, h.dtype)
 
-    a_x = linear(x, W_ih, b_ih + b_hh)  # (1) (3), all of it that needs no state
-    h = trajectory(T, s0.h, a_x, W_hh)
-    gates = np.empty((T, B, 3 * H), h.dtype)
-    for t in range(T):
-        a_rz, a_n = np.split(a_x[t], [2 * H], axis=1)
-        r, z, n = np.split(gates[t], 3, axis=1)
-        rz = gates[t, :, : 2 * H]
-        rz[:] = sigmoid(a_rz + h[t] @ W_hrz_T)  # (1) (2)
-        q = r * h[t]  # (3)
-        n[:] = np.tanh(a_n + q @ W_hn_T)  # (3)
-        h[t + 1] = (1 - z) * n + z * h[t]  # (4)
-    return State(h), Tape(params, x, h, gates)
+    W_ih, W_hh, b = map(sigmoids_halved, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
+    rz = 2 * len(W_hh) // 3
+    W_hrz, W_hn = W_hh[:rz], W_hh[rz:]
+    gates = affine(W_ih, x, b).astype(h.dtype, copy=False)  # (1) (3), all of it that needs no state
+    for rz_t, r, z, n, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), h, h[1:]):
+        rz_t += W_hrz.dot(h_t)  # (1)
+        np.tanh(rz_t, out=rz_t)  # (2)
+        rz_t *= half
+        rz_t += half
+        q = r * h_t  # (3)
+        n += W_hn.dot(q)
+        np.tanh(n, out=n)
+        np.subtract(h_t, n, out=h_next)  # (4)
+        h_next *= z
+        h_next += n
+    return State(columns(h)), Tape(params, x, h, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -101,30 +104,38 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h (B, H).
     """
     (W_ih, W_hh, _, _), x, h, gates = tape
-    T, _, H = h[1:].shape
-    W_hrz, W_hn = W_hh[: 2 * H], W_hh[2 * H :]
+    T, B, I = x.shape
+    rz = 2 * len(W_hh) // 3
+    W_hrz_T, W_hn_T = np.ascontiguousarray(W_hh[:rz].T), np.ascontiguousarray(W_hh[rz:].T)
+    dh_loss = np.ascontiguousarray(columns(dstates.h))
 
-    # What the running gradients dh and dq are multiplied with, for all steps at once.
-    r, z, n = np.split(gates, 3, axis=2)
-    dan_dh = (1 - z) * (1 - n**2)  # (4') (3')
-    daz_dh = (h[:-1] - n) * (z * (1 - z))  # (4') (2')
-    dar_dq = h[:-1] * (r * (1 - r))  # (3') (2')
+    # What the running gradients dh and dq are multiplied with, for all steps at once, waits where da will stand.
+    r, z, n = blocks(gates, 3)
+    da = np.empty(gates.shape, np.result_type(gates, dh_loss))
+    da_r, da_z, da_n = blocks(da, 3)
+    np.multiply(1 - z, 1 - n**2, out=da_n)  # (4') (3')
+    np.multiply(h[:-1] - n, z * (1 - z), out=da_z)  # (4') (2')
+    np.multiply(h[:-1], r * (1 - r), out=da_r)  # (3') (2')
 
-    da = np.empty(gates.shape, np.result_type(gates, dstates.h))
-    da_r, da_z, da_n = np.split(da, 3, axis=2)
-    da_rz = da[:, :, : 2 * H]
-    dh = dstates.h[T].copy()
-    for t in reversed(range(T)):
-        da_n[t] = dh * dan_dh[t]  # (4') (3')
-        dq = da_n[t] @ W_hn  # (3')
-        da_r[t] = dq * dar_dq[t]  # (3') (2')
-        da_z[t] = dh * daz_dh[t]  # (4') (2')
-        dh = dstates.h[t] + dh * z[t] + dq * r[t] + da_rz[t] @ W_hrz  # (4') (3') (1')
+    dh = dh_loss[T].astype(da.dtype)
+    for da_rz_t, da_r_t, da_z_t, da_n_t, r_t, z_t, dh_loss_t in backwards(
+        da[:, :rz], da_r, da_z, da_n, r, z, dh_loss[:-1]
+    ):
+        da_n_t *= dh  # (4') (3')
+        dq = W_hn_T.dot(da_n_t)  # (3')
+        da_r_t *= dq  # (3') (2')
+        da_z_t *= dh  # (4') (2')
+        dh *= z_t  # (4')
+        dh += dq * r_t  # (3')
+        dh += W_hrz_T.dot(da_rz_t)  # (1')
+        dh += dh_loss_t
 
     q = r * h[:-1]  # (3)
-    dW_hh = np.concatenate([linear_dW(da_rz, h[:-1]), linear_dW(da_n, q)])  # (1')
-    db = linear_db(da)  # (1')
-    return Params(linear_dW(da, x), dW_hh, db, db.copy()), linear_dx(da, W_ih), State(dh)  # (1')
+    da = abreast(da)
+    db = da @ ones(da)  # (1')
+    dW_hh = np.concatenate([da[:rz] @ abreast(h[:-1]).T, da[rz:] @ abreast(q).T])  # (1')
+    dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
+    return Params(da @ x.reshape(T * B, I), dW_hh, db, db.copy()), dx, State(dh.T)
 
 
 GRU_RESET_BEFORE = Cell("gru_reset_before", 3, Params, State, forward, backward)

@@ -21,6 +21,9 @@ t+1 has sent back; the cell has two paths into the past, and dc takes both.
           dx_t    = W_ihᵀ da_t
           dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
           dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
+
+The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
+over sequences too: it is one product of all columns abreast.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, linear, linear_db, linear_dW, linear_dx, sigmoid
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
 
 
 class Params(NamedTuple):
@@ -54,10 +57,30 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, B, H)
-    c: Array  # (T+1, B, H)
-    tanh_c: Array  # (T, B, H), of c[1:]
-    gates: Array  # (T, B, 4H): i, f, g, o
+    h: Array  # (T+1, H, B)
+    c: Array  # (T+1, H, B)
+    tanh_c: Array  # (T, H, B), of c[1:]
+    gates: Array  # (T, 4H, B): i, f, o, g
+
+
+def sigmoids_first(W: Array) -> Array:
+    """Order the rows of a W or b as gates i, f, o, g and halve the first three, so that one tanh serves all four.
+
+    σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
+
+    Parameters
+    ----------
+    W : array (4H, ·) or (4H,)
+
+    Returns
+    -------
+    array
+        Shape of W.
+    """
+    H = len(W) // 4
+    W = np.concatenate([W[: 2 * H], W[3 * H :], W[2 * H : 3 * H]])
+    W[: 3 * H] *= 0.5
+    return W
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
@@ -77,24 +100,25 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    W_ih, W_hh, b_ih, b_hh = params
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
-    T, B, _ = x.shape
-    H = s0.c.shape[1]
+    h = trajectory(len(x), s0.h, x, *params, s0.c)
+    c = trajectory(len(x), s0.c, h)
+    tanh_c = np.empty_like(c[1:])
+    half = np.array(0.5, h.dtype)
 
-    a_x = linear(x, W_ih, b_ih + b_hh)  # (1), all of it that needs no state
-    h = trajectory(T, s0.h, a_x, W_hh, s0.c)
-    c = trajectory(T, s0.c, h)
-    tanh_c = np.empty((T, B, H), h.dtype)
-    gates = np.empty((T, B, 4 * H), h.dtype)
-    for t in range(T):
-        a_i, a_f, a_g, a_o = np.split(a_x[t] + h[t] @ W_hh_T, 4, axis=1)  # (1)
-        i, f, g, o = np.split(gates[t], 4, axis=1)
-        i[:], f[:], g[:], o[:] = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)  # (2)
-        c[t + 1] = f * c[t] + i * g  # (3)
-        tanh_c[t] = np.tanh(c[t + 1])
-        h[t + 1] = o * tanh_c[t]  # (4)
-    return State(h, c), Tape(params, x, h, c, tanh_c, gates)
+    W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
+    gates = affine(W_ih, x, b).astype(h.dtype, copy=False)  # (1), all of it that needs no state
+    ifo = gates[:, : 3 * len(W_hh) // 4]
+    for a, ifo_t, i, f, o, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
+        gates, ifo, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
+    ):
+        a += W_hh.dot(h_t)  # (1)
+        np.tanh(a, out=a)  # (2)
+        ifo_t *= half
+        ifo_t += half
+        np.add(f * c_t, i * g, out=c_next)  # (3)
+        np.tanh(c_next, out=tanh_c_t)
+        np.multiply(o, tanh_c_t, out=h_next)  # (4)
+    return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -116,32 +140,39 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h and c (B, H).
     """
     (W_ih, W_hh, _, _), x, h, c, tanh_c, gates = tape
-    T = x.shape[0]
+    T, B, I = x.shape
+    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
-    # The running gradients dh and dc enter (4') … (2') only as factors. What they are multiplied with
-    # is known beforehand, for all steps at once.
-    i, f, g, o = np.split(gates, 4, axis=2)
+    # The running gradients dh and dc enter (4') … (2') only as factors. What they are multiplied with is known
+    # beforehand, for all steps at once, and waits where da will stand.
+    da = np.empty(gates.shape, np.result_type(gates, dh_loss, dc_loss))
+    da_i, da_f, da_g, da_o = blocks(da, 4)
+    i, f, o, g = blocks(gates, 4)
+    np.multiply(g, i * (1 - i), out=da_i)  # (3') (2')
+    np.multiply(c[:-1], f * (1 - f), out=da_f)  # (3') (2')
+    np.multiply(i, 1 - g**2, out=da_g)  # (3') (2')
+    np.multiply(tanh_c, o * (1 - o), out=da_o)  # (4') (2')
     dc_dh = o * (1 - tanh_c**2)  # (4')
-    do_dh = tanh_c * (o * (1 - o))  # (4') (2')
-    di_dc = g * (i * (1 - i))  # (3') (2')
-    df_dc = c[:-1] * (f * (1 - f))  # (3') (2')
-    dg_dc = i * (1 - g**2)  # (3') (2')
 
-    da = np.empty(gates.shape, np.result_type(gates, dstates.h, dstates.c))
-    da_i, da_f, da_g, da_o = np.split(da, 4, axis=2)
-    dh, dc = dstates.h[T].copy(), dstates.c[T].copy()
-    for t in reversed(range(T)):
-        da_o[t] = dh * do_dh[t]  # (4') (2')
-        dc = dc + dh * dc_dh[t]  # (4')
-        da_i[t] = dc * di_dc[t]  # (3') (2')
-        da_f[t] = dc * df_dc[t]  # (3') (2')
-        da_g[t] = dc * dg_dc[t]  # (3') (2')
-        dc = dstates.c[t] + dc * f[t]  # (3')
-        dh = dstates.h[t] + da[t] @ W_hh  # (1')
+    dh, dc = dh_loss[T].astype(da.dtype), dc_loss[T].astype(da.dtype)
+    da_ifg = da.reshape(T, 4, *dc.shape)[:, :3]
+    for da_t, da_ifg_t, da_o_t, dc_dh_t, f_t, dh_loss_t, dc_loss_t in backwards(
+        da, da_ifg, da_o, dc_dh, f, dh_loss[:-1], dc_loss[:-1]
+    ):
+        da_o_t *= dh  # (4') (2')
+        dc += dh * dc_dh_t  # (4')
+        da_ifg_t *= dc  # (3') (2')
+        dc *= f_t  # (3')
+        dc += dc_loss_t
+        dh = W_hh_T.dot(da_t)  # (1')
+        dh += dh_loss_t
 
-    db = linear_db(da)  # (1')
-    grads = Params(linear_dW(da, x), linear_dW(da, h[:-1]), db, db.copy())  # (1')
-    return grads, linear_dx(da, W_ih), State(dh, dc)  # (1')
+    da = abreast(da)
+    db = da @ ones(da)  # (1')
+    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy())  # (1')
+    dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
+    return grads, dx, State(dh.T, dc.T)
 
 
 LSTM = Cell("lstm", 4, Params, State, forward, backward)

@@ -24,6 +24,9 @@ t+1 has sent back. dc has six sources now: the loss, step t+1, h_{t+1}, and the 
           dx_t    = W_ihᵀ da_t
           dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
           dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
+
+The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
+over sequences too: it is one product of all columns abreast.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .lstm import State
-from .numerics import Array, linear, linear_db, linear_dW, linear_dx, sigmoid
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, sigmoid
 
 
 class Params(NamedTuple):
@@ -52,10 +55,10 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, B, H)
-    c: Array  # (T+1, B, H)
-    tanh_c: Array  # (T, B, H), of c[1:]
-    gates: Array  # (T, B, 4H): i, f, g, o
+    h: Array  # (T+1, H, B)
+    c: Array  # (T+1, H, B)
+    tanh_c: Array  # (T, H, B), of c[1:]
+    gates: Array  # (T, 4H, B): i, f, g, o
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
@@ -76,25 +79,20 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         What `backward` needs.
     """
     W_ih, W_hh, b_ih, b_hh, P = params
-    P_i, P_f, P_o = np.split(P, 3)
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
-    T, B, _ = x.shape
-    H = s0.c.shape[1]
+    P_i, P_f, P_o = np.split(P[:, None], 3)
+    h = trajectory(len(x), s0.h, x, *params, s0.c)
+    c = trajectory(len(x), s0.c, h)
+    tanh_c = np.empty_like(c[1:])
 
-    a_x = linear(x, W_ih, b_ih + b_hh)  # (1), all of it that needs no state
-    h = trajectory(T, s0.h, a_x, W_hh, s0.c, P)
-    c = trajectory(T, s0.c, h)
-    tanh_c = np.empty((T, B, H), h.dtype)
-    gates = np.empty((T, B, 4 * H), h.dtype)
-    for t in range(T):
-        a_i, a_f, a_g, a_o = np.split(a_x[t] + h[t] @ W_hh_T, 4, axis=1)  # (1)
-        i, f, g, o = np.split(gates[t], 4, axis=1)
-        i[:], f[:], g[:] = sigmoid(a_i + P_i * c[t]), sigmoid(a_f + P_f * c[t]), np.tanh(a_g)  # (2)
-        c[t + 1] = f * c[t] + i * g  # (3)
-        o[:] = sigmoid(a_o + P_o * c[t + 1])  # (4)
-        tanh_c[t] = np.tanh(c[t + 1])
-        h[t + 1] = o * tanh_c[t]  # (5)
-    return State(h, c), Tape(params, x, h, c, tanh_c, gates)
+    gates = affine(W_ih, x, b_ih + b_hh).astype(h.dtype, copy=False)  # (1), all of it that needs no state
+    for a, i, f, g, o, c_t, c_next, tanh_c_t, h_t, h_next in zip(gates, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]):
+        a += W_hh.dot(h_t)  # (1)
+        i[:], f[:], g[:] = sigmoid(i + P_i * c_t), sigmoid(f + P_f * c_t), np.tanh(g)  # (2)
+        np.add(f * c_t, i * g, out=c_next)  # (3)
+        o[:] = sigmoid(o + P_o * c_next)  # (4)
+        np.tanh(c_next, out=tanh_c_t)
+        np.multiply(o, tanh_c_t, out=h_next)  # (5)
+    return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -116,34 +114,41 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h and c (B, H).
     """
     (W_ih, W_hh, _, _, P), x, h, c, tanh_c, gates = tape
-    P_i, P_f, P_o = np.split(P, 3)
-    T = x.shape[0]
+    T, B, I = x.shape
+    P_i, P_f, P_o = np.split(P[:, None], 3)
+    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
-    # What the running gradients dh and dc are multiplied with, for all steps at once.
-    i, f, g, o = np.split(gates, 4, axis=2)
-    do_dh = tanh_c * (o * (1 - o))  # (5') (4')
-    dc_dh = o * (1 - tanh_c**2) + do_dh * P_o  # (5') (4')
-    di_dc = g * (i * (1 - i))  # (3') (2')
-    df_dc = c[:-1] * (f * (1 - f))  # (3') (2')
-    dg_dc = i * (1 - g**2)  # (3') (2')
-    dc_dc = f + di_dc * P_i + df_dc * P_f  # (3') (2')
+    # What the running gradients dh and dc are multiplied with, for all steps at once, waits where da will stand.
+    da = np.empty(gates.shape, np.result_type(gates, dh_loss, dc_loss))
+    da_i, da_f, da_g, da_o = blocks(da, 4)
+    i, f, g, o = blocks(gates, 4)
+    np.multiply(g, i * (1 - i), out=da_i)  # (3') (2')
+    np.multiply(c[:-1], f * (1 - f), out=da_f)  # (3') (2')
+    np.multiply(i, 1 - g**2, out=da_g)  # (3') (2')
+    np.multiply(tanh_c, o * (1 - o), out=da_o)  # (5') (4')
+    dc_dh = o * (1 - tanh_c**2) + da_o * P_o  # (5') (4')
+    dc_dc = f + da_i * P_i + da_f * P_f  # (3') (2')
 
-    da = np.empty(gates.shape, np.result_type(gates, dstates.h, dstates.c))
-    da_i, da_f, da_g, da_o = np.split(da, 4, axis=2)
-    dh, dc = dstates.h[T].copy(), dstates.c[T].copy()
-    for t in reversed(range(T)):
-        da_o[t] = dh * do_dh[t]  # (5') (4')
-        dc = dc + dh * dc_dh[t]  # (5') (4')
-        da_i[t] = dc * di_dc[t]  # (3') (2')
-        da_f[t] = dc * df_dc[t]  # (3') (2')
-        da_g[t] = dc * dg_dc[t]  # (3') (2')
-        dc = dstates.c[t] + dc * dc_dc[t]  # (3') (2')
-        dh = dstates.h[t] + da[t] @ W_hh  # (1')
+    dh, dc = dh_loss[T].astype(da.dtype), dc_loss[T].astype(da.dtype)
+    da_ifg = da.reshape(T, 4, *dc.shape)[:, :3]
+    for da_t, da_ifg_t, da_o_t, dc_dh_t, dc_dc_t, dh_loss_t, dc_loss_t in backwards(
+        da, da_ifg, da_o, dc_dh, dc_dc, dh_loss[:-1], dc_loss[:-1]
+    ):
+        da_o_t *= dh  # (5') (4')
+        dc += dh * dc_dh_t  # (5') (4')
+        da_ifg_t *= dc  # (3') (2')
+        dc *= dc_dc_t  # (3') (2')
+        dc += dc_loss_t
+        dh = W_hh_T.dot(da_t)  # (1')
+        dh += dh_loss_t
 
-    db = linear_db(da)  # (1')
-    dP = np.concatenate([linear_db(da_i * c[:-1]), linear_db(da_f * c[:-1]), linear_db(da_o * c[1:])])  # (2') (4')
-    grads = Params(linear_dW(da, x), linear_dW(da, h[:-1]), db, db.copy(), dP)  # (1')
-    return grads, linear_dx(da, W_ih), State(dh, dc)  # (1')
+    dP = np.concatenate([z.sum(axis=(0, 2)) for z in (da_i * c[:-1], da_f * c[:-1], da_o * c[1:])])  # (2') (4')
+    da = abreast(da)
+    db = da @ ones(da)  # (1')
+    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy(), dP)  # (1')
+    dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
+    return grads, dx, State(dh.T, dc.T)
 
 
 LSTM_PEEPHOLE = Cell("lstm_peephole", 4, Params, State, forward, backward)

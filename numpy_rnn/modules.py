@@ -115,11 +115,13 @@ class Recurrent(Module, abstract=True):
         ]
 
     def __call__(self, x: Array, h_0: Any = None, lengths: Any = None) -> tuple[Array, Any]:
-        """Return output and h_n of `forward`."""
-        output, h_n, _ = self.forward(x, h_0, lengths)
+        """Return output and h_n of `forward`, without a tape and the memory that it takes."""
+        output, h_n, _ = self._forward(x, h_0, lengths, "nothing")
         return output, h_n
 
-    def forward(self, x: Array, h_0: Any = None, lengths: Any = None) -> tuple[Array, Any, Tape]:
+    def forward(
+        self, x: Array, h_0: Any = None, lengths: Any = None, *, snapshots: bool = False
+    ) -> tuple[Array, Any, Tape]:
         """Run the layer.
 
         Parameters
@@ -130,6 +132,9 @@ class Recurrent(Module, abstract=True):
         lengths : B whole numbers from 0 to T, optional
             How many steps of each sequence are valid, in any order; what stands after them is not read. The
             output there is 0, and the final state is that of the last valid step.
+        snapshots : bool
+            Whether the tape keeps no more than the states at some √T steps, from which `backward` runs the steps
+            between them again: for long sequences. The gradients are the same, to the last bit.
 
         Returns
         -------
@@ -145,6 +150,9 @@ class Recurrent(Module, abstract=True):
         ValueError
             If a shape, a dtype or a length does not fit.
         """
+        return self._forward(x, h_0, lengths, "snapshots" if check_bool("snapshots", snapshots) else "tapes")
+
+    def _forward(self, x: Array, h_0: Any, lengths: Any, keep: deep.Keep) -> tuple[Array, Any, Tape]:
         batched = self._check_x(x)
         x = self._inside(x, batched)
         T, B, _ = x.shape
@@ -152,7 +160,7 @@ class Recurrent(Module, abstract=True):
             raise ValueError("lengths came with a single sequence, expected a batch: cut the sequence instead")
         lengths = check_lengths(lengths, T, B)
         s0 = self._check_state("h_0", h_0, B, batched)
-        y, s_n, tape = deep.forward(self.cell, self.params(), x, s0, lengths, self._masks(T, B))
+        y, s_n, tape = deep.forward(self.cell, self.params(), x, s0, lengths, self._masks(T, B), keep)
         return self._outside(y, batched), self._state_outside(s_n, batched), Tape(self, tape, batched)
 
     def backward(self, tape: Tape, doutput: Array | None, dh_n: Any = None) -> tuple[dict[str, Array], Array, Any]:

@@ -1,4 +1,8 @@
-"""The few functions that every cell shares: activations, and the linear map with its transpose.
+"""The few functions that every cell shares: activations, the linear map with its transpose, and the layout of columns.
+
+Users hold vectors as rows: x is (T, B, I). Cells hold them as **columns**, one a sequence: (T, I, B). So W x is written
+`W @ x`, as in mathematics, and every gate of a step is a block of rows, in one piece of memory: NumPy's functions take
+half a microsecond for a small array in one piece, and a whole one for a slice in strips.
 
 All of them accept complex arguments and are analytic in them, so that a complex step through any cell
 gives an exact derivative (Squire & Trapp, SIAM Review 40, 1998).
@@ -6,12 +10,77 @@ gives an exact derivative (Squire & Trapp, SIAM Review 40, 1998).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+
+def columns(x: Array) -> Array:
+    """Turn the rows of every step into columns, or back: (T, B, R) ↔ (T, R, B), a view.
+
+    Examples
+    --------
+    >>> columns(np.ones((5, 2, 3))).shape
+    (5, 3, 2)
+    """
+    return x.transpose(0, 2, 1)
+
+
+def blocks(z: Array, G: int) -> Array:
+    """The G blocks of H rows that z is made of, such as gates: (T, G·H, B) → (G, T, H, B), a view.
+
+    Examples
+    --------
+    >>> i, f, g, o = blocks(np.ones((5, 12, 2)), 4)
+    >>> g.shape
+    (5, 3, 2)
+    """
+    T, GH, B = z.shape
+    return z.reshape(T, G, GH // G, B).swapaxes(0, 1)
+
+
+def backwards(*arrays: Array) -> Iterable[tuple[Array, ...]]:
+    """Step through arrays of T steps together, from the last step to the first.
+
+    Examples
+    --------
+    >>> [(int(a), int(b)) for a, b in backwards(np.array([1, 2]), np.array([10, 20]))]
+    [(2, 20), (1, 10)]
+    """
+    return zip(*(z[::-1] for z in arrays))
+
+
+def abreast(z: Array) -> Array:
+    """Put the columns of all steps abreast, so that a sum over steps and sequences is one product: Σ_t da_t h_tᵀ =
+    abreast(da) @ abreast(h).T.
+
+    Parameters
+    ----------
+    z : array (T, R, B)
+
+    Returns
+    -------
+    array (R, T·B)
+
+    Examples
+    --------
+    >>> abreast(np.array([[[1, 2]], [[3, 4]]])).tolist()
+    [[1, 2, 3, 4]]
+    """
+    T, R, B = z.shape
+    return z.transpose(1, 0, 2).reshape(R, T * B)
+
+
+def ones(z: Array) -> Array:
+    """A vector of ones, one for each column of z (R, N): z @ ones(z) is the sum of the columns.
+
+    As a product the sum is quicker than `z.sum(axis=1)`, and no less exact: BLAS adds in blocks.
+    """
+    return np.ones(z.shape[1], z.dtype)
 
 
 def sigmoid(a: Array) -> Array:
@@ -38,7 +107,7 @@ def sigmoid(a: Array) -> Array:
     return 0.5 * (1 + np.tanh(0.5 * a))
 
 
-def relu(a: Array) -> Array:
+def relu(a: Array, out: Array | None = None) -> Array:
     """Rectifier max(a, 0); NaN stays NaN.
 
     Complex numbers compare by their real part first, so the complex step sees the branch that the real
@@ -47,6 +116,8 @@ def relu(a: Array) -> Array:
     Parameters
     ----------
     a : array, any shape
+    out : array, shape and dtype of `a`, optional
+        Where the result goes.
 
     Returns
     -------
@@ -58,7 +129,7 @@ def relu(a: Array) -> Array:
     >>> relu(np.array([-1.5, 0.0, 2.0])).tolist()
     [0.0, 0.0, 2.0]
     """
-    return np.maximum(a, 0)
+    return np.maximum(a, 0, out=out)
 
 
 def linear(x: Array, W: Array, b: Array) -> Array:
@@ -81,6 +152,33 @@ def linear(x: Array, W: Array, b: Array) -> Array:
     """
     T, B, I = x.shape
     return (x.reshape(T * B, I) @ W.T + b).reshape(T, B, W.shape[0])
+
+
+def affine(W: Array, x: Array, b: Array) -> Array:
+    """W x_t + b of every step, columns: what stands before the time loop.
+
+    Parameters
+    ----------
+    W : array (O, I)
+    x : array (T, B, I)
+        Rows, as users hold them.
+    b : array (O,)
+
+    Returns
+    -------
+    array (T, O, B)
+        Columns, in one piece of memory.
+
+    Examples
+    --------
+    >>> affine(np.ones((4, 3)), np.ones((2, 1, 3)), np.zeros(4)).shape
+    (2, 4, 1)
+    """
+    T, B, I = x.shape
+    if B == 1:  # a row is a column
+        return (x.reshape(T, I) @ W.T + b)[:, :, None]
+    a = (W @ x.reshape(T * B, I).T).reshape(len(W), T, B)  # one product for all steps
+    return np.add(a.transpose(1, 0, 2), b[:, None], order="C")  # type: ignore[no-any-return]
 
 
 def linear_dx(da: Array, W: Array) -> Array:
@@ -141,4 +239,5 @@ def linear_db(da: Array) -> Array:
     >>> linear_db(np.ones((2, 1, 4))).tolist()
     [2.0, 2.0, 2.0, 2.0]
     """
-    return da.sum(axis=(0, 1))  # type: ignore[no-any-return]
+    T, B, O = da.shape
+    return np.ones(T * B, da.dtype) @ da.reshape(T * B, O)

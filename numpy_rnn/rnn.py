@@ -14,9 +14,9 @@ step t+1 has sent back.
           dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
           dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
 
-The code holds vectors as rows, one a sequence of the batch: W x is written `x @ W.T`, Wᵀ da is `da @ W`, and
-Σ_t da_t x_tᵀ sums over sequences too. One bias would do, since both have the same gradient; two are kept so that
-parameters are those of torch, ONNX and cuDNN.
+The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
+over sequences too: it is one product of all columns abreast. One bias would do, since both have the
+same gradient; two are kept so that parameters are those of torch, ONNX and cuDNN.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, linear, linear_db, linear_dW, linear_dx, relu
+from .numerics import Array, abreast, affine, backwards, columns, ones, relu
 
 
 class Nonlinearity(NamedTuple):
     """An activation and its derivative, the latter as a function of the activation's *output*."""
 
-    f: Callable[[Array], Array]
+    f: Callable[[Array, Array], Array]  # f(a, out)
     df: Callable[[Array], Array]
 
 
@@ -71,7 +71,7 @@ class Tape(NamedTuple):
     params: Params
     nonlinearity: Nonlinearity
     x: Array  # (T, B, I)
-    h: Array  # (T+1, B, H)
+    h: Array  # (T+1, H, B)
 
 
 def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = tanh_unit) -> tuple[State, Tape]:
@@ -94,15 +94,12 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
         What `backward` needs.
     """
     W_ih, W_hh, b_ih, b_hh = params
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
-    T = x.shape[0]
-
-    a_x = linear(x, W_ih, b_ih + b_hh)  # (1), all of it that needs no state
-    h = trajectory(T, s0.h, a_x, W_hh)
-    for t in range(T):
-        a = a_x[t] + h[t] @ W_hh_T  # (1)
-        h[t + 1] = nonlinearity.f(a)  # (2)
-    return State(h), Tape(params, nonlinearity, x, h)
+    h = trajectory(len(x), s0.h, x, *params)
+    a = affine(W_ih, x, b_ih + b_hh).astype(h.dtype, copy=False)  # (1), all of it that needs no state
+    for a_t, h_t, h_next in zip(a, h, h[1:]):
+        a_t += W_hh.dot(h_t)  # (1)
+        nonlinearity.f(a_t, h_next)  # (2)
+    return State(columns(h)), Tape(params, nonlinearity, x, h)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -124,18 +121,23 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h (B, H).
     """
     (W_ih, W_hh, _, _), nonlinearity, x, h = tape
-    T = x.shape[0]
+    T, B, I = x.shape
+    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    dh_loss = np.ascontiguousarray(columns(dstates.h))
 
-    df = nonlinearity.df(h[1:])  # needs no gradient: all steps at once
-    da = np.empty(df.shape, np.result_type(df, dstates.h))
-    dh = dstates.h[T].copy()
-    for t in reversed(range(T)):
-        da[t] = dh * df[t]  # (2')
-        dh = dstates.h[t] + da[t] @ W_hh  # (1')
+    # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
+    da = nonlinearity.df(h[1:]).astype(np.result_type(h, dh_loss), copy=False)
+    dh = dh_loss[T].copy()
+    for da_t, dh_loss_t in backwards(da, dh_loss[:-1]):
+        da_t *= dh  # (2')
+        dh = W_hh_T.dot(da_t)  # (1')
+        dh += dh_loss_t
 
-    db = linear_db(da)  # (1')
-    grads = Params(linear_dW(da, x), linear_dW(da, h[:-1]), db, db.copy())  # (1')
-    return grads, linear_dx(da, W_ih), State(dh)  # (1')
+    da = abreast(da)
+    db = da @ ones(da)  # (1')
+    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy())  # (1')
+    dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
+    return grads, dx, State(dh.T)
 
 
 TANH = Cell("rnn_tanh", 1, Params, State, forward, backward)

@@ -83,7 +83,7 @@ def test_backward_is_complex_too(name):
     grads, dx, ds0 = cell.backward(tape, dstates)
     assert {a.dtype for a in (*states, *grads, dx)} == {np.dtype(complex)}
     real = cell.backward(cell.forward(params, x, s0)[1], dstates)
-    assert_all_close((grads, dx, ds0), real, 1e-15)
+    assert_all_close((grads, dx, ds0), real, 4e-15)  # BLAS sums complex numbers in another order
 
 
 @CELL_NAMES

@@ -44,20 +44,21 @@ def test_all_cells_agree_in_both_dtypes():
 # One line of the backward pass broken: (cell, line, its replacement, a tensor that must be named).
 BROKEN = [
     ("rnn_tanh", "rnn", "return 1 - h**2", "return 1 - 1.001 * h**2", "dweight_ih_l0"),
-    ("rnn_relu", "rnn", "dh = dstates.h[t] + da[t] @ W_hh", "dh = dstates.h[t] + da[t] @ W_hh.T", "dx"),
-    ("lstm", "lstm", "da_f[t] = dc * df_dc[t]", "da_f[t] = dc * df_dc[t] * 1.001", "dbias_hh_l0"),
-    ("lstm", "lstm", "dc = dstates.c[t] + dc * f[t]", "dc = dc * f[t] + 0 * dstates.c[t] + 1e-9", "dc_0"),
+    ("rnn_tanh", "rnn", "da @ abreast(h[:-1]).T", "da @ abreast(h[1:]).T", "dweight_hh_l0"),
+    ("rnn_relu", "rnn", "np.ascontiguousarray(W_hh.T)", "np.ascontiguousarray(W_hh)", "dx"),
+    ("lstm", "lstm", "(c[:-1], f * (1 - f), out=da_f)", "(c[:-1], f * (1 - f) * 1.001, out=da_f)", "dbias_hh_l0"),
+    ("lstm", "lstm", "dc += dc_loss_t", "dc += 0 * dc_loss_t + 1e-9", "dc_0"),
     (
         "lstm_projection",
         "lstm_projection",
-        "linear_dW(dh[1:], o * tanh_c)",
-        "linear_dW(dh[:-1], o * tanh_c)",
+        "abreast(dh[1:]) @ abreast(o * tanh_c).T",
+        "abreast(dh[:-1]) @ abreast(o * tanh_c).T",
         "dweight_hr_l0",
     ),
-    ("lstm_peephole", "lstm_peephole", "linear_db(da_o * c[1:])", "linear_db(da_o * c[:-1])", "dweight_peephole_l0"),
-    ("gru", "gru", "dun_dh * v_n * (r * (1 - r))", "dun_dh * n * (r * (1 - r))", "dweight_hh_l0"),
-    ("gru", "gru", "linear_db(dv))", "linear_db(du))", "dbias_hh_l0"),
-    ("gru_reset_before", "gru_reset_before", "+ dq * r[t]", "+ dq", "dh_0"),
+    ("lstm_peephole", "lstm_peephole", "da_o * c[1:]", "da_o * c[:-1]", "dweight_peephole_l0"),
+    ("gru", "gru", "(du_n * v_n, r * (1 - r), out=dv_r)", "(du_n * n, r * (1 - r), out=dv_r)", "dweight_hh_l0"),
+    ("gru", "gru", "dv @ ones(dv)", "du @ ones(du)", "dbias_hh_l0"),
+    ("gru_reset_before", "gru_reset_before", "dh += dq * r_t", "dh += dq", "dh_0"),
 ]
 
 

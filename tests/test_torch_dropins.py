@@ -635,8 +635,15 @@ def test_autocast(name):
     ours = getattr(torch_rnn, name)(I, H)
     x = torch.randn(3, B, I) if name in LAYERS else torch.randn(B, I)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        got, expected = tree_leaves(ours(x)), tree_leaves(theirs_like(ours)(x))
+        got = tree_leaves(ours(x))
         ours(x.bfloat16())  # what comes from another layer is bfloat16 while the parameters are not
+        try:
+            expected = tree_leaves(theirs_like(ours)(x))
+        except RuntimeError as error:  # oneDNN has no bfloat16 LSTM for processors without AVX-512
+            if "could not create a primitive" not in str(error):
+                raise
+            with torch.autocast("cpu", enabled=False):
+                expected = tree_leaves(theirs_like(ours)(x))
     for a, b in zip(got, expected, strict=True):
         assert_all_close(a.float(), b.float(), 0.02)
 
