@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test accuracy mutation oldest lint wheel-test clean
+.PHONY: help demo test bench accuracy mutation oldest lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -22,6 +22,9 @@ demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on re
 test: $(STAMP) lint  ## lint, types and all quick tests
 	@mkdir -p build/coverage
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest --cov --cov-report term
+
+bench: $(STAMP)  ## time everything (about 40 minutes, on an idle machine) and write tables and plots into the README
+	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build

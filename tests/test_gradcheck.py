@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -242,6 +244,175 @@ def test_differences_step_back_from_a_kink():
         x, s0 = rng.standard_normal((20, 2, 3)), random_state(cell, (2,), 4, 2, rng)
         report = gradcheck(*of_cell(cell, params, x, s0), methods=["central differences"], tolerance=1e-7)
         assert report, report
+
+
+class TestWhatIsReported:
+    AGREES = gc.Finding("complex step", "W", 2e-14, 1e-13, (0, 1), 0.25, 0.5)
+    WRONG = gc.Finding("central differences", "x", 3e-3, 1e-9, (2,), 1 / 3, -200 / 3)
+    NAN = gc.Finding("adjoint identity", "b", np.nan, 1e-14, (), np.nan, 1.0)
+    TENSOR = gc.Finding("adjoint identity", "W", 5e-2, 2e-14, (), 1e-20, 1e20)
+    TEXTS = {
+        AGREES: "W[0, 1]: 0.25 by hand, 0.5 by complex step; error 2.0e-14, tolerance 1e-13: agrees",
+        WRONG: "x[2]: 0.333333333333 by hand, -66.6666666667 by central differences; "
+        "error 3.0e-03, tolerance 1e-09: WRONG, 3.0e+06 times the tolerance",
+        NAN: "b: nan by hand, 1 by adjoint identity; error nan, tolerance 1e-14: WRONG, nan times the tolerance",
+        TENSOR: "W: 1e-20 by hand, 1e+20 by adjoint identity; "
+        "error 5.0e-02, tolerance 2e-14: WRONG, 2.5e+12 times the tolerance",
+    }
+
+    @pytest.mark.parametrize("finding", TEXTS, ids=["agrees", "wrong", "nan", "tensor"])
+    def test_a_finding(self, finding):
+        assert str(finding) == self.TEXTS[finding]
+
+    @pytest.mark.parametrize(
+        ("findings", "skipped", "lines"),
+        [
+            ([AGREES], [], ["correct; worst: {0}"]),
+            ([AGREES, AGREES._replace(error=1e-15)], ["a", "b"], ["correct; worst: {0}", "skipped: a", "skipped: b"]),
+            ([NAN], [], ["WRONG; worst: {0}"]),
+            ([AGREES, TENSOR, WRONG, NAN], ["a"], ["WRONG; worst: {2}", "{1}", "{3}", "skipped: a"]),
+        ],
+    )
+    def test_a_report(self, findings, skipped, lines):
+        report = gc.Report(tuple(findings), tuple(skipped))
+        assert str(report) == "\n".join(lines).format(*findings)
+        assert report.worst is max(findings, key=lambda f: f is report.worst)
+        assert bool(report) is report.ok is ("correct" in lines[0])
+
+    def test_the_same_report_every_time(self):
+        reports = [gradcheck(tanh_layer, tanh_layer_vjp, INPUTS, **seed) for seed in ({}, {}, {"rng": 0})]
+        assert reports[0] == reports[1] == reports[2] != gradcheck(tanh_layer, tanh_layer_vjp, INPUTS, rng=1)
+
+    def test_tolerances(self):
+        others = {"central differences": tanh_layer_vjp, "mine": tanh_layer_vjp}
+        methods = ["complex step", "adjoint identity"]
+        found = gradcheck(tanh_layer, tanh_layer_vjp, INPUTS, others, methods=methods).findings
+        assert [(f.name, f.method) for f in found] == [(k, m) for k in "Wx" for m in (*methods, *others)]
+        assert [f.tolerance for f in found] == 2 * [1e-13, 100 * np.finfo(float).eps, 1e-9, 1e-13]
+        narrow = gradcheck(tanh_layer, tanh_layer_vjp, [a.astype(np.float32) for a in INPUTS.values()])
+        assert {f.tolerance for f in narrow.findings} == {100 * float(np.finfo(np.float32).eps)}
+
+    def test_names(self):
+        checked = cell_problem("lstm_peephole")
+        assert list(checked.inputs) == ["W_ih", "W_hh", "b_ih", "b_hh", "P", "x", "h_0", "c_0"]
+        assert list(checked.others) == ["forward in time"]
+        _, params, x, s0, _ = problem("gru", 2, 2, 3, 4, 2)
+        assert of_cell(numpy_rnn.gru.GRU._replace(name="mine"), params, x, s0).others == {}
+
+
+class TestWhatIsChecked:
+    def entries(self, size, **limit):
+        """The entries that are moved one by one."""
+        moved = []
+
+        def f(x):
+            moved.append(tuple(np.flatnonzero(np.imag(x))))
+            return np.sin(x)
+
+        assert gradcheck(f, lambda inputs, up: (np.cos(inputs[0]) * up[0],), [np.linspace(0, 1, size)], **limit)
+        return [k[0] for k in moved if len(k) == 1]
+
+    def test_entries(self):
+        assert self.entries(20) == list(range(20))
+        assert self.entries(20, max_entries=20) == list(range(20))  # in their order: the first NaN is named
+        some = self.entries(20, max_entries=19)
+        assert len(some) == len(set(some)) == 19
+        assert len(self.entries(1001)) == 1000
+
+    def test_single_numbers_and_none_but_no_empty_arrays(self):
+        f = lambda empty, k, a: a * k + empty.sum()  # noqa: E731
+        right = lambda inputs, up: (inputs[0], None, np.array(up[0] * inputs[1]))  # noqa: E731
+        inputs = [np.ones(0), np.array(3), np.array(0.5)]
+        assert [(f.name, f.where) for f in gradcheck(f, right, inputs).findings] == [("input 2", ()), ("input 2", ())]
+        assert not gradcheck(f, lambda inputs, up: (*right(inputs, up)[:2], np.array(1.0)), inputs)
+
+    def test_the_adjoint_identity_in_numbers(self):
+        M, u = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0.5, -1.0, 2.0])
+        v = np.random.default_rng(5).standard_normal(2)
+        wrong = (u @ M)[::-1]  # the sum is right
+        rng = np.random.default_rng(5)
+        found = gc.adjoint(lambda x: M @ x, [np.ones(2)], 0, [u], wrong, gc.jvp_complex_step, "x", 0.25, rng)
+        norms = [np.linalg.norm(z) for z in (u, M @ v, wrong, v)]
+        error = abs(wrong @ v - u @ M @ v) / (norms[0] * norms[1] + norms[2] * norms[3])
+        assert found._replace(error=0, gradient=0, numeric=0) == ("adjoint identity", "x", 0, 0.25, (), 0, 0)
+        assert found[2::3] + found[6:] == pytest.approx((error, wrong @ v, u @ M @ v), rel=1e-14)
+
+    def test_the_type_that_methods_compute_in(self):
+        types = [np.float64, np.float32, np.float16, int, bool, complex]
+        assert [gc.differentiable(np.ones(1, t)) for t in types] == [True] * 3 + [False] * 3
+        given = [np.ones(2, t) for t in types]
+        assert [a.dtype for a in gc.wide(given)] == [np.dtype(t) for t in [np.float64] * 3 + types[3:]]
+
+
+class TestComplexStep:
+    def test_what_the_function_drops(self):
+        x, v = [np.ones(2)], [np.ones(2)]
+        with pytest.raises(TypeError, match="^Casting complex values to real discards the imaginary part$"):
+            gc.jvp_complex_step(lambda x: x.astype(float), x, v)
+        with pytest.raises(TypeError, match="^the function returns real numbers for complex ones$"):
+            gc.jvp_complex_step(np.real, x, v)
+
+    def test_other_warnings_are_the_functions_own(self):
+        def f(x):
+            warnings.warn("hot", UserWarning, stacklevel=1)
+            return 2 * x
+
+        with pytest.warns(UserWarning, match="hot"):
+            (d,) = gc.jvp_complex_step(f, [np.ones(2)], [np.ones(2)])
+        assert d.tolist() == [2, 2]
+
+    @pytest.mark.parametrize("f", [lambda x: 1e6 * np.sin(x), lambda x: 1e-6 * np.sin(x), lambda x: 0 * x])
+    def test_where_it_applies(self, f):
+        calls = []
+        counted = lambda x: calls.append(1) or f(x)  # noqa: E731
+        assert gc.applicable(counted, [np.ones(2)], np.random.default_rng(0)) == ("complex step", ())
+        assert len(calls) == 3  # itself, and one step to either side
+
+    @pytest.mark.parametrize("f", [lambda x: 1e-6 * np.conj(x), lambda x: np.conj(x[0] - x[1])])
+    def test_where_it_does_not(self, f):
+        method, skipped = gc.applicable(f, [np.array([0.5, 2.0])], np.random.default_rng(0))
+        assert method == "central differences"
+        assert skipped == ("complex step, since f is not analytic (it may use abs or a conjugate)",)
+
+
+class TestCentralDifferences:
+    def steps(self, f, x, **arguments):
+        """The derivative at x, and the steps that were taken to either side."""
+        taken = []
+
+        def recorded(z):
+            taken.append(float(abs(z - x)[0]))
+            return f(z)
+
+        (d,) = gc.jvp_central_differences(recorded, [np.array([x])], [np.ones(1)], **arguments)
+        assert taken[::2] == pytest.approx(taken[1::2], rel=1e-6)
+        return float(d[0]), taken[::2]
+
+    @pytest.mark.parametrize("f", [np.sin, lambda z: 0 * z])
+    def test_five_levels(self, f):
+        d, steps = self.steps(f, 0.5)
+        assert steps == pytest.approx([1e-2, 5e-3, 2.5e-3, 1.25e-3, 6.25e-4])
+        assert d == pytest.approx(np.cos(0.5) if f is np.sin else 0, rel=1e-11)
+
+    @pytest.mark.parametrize("levels", [2, 3])
+    def test_again_with_a_hundredth_where_a_kink_is_near(self, levels):
+        d, steps = self.steps(np.abs, 0.004, levels=levels)
+        assert steps == pytest.approx([1e-2 / 2**k for k in range(levels)] + [1e-4 / 2**k for k in range(levels)])
+        assert d == pytest.approx(1, rel=1e-11)
+
+    def test_but_not_with_one_level_or_a_small_step(self):
+        assert self.steps(np.abs, 0.004, levels=1) == pytest.approx((0.4, [1e-2]))
+        assert len(self.steps(np.abs, 0.4e-5, first_step=1e-5)[1]) == 5
+
+    def test_extrapolation_is_exact_for_polynomials(self):
+        """x⁷ at 1: the differences are 7 + 35h² + 21h⁴ + h⁶; without the last level 1/4096 is missing."""
+        (best,), (spread,) = gc.extrapolated(lambda x: x**7, [np.ones(1)], [np.ones(1)], 0.5, 4)
+        assert best[0] == pytest.approx(7, rel=1e-14)
+        assert spread[0] == pytest.approx(1 / 4096, rel=1e-9)
+
+    def test_no_outputs(self):
+        (d,) = gc.jvp_central_differences(lambda x: x[:0], [np.ones(2)], [np.ones(2)])
+        assert d.shape == (0,)
 
 
 class TestSecondOrder:

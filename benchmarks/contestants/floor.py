@@ -1,0 +1,111 @@
+"""The floor: the matrix products that nobody can do without, by NumPy's BLAS, into arrays that are there already.
+
+Forward: the input products of all steps at once, and one recurrent product after the other. Backward: one transposed
+recurrent product after the other, then dW_hh, dW_ih and dx, each at once for all steps. The operands are the
+trajectories that a layer has to read and write anyway. Sequences that have ended take no part.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..points import GATES
+from ..problem import Array, Problem
+from . import Ready
+
+Product = Callable[..., Any]
+
+
+class Serial(NamedTuple):
+    """Products that come one after the other: `product(a, b, c)` for all operands."""
+
+    product: Product
+    operands: list[tuple[Array, Array, Array]]
+
+    def run(self) -> None:
+        """Do them all."""
+        product = self.product
+        for a, b, c in self.operands:
+            product(a, b, c)
+
+
+def prepare(problem: Problem, threads: int, device: str) -> Ready:
+    """Lay out the operands of all layers and directions."""
+    T, B, _, H, L, D, _ = problem.point
+    GH, dtype = GATES[problem.cell] * H, problem.dtype
+    lengths = problem.point.lengths or [T] * B
+    alive = [sum(n > t for n in lengths) for t in range(max(lengths))]
+    N = sum(alive)
+    h, a, dh = np.full((N, H), 0.5, dtype), np.full((N, GH), 0.5, dtype), np.empty((N, H), dtype)
+    W_hh, dW_hh = np.full((GH, H), 0.1, dtype), np.empty((GH, H), dtype)
+    layers = []
+    for l in range(L):
+        x, W_ih = np.full((N, problem.point.inputs(l)), 0.5, dtype), np.full((GH, problem.point.inputs(l)), 0.1, dtype)
+        layers += [(x, W_ih, np.empty_like(x), np.empty_like(W_ih))] * D
+    # The same numbers for every layer and direction: only the sizes count.
+    up = fastest(alive, h, W_hh.T, a)
+    down = fastest(alive, a, W_hh, dh)
+
+    def forward() -> None:
+        for x, W_ih, _, _ in layers:
+            np.matmul(x, W_ih.T, out=a)
+            up.run()
+
+    def both() -> None:
+        forward()
+        for x, W_ih, dx, dW_ih in layers:
+            down.run()
+            np.matmul(a.T, h, out=dW_hh)
+            np.matmul(a.T, x, out=dW_ih)
+            np.matmul(a, W_ih, out=dx)
+
+    def arrays(result: Any) -> dict[str, Array]:
+        return {}
+
+    return Ready({"forward": forward, "training-forward": forward, "forward-backward": both}, arrays)
+
+
+def fastest(alive: list[int], a: Array, W: Array, c: Array) -> Serial:
+    """The serial products c = a W as rows or as columns, by np.matmul or np.dot: whichever is fastest here."""
+    products: tuple[Product, ...] = (np.matmul, np.dot)
+    candidates = [
+        Serial(product, operands)
+        for product, operands in itertools.product(products, (rows(alive, a, W, c), columns(alive, a, W, c)))
+    ]
+    return min(candidates, key=_trial)
+
+
+def rows(alive: list[int], a: Array, W: Array, c: Array) -> list[tuple[Array, Array, Array]]:
+    """(B, ·) @ (·, ·) for each step, W made contiguous."""
+    W = np.ascontiguousarray(W)
+    return [(a[i:k], W, c[i:k]) for i, k in _slices(alive)]
+
+
+def columns(alive: list[int], a: Array, W: Array, c: Array) -> list[tuple[Array, Array, Array]]:
+    """(·, ·) @ (·, B) for each step, on the same memory."""
+    W = np.ascontiguousarray(W.T)
+    return [
+        (W, a[i:k].reshape(a.shape[1], k - i), c[i:k].reshape(c.shape[1], k - i))  # any numbers will do
+        for i, k in _slices(alive)
+    ]
+
+
+def _slices(alive: list[int]) -> Iterator[tuple[int, int]]:
+    ends = list(itertools.accumulate(alive))
+    return zip([0, *ends], ends)
+
+
+def _trial(serial: Serial) -> float:
+    """Shortest time of a few of the products."""
+    few = Serial(serial.product, serial.operands[:50])
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        few.run()
+        times.append(time.perf_counter() - start)
+    return min(times)

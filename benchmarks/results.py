@@ -1,0 +1,154 @@
+"""What was measured, on disk: one JSON file, one measurement a line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import statistics
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .points import Point, parse
+from .problem import Setting
+
+FORMAT, VERSION = "numpy-rnn benchmarks", 1
+
+
+class ResultsError(Exception):
+    """A file of results cannot be used; the message says why."""
+
+
+class Measurement(NamedTuple):
+    """One contestant in one mode of one setting."""
+
+    cell: str
+    point: str
+    dtype: str
+    threads: int
+    device: str
+    contestant: str
+    mode: str
+    status: str  # "ok", "wrong", "not run"
+    note: str = ""  # why it was not run, or what is wrong
+    samples: tuple[float, ...] = ()  # seconds per call, of each turn
+    number: int = 0  # calls in each turn
+    error: float | None = None  # against float64; None if there is no reference
+    tensor: str | None = None  # the worst one
+    memory: int | None = None  # peak in bytes, beyond what was resident before
+
+    @property
+    def seconds(self) -> float:
+        """Median of the samples; NaN if there are none."""
+        return statistics.median(self.samples) if self.samples else math.nan
+
+    @property
+    def spread(self) -> float:
+        """Half the distance of the quartiles, relative to the median; 0 for a single sample."""
+        if len(self.samples) < 2:
+            return 0.0 if self.samples else math.nan
+        low, _, high = statistics.quantiles(self.samples, n=4, method="inclusive")
+        return (high - low) / 2 / self.seconds
+
+    @property
+    def sizes(self) -> Point:
+        """The point, read."""
+        return parse(self.point)
+
+    @property
+    def setting(self) -> Setting:
+        """Of the measurement."""
+        return Setting(self.cell, self.sizes, self.dtype, self.threads, self.device)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What identifies it in a run."""
+        return self[:7]
+
+
+class Results(NamedTuple):
+    """A run: where, who, what."""
+
+    environment: dict[str, Any]
+    processes: list[dict[str, Any]]
+    measurements: list[Measurement]
+    complete: bool = False
+
+    def find(self, **wanted: Any) -> Measurement | None:
+        """The measurement with these fields that has a time and is right, if there is one."""
+        return next((m for m in self.measurements if m.status == "ok" and _has(m, wanted)), None)
+
+    def select(self, **wanted: Any) -> list[Measurement]:
+        """All measurements with these fields, whatever their status."""
+        return [m for m in self.measurements if _has(m, wanted)]
+
+
+def _has(m: Measurement, wanted: dict[str, Any]) -> bool:
+    return all(getattr(m, name) == value for name, value in wanted.items())
+
+
+def in_order(values: Iterable[Any]) -> list[Any]:
+    """Each value once, in the order of its first appearance."""
+    return list(dict.fromkeys(values))
+
+
+def save(results: Results, path: Path) -> None:
+    """Write a file of results, beside and renamed: whoever reads it finds a whole one at any time."""
+    head = {"format": FORMAT, "version": VERSION, "complete": results.complete}
+    head |= {"environment": results.environment, "processes": results.processes}
+    lines = ",\n".join(json.dumps(_plain(m), ensure_ascii=False) for m in results.measurements)
+    text = json.dumps(head, indent=1, ensure_ascii=False)[:-2] + f',\n "measurements": [\n{lines}\n]}}\n'
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(beside, 0o644)  # mkstemp makes it private
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _plain(m: Measurement) -> dict[str, Any]:
+    """Without what is empty, times to 5 digits. JSON has no infinity, so an infinite error is written as text."""
+    values = {name: value for name, value in m._asdict().items() if value not in (None, "", ())}
+    values["samples"] = [float(f"{s:.5g}") for s in m.samples]
+    if m.error is not None:
+        values["error"] = float(f"{m.error:.3g}") if math.isfinite(m.error) else str(m.error)
+    return values
+
+
+def load(path: Path) -> Results:
+    """Read a file of results.
+
+    Raises
+    ------
+    ResultsError
+        If it is not there or is none of this version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ResultsError(f"{path} is not JSON: {error}") from None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ResultsError(f"{path} holds no results of these benchmarks")
+    if document.get("version") != VERSION:
+        raise ResultsError(f"{path} has version {document.get('version')} of the format, expected {VERSION}")
+    try:
+        measurements = [_measurement(values) for values in document["measurements"]]
+        return Results(document["environment"], document["processes"], measurements, document["complete"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+
+
+def _measurement(values: dict[str, Any]) -> Measurement:
+    error = values.get("error")
+    samples = tuple(float(s) for s in values["samples"])
+    m = Measurement(**{**values, "samples": samples, "error": None if error is None else float(error)})
+    parse(m.point)
+    return m

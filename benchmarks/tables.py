@@ -1,0 +1,305 @@
+"""Tables of what was measured, for the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from . import fit
+from .points import GROUPS, Point
+from .results import Measurement, Results, in_order
+from .targets import targets
+
+MODE_NAMES = {
+    "forward": "forward",
+    "training-forward": "forward for training",
+    "forward-backward": "forward + backward",
+}
+ABSENT = "·"
+LEGEND = (
+    "Time: median ± half the distance of the quartiles. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is "
+    "faster. Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. µs/step: "
+    "numpy_rnn's time / T. Error: numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. "
+    "Memory: peak beyond what was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
+)
+
+
+class Table(NamedTuple):
+    """What is printed; the first `labels` columns are text, the others figures."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    labels: int = 1
+    footer: Sequence[str] = ()
+
+
+# ---- figures as text
+
+
+def duration(seconds: float) -> str:
+    """Three digits and a unit.
+
+    Examples
+    --------
+    >>> duration(1.2345e-5), duration(0.25), duration(12.34), duration(0.9996e-3)
+    ('12.3 µs', '250 ms', '12.3 s', '1.00 ms')
+    """
+    for factor, unit in ((1e6, "µs"), (1e3, "ms"), (1.0, "s")):
+        if seconds * factor < 999.5 or unit == "s":
+            return f"{digits(seconds * factor)} {unit}"
+    raise AssertionError  # the last unit fits all
+
+
+def digits(value: float) -> str:
+    """Three significant digits, never an exponent.
+
+    Examples
+    --------
+    >>> digits(0.1234), digits(9.999), digits(1234.5)
+    ('0.123', '10.0', '1234')
+    """
+    if not math.isfinite(value):
+        return str(value)
+    magnitude = math.floor(math.log10(abs(float(f"{value:.2e}")))) if value else 0
+    return f"{value:.{max(0, 2 - magnitude)}f}"
+
+
+def size(count: float | None) -> str:
+    """Bytes with a unit.
+
+    Examples
+    --------
+    >>> size(None), size(0), size(3_500_000)
+    ('·', '< 0.1 MiB', '3.3 MiB')
+    """
+    if count is None:
+        return ABSENT
+    MiB = count / 2**20
+    return "< 0.1 MiB" if MiB < 0.1 else f"{MiB:.1f} MiB" if MiB < 100 else f"{MiB / 1024:.2f} GiB"
+
+
+def time_text(m: Measurement | None, spread: bool = False) -> str:
+    """A measurement's time, or why there is none."""
+    if m is None:
+        return ABSENT
+    if m.status != "ok":
+        return "WRONG" if m.status == "wrong" else "not run"
+    return duration(m.seconds) + (f" ±{100 * m.spread:.0f}%" if spread and len(m.samples) > 1 else "")
+
+
+# ---- which tables there are
+
+
+def all_tables(results: Results) -> Iterator[Table]:
+    """Everything, the most important first."""
+    threads, device = main_threads(results), results.environment["device"]
+    if device == "cpu":
+        yield from target_tables(results, threads)
+        yield from summaries(results, threads)
+    yield from extras(results, threads)
+    yield from fits(results)
+    yield from everyone(results)
+
+
+def main_threads(results: Results) -> int:
+    """The largest number of threads, which the main tables show."""
+    return max((m.threads for m in results.measurements), default=1)
+
+
+def main_points(results: Results) -> list[Point]:
+    """Plain points that were measured, but for those that are there for a plot only."""
+    grid = set(GROUPS["grid"])
+    plots = {p for group in ("units", "sequences", "steps") for p in GROUPS[group]}
+    measured = in_order(m.sizes for m in results.measurements)
+    plain = [p for p in measured if p[4:] == (1, 1, False) and (p in grid or p not in plots)]
+    order = list(GROUPS["grid"])
+    return sorted(plain, key=lambda p: order.index(p) if p in order else len(order))
+
+
+def target_tables(results: Results, threads: int) -> Iterator[Table]:
+    """What numpy_rnn is meant to reach."""
+    rows = []
+    for t in targets(results, threads):
+        if t.value is not None:
+            wanted = f"{'≥' if t.at_least else '≤'} {t.bound:g}{t.unit}"
+            rows.append([t.text, wanted, f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached"])
+    if rows:
+        yield Table(f"Targets, {_threads(threads)}", ["", "target", "measured", ""], rows)
+
+
+def summaries(results: Results, threads: int) -> Iterator[Table]:
+    """numpy_rnn beside torch.nn and the floor, forward + backward: a table for each cell and dtype."""
+    header = ["T", "B", "I", "H", "numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "µs/step", "error", "memory"]
+    for dtype in in_order(m.dtype for m in results.measurements):
+        for cell in in_order(m.cell for m in results.measurements):
+            rows, ratios = [], []
+            for point in main_points(results):
+                row, ratio = summary_row(results, cell, dtype, threads, point)
+                if row:
+                    rows.append(row)
+                    ratios += [ratio] if ratio else []
+            footer = []
+            if ratios:
+                mean, worst = statistics.geometric_mean(ratios), min(ratios)
+                footer = [f"Ratio to torch.nn: geometric mean {mean:.2f}, worst {worst:.2f}"]
+            if rows:
+                title = f"{cell.upper()}, {dtype}, {_threads(threads)}, forward + backward"
+                yield Table(title, header, rows, labels=0, footer=footer)
+
+
+def summary_row(results: Results, cell: str, dtype: str, threads: int, point: Point) -> tuple[list[str], float | None]:
+    """One line of a summary, empty if nothing was measured, and the ratio to torch.nn if there is one."""
+    where = dict(cell=cell, dtype=dtype, threads=threads, point=point.name, mode="forward-backward")
+    ours, theirs, floor = (_any(results, **where, contestant=c) for c in ("numpy_rnn", "torch.nn", "floor"))
+    if not (ours or theirs):
+        return [], None
+    ratio, distance = _quotient(theirs, ours), _quotient(ours, floor)
+    memory = [size(m.memory) if m else ABSENT for m in (ours, theirs)]
+    row = [*map(str, point[:4]), time_text(ours, spread=True), time_text(theirs, spread=True)]
+    row += [f"{ratio:.2f}" if ratio else ABSENT, time_text(floor), f"{distance:.2f}" if distance else ABSENT]
+    row += [digits(ours.seconds / point.T * 1e6) if ours and ours.status == "ok" else ABSENT]
+    row += [f"{ours.error:.1e}" if ours and ours.error is not None else ABSENT, " / ".join(memory)]
+    return row, ratio
+
+
+def extras(results: Results, threads: int) -> Iterator[Table]:
+    """Layers, directions and ragged lengths, beside the plain point of the same sizes where there is one."""
+    rows = []
+    special = in_order((m.dtype, m.cell, m.sizes) for m in results.measurements if m.sizes[4:] != (1, 1, False))
+    for dtype, cell, point in special:
+        where = dict(cell=cell, dtype=dtype, threads=threads, mode="forward-backward")
+        row, _ = summary_row(results, cell, dtype, threads, point)
+        ours = results.find(**where, point=point.name, contestant="numpy_rnn")
+        plain = results.find(**where, point=Point(*point[:4]).name, contestant="numpy_rnn")
+        if row:
+            cost = _quotient(ours, plain)
+            rows.append([f"{cell} {dtype}", point.name, *row[4:], f"{cost:.2f}" if cost else ABSENT])
+    header = ["", "point", "numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "µs/step", "error", "memory"]
+    if rows:
+        title = f"Layers (L), directions (D), ragged lengths, {_threads(threads)}, forward + backward"
+        yield Table(title, [*header, "× plain"], rows, labels=2)
+
+
+def fits(results: Results) -> Iterator[Table]:
+    """Time = a + b·T."""
+    rows = [
+        [
+            f"{line.cell} {line.dtype}",
+            f"B = {line.B}, I = {line.I}, H = {line.H}",
+            MODE_NAMES[line.mode],
+            line.contestant,
+            f"{line.threads}",
+            f"{line.steps[0]:,} to {line.steps[-1]:,}",
+            digits(line.fit.a * 1e6),
+            digits(line.fit.b * 1e6),
+            f"{100 * line.fit.deviation:.0f}%",
+        ]
+        for line in fit.lines(results)
+    ]
+    header = ["", "sizes", "mode", "contestant", "threads", "T", "a, µs", "b, µs/step", "off by at most"]
+    if rows:
+        yield Table("time = a + b·T", header, rows, labels=4)
+
+
+def everyone(results: Results) -> Iterator[Table]:
+    """Every contestant in every mode."""
+    contestants = in_order(m.contestant for m in results.measurements)
+    found = {m.key: m for m in results.measurements}
+    settings = in_order((m.mode, m.dtype, m.threads, m.device) for m in results.measurements)
+    for mode, dtype, threads, device in settings:
+        rows: list[list[str]] = []
+        at = results.select(mode=mode, dtype=dtype, threads=threads, device=device)
+        used = [c for c in contestants if any(m.contestant == c for m in at)]
+        for cell, point in in_order((m.cell, m.point) for m in at):
+            keys = [(cell, point, dtype, threads, device, c, mode) for c in used]
+            rows.append([cell, point, *(time_text(found.get(key)) for key in keys)])
+        where = _threads(threads) if device == "cpu" else device
+        yield Table(f"All contestants, {MODE_NAMES[mode]}, {dtype}, {where}", ["", "point", *used], rows, labels=2)
+
+
+def contests(results: Results, threads: int) -> Iterator[Table]:
+    """Every contestant at the main points: inference, and forward + backward."""
+    wanted = {p.name for p in main_points(results)}
+    for mode in ("forward", "forward-backward"):
+        for dtype in in_order(m.dtype for m in results.measurements):
+            at = [m for m in results.select(mode=mode, dtype=dtype, threads=threads) if m.point in wanted]
+            yield from everyone(results._replace(measurements=at))
+
+
+def errors(results: Results) -> Iterator[Table]:
+    """Errors of every contestant: the worst of each cell and dtype, and where."""
+    rows = []
+    for dtype, cell in in_order((m.dtype, m.cell) for m in results.measurements):
+        for c in in_order(m.contestant for m in results.select(dtype=dtype, cell=cell)):
+            at = [m for m in results.select(dtype=dtype, cell=cell, contestant=c) if m.error is not None]
+            if at:
+                worst = max(at, key=lambda m: m.error or 0)
+                rows.append([f"{cell} {dtype}", c, worst.point, worst.tensor or "", f"{worst.error:.1e}"])
+    if rows:
+        header = ["", "contestant", "worst at", "tensor", "error"]
+        yield Table("Errors against float64, the worst of all points and modes", header, rows, labels=4)
+
+
+def problems(results: Results) -> list[str]:
+    """A sentence for all that is wrong or was not run."""
+    words = {"wrong": "WRONG", "not run": "not run"}
+    return [
+        f"{words[m.status]}: {m.contestant}, {MODE_NAMES[m.mode]}, {m.setting.label}: {m.note}"
+        for m in sorted(results.measurements, key=lambda m: m.status != "wrong")
+        if m.status != "ok"
+    ]
+
+
+def _any(results: Results, **wanted: object) -> Measurement | None:
+    return next(iter(results.select(**wanted)), None)
+
+
+def _quotient(a: Measurement | None, b: Measurement | None) -> float | None:
+    if a is None or b is None or a.status != "ok" or b.status != "ok":
+        return None
+    return a.seconds / b.seconds
+
+
+def _threads(threads: int) -> str:
+    return f"{threads} thread{'s' if threads > 1 else ''}"
+
+
+# ---- how they look
+
+
+def show(table: Table, console: Console) -> None:
+    """Print a table; figures on the right, what is bad in red."""
+    rich = RichTable(title=table.title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), title_style="bold")
+    for k, name in enumerate(table.header):
+        rich.add_column(name, justify="left" if k < table.labels else "right", no_wrap=k >= table.labels)
+    for row in table.rows:
+        rich.add_row(*(Text(value, style="bold red" if value in ("WRONG", "not reached") else "") for value in row))
+    console.print(rich)
+    for line in table.footer:
+        console.print(line, highlight=False)
+
+
+def markdown(table: Table) -> str:
+    """Write a table as Markdown, its title in bold above it.
+
+    Examples
+    --------
+    >>> print(markdown(Table("Times", ["cell", "time"], [["rnn", "1 µs"]])))
+    **Times**
+    <BLANKLINE>
+    | cell | time |
+    |---|--:|
+    | rnn | 1 µs |
+    """
+    rule = "|".join("---" if k < table.labels else "--:" for k in range(len(table.header)))
+    lines = [f"**{table.title}**", "", f"| {' | '.join(table.header)} |", f"|{rule}|"]
+    lines += [f"| {' | '.join(row)} |" for row in table.rows]
+    return "\n".join([*lines, *(f"\n{line}" for line in table.footer)])

@@ -1,0 +1,99 @@
+"""What numpy_rnn is meant to reach, and whether it did."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from . import fit
+from .points import GROUPS
+from .results import Results
+
+
+class Target(NamedTuple):
+    """A figure, and on which side of the bound it is meant to be."""
+
+    text: str
+    value: float | None  # None: not measured
+    bound: float
+    at_least: bool
+    unit: str = ""
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether it is; None if it was not measured."""
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+# Of torch.nn's time to numpy_rnn's over the grid, forward + backward: geometric mean and worst point.
+RATIOS = {
+    ("rnn", "float32"): (3.0, 1.1),
+    ("gru", "float32"): (2.0, 1.0),
+    ("lstm", "float32"): (1.0, 0.6),
+    ("lstm", "float64"): (1.5, None),
+}
+FLOOR, LARGE = 1.2, 256  # times the floor, from this H on
+STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
+BIDIRECTIONAL = 1.5  # times one direction
+SMALL = ("6x3x10x20", "50x1x32x32")
+
+
+def ratios(results: Results, cell: str, dtype: str, threads: int, other: str = "torch.nn") -> dict[str, float]:
+    """How many times as fast as another contestant numpy_rnn is: forward + backward, at the grid's points."""
+    found = {}
+    for point in GROUPS["grid"]:
+        where = dict(cell=cell, point=point.name, dtype=dtype, threads=threads, mode="forward-backward")
+        ours, theirs = (results.find(**where, contestant=c) for c in ("numpy_rnn", other))
+        if ours and theirs:
+            found[point.name] = theirs.seconds / ours.seconds
+    return found
+
+
+def targets(results: Results, threads: int = 2) -> Iterator[Target]:
+    """All of them, in order.
+
+    Yields
+    ------
+    Target
+        With value None where the measurements are missing, also if only some of a group are.
+    """
+    for (cell, dtype), (mean, worst) in RATIOS.items():
+        found = list(ratios(results, cell, dtype, threads).values())
+        found = found if len(found) == len(GROUPS["grid"]) else []
+        what = f"{cell.upper()} {dtype}, torch.nn's time / numpy_rnn's"
+        yield Target(f"{what}, geometric mean", statistics.geometric_mean(found) if found else None, mean, True, "×")
+        if worst is not None:
+            yield Target(f"{what}, worst point", min(found) if found else None, worst, True, "×")
+    for cell in ("rnn", "lstm", "gru"):
+        above = {
+            name: 1 / ratio
+            for name, ratio in ratios(results, cell, "float32", threads, "floor").items()
+            if int(name.split("x")[3]) >= LARGE
+        }
+        text = f"{cell.upper()} float32, numpy_rnn's time / floor, worst point with H ≥ {LARGE}"
+        yield Target(text, max(above.values()) if above else None, FLOOR, False, "×")
+    for cell, most in STEP.items():
+        yield _per_step(fit.lines(results), cell, threads, most)
+    for cell in ("rnn", "lstm", "gru"):
+        yield _bidirectional(results, cell, threads)
+
+
+def _per_step(lines: Sequence[fit.Line], cell: str, threads: int, most: float) -> Target:
+    wanted = (cell, "float32", threads, "numpy_rnn", "forward", 1, 32, 32)
+    fits = [line.fit for line in lines if line[:8] == wanted]
+    text = f"{cell.upper()} float32, forward at B = 1, H = 32, time per step"
+    return Target(text, fits[0].b * 1e6 if fits else None, most * 1e6, False, " µs")
+
+
+def _bidirectional(results: Results, cell: str, threads: int) -> Target:
+    costs = []
+    for name in SMALL:
+        where = dict(cell=cell, dtype="float32", threads=threads, mode="forward-backward", contestant="numpy_rnn")
+        one, two = (results.find(**where, point=point) for point in (name, f"{name}-D2"))
+        if one and two:
+            costs.append(two.seconds / one.seconds)
+    text = f"{cell.upper()} float32, two directions / one, worst of {' and '.join(SMALL)}"
+    return Target(text, max(costs) if len(costs) == len(SMALL) else None, BIDIRECTIONAL, False, "×")

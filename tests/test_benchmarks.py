@@ -1,0 +1,581 @@
+"""The benchmarks measure what they say, notice wrong results, and survive mistakes and interrupts. No test asks how fast."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import __main__ as cli
+from benchmarks import compare, contestants, cuda, environment, fit, measure, plan, problem, report, results, tables
+from benchmarks import points as sizes
+from benchmarks.problem import CELLS, CPU_DTYPES, MODES, Setting
+from benchmarks.results import Measurement, Results
+
+ROOT = Path(__file__).parents[1]
+TINY = "4x3x2x5"
+DEFECTIVE = """
+from benchmarks.contestants import numpy_layer
+
+def prepare(problem, threads, device):
+    ready = numpy_layer.prepare(problem, threads, device)
+    def arrays(result):
+        named = ready.arrays(result)
+        if "dx" in named:
+            named["dx"][0, 0, 0] += 0.001 * abs(named["dx"]).max()  # of one gradient one entry, a little
+        return named
+    return ready._replace(arrays=arrays)
+"""
+SLEEPER = """
+import os, pathlib, time
+from benchmarks.contestants import UnfitError
+
+def prepare(problem, threads, device):
+    if problem.point.T < 5:
+        raise UnfitError("likes long sequences only")
+    pathlib.Path(__file__).with_suffix(".pid").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+class Done(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+def bench(*arguments: object) -> Done:
+    """Run the command in this process; what it measures runs in processes of its own anyway."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["benchmarks", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as left,
+    ):
+        cli.main()
+    return Done(int(left.value.code), out.getvalue(), err.getvalue())
+
+
+def sentence(err: str) -> str:
+    """The only line there is."""
+    (line,) = err.splitlines()
+    assert line.startswith("benchmarks: ")
+    return line.removeprefix("benchmarks: ")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny run with a defective contestant among good ones; the command's end, and the file it wrote."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    (folder / "defective.py").write_text(DEFECTIVE)
+    names = f"numpy_rnn,torch.nn,floor,{folder / 'defective.py'}"
+    options = ["--points", f"{TINY},{TINY}-L2-D2-ragged", "--cells", "lstm", "--dtypes", "float32", "--threads", 1]
+    with mock.patch.dict(os.environ, {"OPENBLAS_CORETYPE": "Prescott"}):
+        done = bench(*options, "--contestants", names, "--repeats", 2, "--out", folder / "out.json")
+    return done, folder / "out.json"
+
+
+# ---- a run
+
+
+def test_a_run_writes_what_it_measured_and_shows_tables(run):
+    done, path = run
+    found = results.load(path)
+    assert found.complete
+    assert json.loads(path.read_text())["format"] == results.FORMAT
+    for point in (TINY, f"{TINY}-L2-D2-ragged"):
+        for contestant in ("numpy_rnn", "torch.nn", "floor"):
+            for mode in MODES:
+                m = found.find(cell="lstm", point=point, contestant=contestant, mode=mode, dtype="float32", threads=1)
+                assert m is not None, (point, contestant, mode)
+                assert len(m.samples) == 2
+                assert min(m.samples) > 0
+                assert (m.error is None) == (contestant == "floor")
+                assert m.error is None or 0 < m.error < 1e-5
+                assert m.memory is None or m.memory >= 0
+    assert "LSTM, float32, 1 thread, forward + backward" in done.out
+    assert "Ratio to torch.nn: geometric mean" in done.out
+    assert f"{TINY}-L2-D2-ragged" in done.out
+
+
+def test_each_contestant_ran_in_a_process_of_its_own_with_the_threads_asked_for(run):
+    found = results.load(run[1])
+    assert [p["contestant"] for p in found.processes][:3] == ["numpy_rnn", "torch.nn", "floor"]
+    for process in found.processes:
+        assert process["threads"] == 1
+        assert {library["num_threads"] for library in process["libraries"]} == {1}
+        assert any("architecture" in library for library in process["libraries"])
+        assert process["versions"]["numpy"] == np.__version__
+        assert "Prescott" not in json.dumps(process)
+    assert "OPENBLAS_CORETYPE" in found.environment["removed variables"]
+    assert not any(str(ROOT) in json.dumps(p["libraries"]) for p in found.processes)  # no paths of this machine
+
+
+def test_a_wrong_result_is_reported_and_does_not_count(run):
+    done, path = run
+    assert done.status == 1
+    wrong = [m for m in results.load(path).measurements if m.status != "ok"]
+    assert {(Path(m.contestant).name, m.mode, m.status, m.tensor) for m in wrong} == {
+        ("defective.py", "forward-backward", "wrong", "dx")
+    }
+    assert all(m.samples == () for m in wrong)
+    assert "WRONG" in done.out
+    assert "WRONG: " in done.err
+    assert "dx is off by 1.0e-03" in done.err
+
+
+def test_ctrl_c_keeps_what_was_measured_and_ends_the_processes(tmp_path):
+    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    out, pid = tmp_path / "out.json", tmp_path / "sleeper.pid"
+    options = [
+        "--points",
+        f"{TINY},5x2x3x5",
+        "--cells",
+        "rnn",
+        "--dtypes",
+        "float32",
+        "--threads",
+        "1",
+        "--repeats",
+        "1",
+    ]
+    names = f"floor,{tmp_path / 'sleeper.py'}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", *options, "--contestants", names, "--out", out],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (pid.exists() and pid.read_text()) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "benchmarks: interrupted; the file holds what was measured until then"
+    found = results.load(out)
+    assert not found.complete
+    assert {(m.point, m.contestant, m.status) for m in found.measurements} == {(TINY, "floor", "ok")}
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+# ---- contestants
+
+
+@pytest.fixture
+def one_thread(monkeypatch):
+    """No contestant changes threads or cores of this process for good."""
+    monkeypatch.setattr(environment, "pin", lambda threads: None)
+    before = torch.get_num_threads()
+    yield 1
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", [name for name in contestants.on_device("cpu") if name != "floor"])
+def test_contestants_agree_with_the_float64_reference(name, one_thread):
+    package = contestants.missing(name)
+    if package:
+        pytest.skip(f"{package} is not installed")
+    module, took_part = contestants.load(name), []
+    for cell in CELLS:
+        for size in (TINY, f"{TINY}-L2-D2-ragged"):
+            point = sizes.parse(size)
+            for dtype in CPU_DTYPES:
+                if name == "jax" and (dtype == "float64") != (cell == "lstm"):
+                    continue  # compiling is slow
+                exact = problem.make(cell, point, "float64")
+                by = measure.judge(name, Setting(cell, point, dtype, 1))
+                judge = contestants.load(by).prepare(exact, one_thread, "cpu")
+                reference = judge.arrays(judge.calls["forward-backward"]())
+                try:
+                    ready = module.prepare(problem.make(cell, point, dtype), one_thread, "cpu")
+                except contestants.UnfitError:
+                    continue
+                for mode, call in ready.calls.items():
+                    arrays = ready.arrays(call())
+                    assert {a.dtype for a in arrays.values()} == {np.dtype(dtype)}
+                    error, tensor = problem.worst_error(arrays, reference, mode)
+                    assert error < {"float32": 3e-6, "float64": 1e-14}[dtype], (cell, size, mode, tensor)
+                    took_part.append((cell, size, dtype, mode))
+    assert len(took_part) >= 3
+
+
+def test_the_floor_does_the_products_of_every_layer_direction_and_step_alive():
+    done = []
+
+    def recorded(a, b, out):
+        done.append(2 * a.shape[0] * a.shape[1] * b.shape[1])
+        return real(a, b, out=out)
+
+    real, floor = np.matmul, contestants.load("floor")
+    for size in ("7x3x4x5", "7x3x4x5-L2-D2"):
+        point = sizes.parse(size)
+        with mock.patch.multiple(np, matmul=recorded, dot=recorded):
+            ready = floor.prepare(problem.make("gru", point, "float32"), 1, "cpu")
+            done.clear()
+            ready.calls["forward"]()
+            forward = sum(done)
+            done.clear()
+            ready.calls["forward-backward"]()
+        assert forward == point.flops("gru")
+        assert sum(done) == 3 * forward
+    ragged = sizes.parse("8x4x3x5-ragged")
+    with mock.patch.multiple(np, matmul=recorded, dot=recorded):
+        ready = floor.prepare(problem.make("rnn", ragged, "float32"), 1, "cpu")
+        done.clear()
+        ready.calls["forward"]()
+    assert sum(done) == 2 * sum(ragged.lengths) * 5 * (3 + 5)
+
+
+def test_all_numbers_of_a_problem_are_the_same_in_both_types():
+    one, two = (problem.make("lstm", sizes.parse(TINY), dtype) for dtype in CPU_DTYPES)
+    for a, b in zip((*one.parameters.values(), one.x, *one.states), (*two.parameters.values(), two.x, *two.states)):
+        assert (a.dtype, b.dtype) == (np.float32, np.float64)
+        assert np.array_equal(a, b)
+        assert np.any(a != 0)
+
+
+def test_an_error_is_that_of_the_worst_tensor_and_nan_is_one():
+    reference = {"output": np.array([1.0, -4.0]), "dx": np.array([2.0])}
+    assert problem.worst_error({"output": np.array([1.0, -3.0])}, reference, "forward") == (0.25, "output")
+    assert problem.worst_error({"output": np.array([1.0, -3.0])}, reference, "forward-backward") == (math.inf, "dx")
+    for bad in (np.array([np.nan, -4.0]), np.array([[1.0, -4.0]])):
+        assert problem.worst_error({"output": bad}, reference, "forward") == (math.inf, "output")
+
+
+# ---- the environment
+
+
+def test_the_environment_of_a_contestant_is_clean(monkeypatch):
+    for name in ("OPENBLAS_CORETYPE", "MKL_CBWR", "OMP_WAIT_POLICY", "ATEN_CPU_CAPABILITY", "NPY_DISABLE_CPU_FEATURES"):
+        monkeypatch.setenv(name, "x")
+    for name in ("GOTO_NUM_THREADS", "KMP_BLOCKTIME", "GOMP_SPINCOUNT", "ONEDNN_MAX_CPU_ISA", "DNNL_VERBOSE", "JAX_X"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("XLA_FLAGS", "x")
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    clean = environment.child_environment(2, "scratch")
+    assert "x" not in clean.values()
+    assert [clean[name] for name in environment.THREAD_VARIABLES] == ["2"] * 3
+    assert clean["PATH"] == os.environ["PATH"]
+    assert "OPENBLAS_CORETYPE" in environment.describe("cpu")["removed variables"]
+
+
+# ---- what is made of the measurements
+
+
+def made(seconds: float, contestant: str = "numpy_rnn", point: str = TINY, **fields) -> Measurement:
+    """A measurement with a time that was not measured."""
+    values = dict(cell="rnn", dtype="float32", threads=2, device="cpu", mode="forward-backward", status="ok")
+    samples = tuple(seconds * s for s in (0.99, 1.0, 1.01)) if seconds else ()
+    return Measurement(**{**values, "contestant": contestant, "point": point, "samples": samples, **fields})
+
+
+def saved(path: Path, *measurements: Measurement) -> Path:
+    described = environment.describe("cpu")
+    results.save(Results(described, [], list(measurements), complete=True), path)
+    return path
+
+
+def test_a_file_holds_what_was_saved(tmp_path):
+    measurements = [
+        made(1.25e-3, error=1.5e-7, tensor="dx", memory=4096, number=3),
+        made(0, status="wrong", note="dx is off by inf", error=math.inf, tensor="dx"),
+        made(0, contestant="floor", status="not run", note="took more than 1 s"),
+    ]
+    loaded = results.load(saved(tmp_path / "a.json", *measurements))
+    assert loaded.measurements == [
+        m._replace(samples=tuple(float(f"{s:.5g}") for s in m.samples)) for m in measurements
+    ]
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.json"]
+
+
+def test_a_fit_recovers_what_was_planted():
+    steps = [100, 1000, 10_000, 100_000]
+    rng = np.random.default_rng(0)
+    exact = fit.line(steps, [4e-5 + 3e-6 * T for T in steps])
+    assert exact == pytest.approx((4e-5, 3e-6, 0), rel=1e-9, abs=1e-9)
+    noisy = fit.line(steps, [(4e-5 + 3e-6 * T) * rng.uniform(0.97, 1.03) for T in steps])
+    assert noisy.b == pytest.approx(3e-6, rel=0.05)
+    assert noisy.a == pytest.approx(4e-5, rel=0.5)  # of a least-squares fit of absolute errors nothing would be left
+
+
+def test_fits_take_measurements_that_differ_in_steps_only():
+    sweep = [made(1e-5 + 2e-6 * T, point=f"{T}x1x32x32") for T in (100, 1000, 10_000)]
+    others = [made(1.0, point="100x2x32x32"), made(1.0, point="1000x1x32x32-D2"), made(1.0, "floor", "100x1x32x32")]
+    (line,) = fit.lines(Results({}, [], [*sweep, *others]))
+    assert (line.contestant, line.H, line.steps) == ("numpy_rnn", 32, (100, 1000, 10_000))
+    assert line.fit.b == pytest.approx(2e-6)
+
+
+def test_compare_names_what_became_slower(tmp_path):
+    before = [made(1e-3), made(1e-3, "torch.nn"), made(1e-3, "floor"), made(1e-3, "jax"), made(1, "autograd")]
+    after = [made(2e-3), made(0.5e-3, "torch.nn"), made(1.05e-3, "floor"), made(0, "jax", status="wrong", note="x")]
+    old, new = saved(tmp_path / "old.json", *before), saved(tmp_path / "new.json", *after)
+    assert [c.matters for c in compare.changes(results.load(old), results.load(new))] == [True, True, False, True]
+    done = bench("report", new, "--compare", old)
+    assert done.status == 0
+    said = " ".join(done.out.split())
+    assert "4 measurements compared, 3 changed beyond the noise" in said
+    assert "2.00 times slower" in said
+    assert "2.00 times faster" in said
+    assert "was ok, is WRONG" in said
+
+
+def test_compare_says_when_the_machine_is_another(tmp_path):
+    old = saved(tmp_path / "old.json", made(1e-3))
+    loaded = results.load(old)
+    results.save(loaded._replace(environment={**loaded.environment, "cpu": "Z80"}), tmp_path / "new.json")
+    done = bench("report", tmp_path / "new.json", "--compare", old)
+    assert "benchmarks: cpu was " in done.err
+    assert "is Z80" in done.err
+
+
+def grid_results(ratio: float) -> Results:
+    """The grid in float32, torch.nn `ratio` times as slow as numpy_rnn, numpy_rnn 1.1 times the floor."""
+    measurements = []
+    for cell in CELLS:
+        for point in sizes.GROUPS["grid"]:
+            measurements += [
+                made(1e-3, cell=cell, point=point.name, error=1e-7),
+                made(ratio * 1e-3, "torch.nn", point.name, cell=cell),
+                made(1e-3 / 1.1, "floor", point.name, cell=cell),
+            ]
+    return Results(environment.describe("cpu"), [], measurements, complete=True)
+
+
+def test_targets_follow_from_the_measurements():
+    (good,) = tables.target_tables(grid_results(3.0), 2)
+    reached = {row[0]: row[2:] for row in good.rows}
+    assert reached["RNN float32, torch.nn's time / numpy_rnn's, geometric mean"] == ["3.00×", "reached"]
+    assert reached["GRU float32, numpy_rnn's time / floor, worst point with H ≥ 256"] == ["1.10×", "reached"]
+    (bad,) = tables.target_tables(grid_results(2.9), 2)
+    reached = {row[0]: row[2:] for row in bad.rows}
+    assert reached["RNN float32, torch.nn's time / numpy_rnn's, geometric mean"] == ["2.90×", "not reached"]
+    part = grid_results(3.0)
+    part = part._replace(measurements=part.measurements[3:])  # one point is missing: no mean over the grid
+    assert not any(
+        row[0].startswith("RNN") and "torch.nn" in row[0] for t in tables.target_tables(part, 2) for row in t.rows
+    )
+
+
+def test_the_readme_section_is_replaced_and_the_rest_stays(tmp_path):
+    begin, end = report.MARKS
+    readme, file = tmp_path / "README.md", tmp_path / "cpu.json"
+    results.save(grid_results(3.0), file)
+    readme.write_text(f"# before\n{begin}\nold\n{end}\nafter\n")
+    assert bench("report", file, "--readme", readme).status == 0
+    text = readme.read_text()
+    assert text.startswith(f"# before\n{begin}\nMeasured ")
+    assert text.endswith(f"\n{end}\nafter\n")
+    assert "old" not in text
+    assert "| 6 | 3 | 10 | 20 | 1.00 ms ±" in text
+    assert bench("report", file, "--readme", readme).status == 0
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize("text", ["no marks\n", f"{report.MARKS[0]}\n", f"{report.MARKS[1]}\n{report.MARKS[0]}\n"])
+def test_a_readme_without_marks_is_left_alone(tmp_path, text):
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    done = bench("report", saved(tmp_path / "a.json", made(1e-3)), "--readme", readme)
+    assert done.status == 1
+    assert "needs the lines <!-- benchmarks: begin --> and <!-- benchmarks: end -->" in sentence(done.err)
+    assert readme.read_text() == text
+
+
+def test_plots_are_drawn_and_named_in_the_readme(tmp_path):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'numpy-rnn[bench]'")
+    whole = grid_results(3.0)
+    sweep = [made(1e-6 * p.T, c, p.name) for p in sizes.GROUPS["steps"] for c in ("numpy_rnn", "floor")]
+    results.save(whole._replace(measurements=[*whole.measurements, *sweep]), tmp_path / "a.json")
+    (tmp_path / "README.md").write_text("\n".join(report.MARKS))
+    outputs = ["--plots", tmp_path / "plots", "--markdown", tmp_path / "all.md", "--readme", tmp_path / "README.md"]
+    done = bench("report", tmp_path / "a.json", *outputs)
+    assert done.status == 0, done.err
+    drawn = sorted(p.name for p in (tmp_path / "plots").iterdir())
+    assert drawn == ["floor-cpu.png", "ratio-cpu.png", "steps-cpu.png"]
+    for name in drawn:
+        assert (tmp_path / "plots" / name).read_bytes().startswith(b"\x89PNG")
+        assert f"](plots/{name})" in (tmp_path / "README.md").read_text()
+    assert "[All tables](all.md)" in (tmp_path / "README.md").read_text()
+    assert "**time = a + b·T**" in (tmp_path / "all.md").read_text()
+
+
+# ---- the plan
+
+
+def test_everything_is_the_grid_the_special_points_and_the_sweeps_each_setting_once():
+    tasks = plan.tasks(plan.Selection())
+    settings = [task.setting for task in tasks]
+    assert len(settings) == len(set(settings))
+    assert {s.point for s in settings} == {p for group in plan.EVERYTHING for p in sizes.GROUPS[group]}
+    assert {(s.dtype, s.threads) for s in settings} >= {("float32", 1), ("float32", 2), ("float64", 2)}
+    assert {c for task in tasks for c in task.contestants} == set(contestants.on_device("cpu"))
+    names = [s.point.name for s in settings if s.cell == "gru"]
+    assert names.index("6x3x10x20-D2") - names.index("6x3x10x20") <= 3  # beside what it is compared with
+
+
+def test_options_choose():
+    chosen = plan.Selection(["quick"], ["gru"], ["float64"], [3], ["numpy_rnn"], ["forward"])
+    tasks = plan.tasks(chosen)
+    assert [t.setting for t in tasks] == [Setting("gru", p, "float64", 3) for p in sizes.GROUPS["quick"]]
+    assert {(t.contestants, t.modes) for t in tasks} == {(("numpy_rnn",), ("forward",))}
+
+
+def test_what_would_take_too_long_is_foretold_and_not_run(tmp_path):
+    contest = measure.Contest(1, 2.0, tmp_path)
+    short, long = (Setting("rnn", sizes.parse(f"{T}x1x4x4"), "float32", 1) for T in (1000, 10_000))
+    entry = measure.Entry("floor", "forward", first=0.3)
+    contest._remember(short, [entry])
+    assert "about 3 s a call foreseen from T = 1000" in contest._foreseen(long, measure.Entry("floor", "forward"))
+    assert contest._foreseen(long, measure.Entry("numpy_rnn", "forward")) is None
+    contest._remember(short, [measure.Entry("floor", "forward", first=0.01)])
+    assert contest._foreseen(long, measure.Entry("floor", "forward")) is None
+    entry.fail("took more than 2 s")
+    contest._remember(short, [entry])
+    assert "not at T = 1000 either" in contest._foreseen(long, measure.Entry("floor", "forward"))
+    contest._remember(short, [measure.Entry("floor", "forward", first=0.01, memory=2**60)])
+    assert "GiB foreseen" in contest._foreseen(long, measure.Entry("floor", "forward"))
+
+
+def test_a_contestant_that_hangs_or_dies_is_not_run_and_the_others_are(tmp_path):
+    (tmp_path / "dies.py").write_text("import os\ndef prepare(problem, threads, device):\n    os._exit(3)\n")
+    (tmp_path / "raises.py").write_text("def prepare(problem, threads, device):\n    raise KeyError('what')\n")
+    setting = Setting("rnn", sizes.parse(TINY), "float32", 1)
+    bad = [str(tmp_path / "dies.py"), str(tmp_path / "raises.py")]
+    with measure.Contest(1, 5.0, tmp_path) as contest:
+        found = contest.measure(plan.Task(setting, (*bad, "floor"), ("forward",)))
+    assert [(m.status, m.note) for m in found] == [
+        ("not run", "its process ended, status 3"),
+        ("not run", "KeyError: 'what'"),
+        ("ok", ""),
+    ]
+
+
+# ---- a GPU
+
+
+def test_without_a_gpu_one_sentence_says_so():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = bench("--device", "cuda")
+    assert done.status == 2
+    assert sentence(done.err).startswith("--device cuda needs an NVIDIA GPU")
+
+
+def test_tf32_is_on_for_tf32_only():
+    was = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    # PyTorch's own test utilities, which another file imports, forbid to set flags for good.
+    with torch.backends.__allow_nonbracketed_mutation():
+        try:
+            off = cuda.set_precision("float32")
+            assert off == {"cuDNN TF32": False, "matmul TF32": False}
+            assert cuda.set_precision("tf32") == {"cuDNN TF32": True, "matmul TF32": True}
+            assert cuda.set_precision("float16") == off
+        finally:
+            torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = was
+
+
+def test_a_graph_is_captured_once_after_warm_runs_and_replayed():
+    calls = []
+    with mock.patch.object(torch, "cuda") as stub:
+        replay = cuda.captured(lambda: calls.append("call") or len(calls))
+        assert [replay(), replay()] == [4, 4]  # what the captured call returned
+        assert stub.CUDAGraph.return_value.replay.call_count == 2
+    assert len(calls) == 4
+
+
+def test_gpu_times_come_from_events_around_all_calls():
+    calls = []
+    with mock.patch.object(torch, "cuda") as stub:
+        stub.Event.return_value.elapsed_time.return_value = 60.0  # milliseconds
+        assert cuda.seconds(lambda: calls.append(1), 3) == pytest.approx(0.02)
+        assert stub.Event.return_value.record.call_count == 2
+    assert len(calls) == 3
+
+
+def test_the_gpu_plan_has_cudnn_eager_and_in_a_graph_in_all_precisions():
+    tasks = plan.tasks(plan.Selection(device="cuda"))
+    assert {c for t in tasks for c in t.contestants} == {"torch_rnn", "torch.nn", "torch.nn-graph"}
+    assert {t.setting.dtype for t in tasks} == set(problem.CUDA_DTYPES)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "tf32"])
+def test_narrow_types_stay_within_their_bounds(dtype, one_thread):
+    point = sizes.parse("20x4x8x16")
+    for cell in CELLS:
+        judge = contestants.load("torch.nn").prepare(problem.make(cell, point, "float64"), 1, "cpu")
+        reference = judge.arrays(judge.calls["forward-backward"]())
+        ready = contestants.load("torch.nn").prepare(problem.make(cell, point, dtype), 1, "cpu")
+        error, _ = problem.worst_error(ready.arrays(ready.calls["forward-backward"]()), reference, "forward-backward")
+        assert error < problem.bound(dtype, point) / 2
+
+
+# ---- mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--points", "6x3x10"], 2, "'6x3x10' is no point: expected TxBxIxH"),
+        (["--points", "6x3x0x20"], 2, "has a size of 0"),
+        (["--cells", "rnn,elman"], 2, "'elman' is no cell; there are rnn, lstm, gru"),
+        (["--contestants", "keras"], 2, "'keras' is no contestant and no Python file; there are numpy_rnn,"),
+        (["--contestants", "torch.nn-graph"], 2, "torch.nn-graph does not run on cpu"),
+        (["--dtypes", "float16"], 2, "float16 is for --device cuda"),
+        (["--threads", "0"], 2, "0 is not in the range"),
+        (["--repeats", "many"], 2, "'many' is not a valid integer"),
+        (["--quick", "--compare", "missing.json"], 1, "cannot read missing.json: No such file"),
+        (["--out", "."], 2, "--out . is a folder"),
+        (["report", "missing.json"], 1, "cannot read missing.json"),
+        (["reprot"], 2, "No such command 'reprot'"),
+        (["--fast"], 2, "No such option"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(arguments, status, said):
+    done = bench(*arguments)
+    assert (done.status, done.out) == (status, "")
+    assert said in sentence(done.err)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "holds no results"),
+        ('{"format": "numpy-rnn benchmarks", "version": 2}', "has version 2 of the format, expected 1"),
+        ('{"format": "numpy-rnn benchmarks", "version": 1}', "is damaged: KeyError"),
+    ],
+)
+def test_a_bad_file_gets_one_sentence(tmp_path, text, said):
+    (tmp_path / "bad.json").write_text(text)
+    done = bench("report", tmp_path / "bad.json")
+    assert done.status == 1
+    assert said in sentence(done.err)
+
+
+@pytest.mark.parametrize(
+    "name", ["points", "problem", "environment", "fit", "tables", "compare", "measure", "plan", "contestants"]
+)
+def test_examples_in_docstrings(name):
+    failed, tried = doctest.testmod(importlib.import_module(f"benchmarks.{name}"))
+    assert tried > 0
+    assert failed == 0
