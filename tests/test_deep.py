@@ -228,3 +228,35 @@ def test_reverse_leaves_what_stands_after_the_end():
     turned = deep.reverse(x, lengths)[:, :, 0].T.tolist()
     assert turned == [[10, 7, 4, 1], [2, 5, 8, 11], [6, 3, 9, 12]]
     assert np.array_equal(deep.reverse(deep.reverse(x, lengths), lengths), x)
+
+
+@pytest.mark.parametrize("lengths", [None, np.array([4, 0, 11, 9])], ids=["full", "ragged"])
+@pytest.mark.parametrize("name", CELLS)
+def test_blocks_of_time_change_nothing_and_snapshots_not_a_bit(name, lengths, monkeypatch):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, L=2, D=2, T=11)
+    whole = deep.forward(cell, params, x, s0, lengths, masks)
+    expected = (*whole[:2], *deep.backward(whole[2], dy, ds_n))
+    monkeypatch.setattr(deep, "BLOCK_COLUMNS", 1)  # blocks of √11 = 3 steps
+    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
+    assert len(tape.tapes[1][1]) >= 4
+    cut = (y, s_n, *deep.backward(tape, dy, ds_n))
+    assert_all_close(cut, expected, 1e-14)
+
+    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "snapshots")
+    assert {type(t) for layer in tape.tapes for direction in layer for t in direction} == {deep.Snapshot}
+    again = (y, s_n, *deep.backward(tape, dy, ds_n))
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(flatten(list(again)), flatten(list(cut)), strict=True))
+
+    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "nothing")
+    assert all(a.tobytes() == b.tobytes() for a, b in zip((y, *s_n), (cut[0], *cut[1]), strict=True))
+    assert tape.tapes == [[[], []], [[], []]]
+
+
+def test_blocks_are_of_the_square_root_of_time_or_of_a_fixed_size():
+    def longest(T, B):
+        return max(stop - start for start, stop, _ in deep.blocks_of(None, T, B))
+
+    assert longest(100, 2) == 100
+    assert longest(10**6, 1) == deep.BLOCK_COLUMNS
+    assert longest(10**6, 2**16) == 1000
+    assert sum(stop - start for start, stop, _ in deep.blocks_of(None, 12_345, 3)) == 12_345

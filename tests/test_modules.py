@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -268,3 +269,43 @@ def test_repr_says_how_to_make_it():
     again = eval(repr(layer), {"LSTM": numpy_rnn.LSTM, "float64": np.float64})
     assert again.config == layer.config
     assert again.dtype == layer.dtype
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_memory_of_long_sequences(name):
+    """Beyond input and output, a run without a tape takes the same memory however long it is; snapshots take √T."""
+
+    def peak(T, run):
+        x = np.ones((T, 1, 3), np.float32)
+        tracemalloc.start()
+        try:
+            kept = run(x)
+            size, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        return most - kept[0].nbytes, size - kept[0].nbytes
+
+    layer = getattr(numpy_rnn, name)(3, 16, rng=0)
+    short, long = (peak(T, layer)[0] for T in (10_000, 30_000))
+    assert long < 1.1 * short + 10_000
+    snapshots = peak(30_000, lambda x: layer.forward(x, snapshots=True))[1]
+    tape = peak(30_000, layer.forward)[1]
+    assert snapshots < 0.05 * tape
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_snapshots_give_the_same_bits(name):
+    layer = getattr(numpy_rnn, name)(3, 4, num_layers=2, bidirectional=True, dropout=0.5, rng=0)
+    x, dy = (np.random.default_rng(1).standard_normal((3000, 2, n)).astype(np.float32) for n in (3, 8))
+    answers = []
+    for snapshots in (False, True):
+        layer._rng = np.random.default_rng(2)  # the same dropout
+        output, h_n, tape = layer.forward(x, lengths=[3000, 1700], snapshots=snapshots)
+        grads, dx, dh_0 = layer.backward(tape, dy, h_n)
+        answers.append(np.concatenate([np.ravel(a) for a in (output, *grads.values(), dx, np.asarray(dh_0))]))
+    assert answers[0].tobytes() == answers[1].tobytes()
+
+
+def test_snapshots_is_true_or_false():
+    with pytest.raises(ValueError, match="snapshots is 7, expected True or False"):
+        numpy_rnn.RNN(3, 4).forward(np.ones((5, 1, 3), np.float32), snapshots=7)
