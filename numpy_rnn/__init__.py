@@ -26,6 +26,7 @@ from . import (
     lstm,
     lstm_peephole,
     lstm_projection,
+    memory,
     optim,
     rnn,
     rtrl,
@@ -41,6 +42,7 @@ except PackageNotFoundError:  # run from a source tree that nobody installed
     __version__ = "0+unknown"
 
 load = Module.load
+memory.keep_freed_memory()
 
 __all__ = [
     "GRU",
@@ -60,6 +62,7 @@ __all__ = [
     "lstm",
     "lstm_peephole",
     "lstm_projection",
+    "memory",
     "optim",
     "rnn",
     "rtrl",

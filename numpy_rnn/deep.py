@@ -44,7 +44,7 @@ Keep = Literal["tapes", "snapshots", "nothing"]
 
 # Columns (steps × sequences) of a block: so many that adding up the weight gradients block by block costs about a
 # hundredth of the products that make them; so few that a long sequence needs little memory at a time.
-BLOCK_COLUMNS = 2048
+BLOCK_COLUMNS = 4096
 
 
 class Block(NamedTuple):
@@ -72,6 +72,7 @@ class Tape(NamedTuple):
     s0: States  # fields (L·D, B, ·)
     lengths: Lengths | None  # (B,)
     masks: Sequence[Array] | None  # L-1 of (T, B, D·R)
+    blocks: Sequence[Block]
     tapes: list[list[list[Any]]]  # [L][D][block] of the cell's Tape or of Snapshot
 
 
@@ -107,7 +108,7 @@ def blocks_of(lengths: Lengths | None, T: int, B: int) -> list[Block]:
     >>> blocks_of(np.array([7, 5, 3, 3, 0]), T=8, B=5)
     [Block(start=0, stop=3, n=4), Block(start=3, stop=5, n=2), Block(start=5, stop=7, n=1)]
     >>> blocks_of(None, T=1_000_000, B=2)[:2]
-    [Block(start=0, stop=1024, n=2), Block(start=1024, stop=2048, n=2)]
+    [Block(start=0, stop=2048, n=2), Block(start=2048, stop=4096, n=2)]
     """
     stops = [T] if lengths is None else np.unique(lengths[lengths > 0]).tolist()
     blocks = []
@@ -177,11 +178,10 @@ def forward(
     tape : Tape
         What `backward` needs.
     """
-    tape = Tape(cell, params, x, s0, lengths, masks, [])
     order = order_of(lengths)
-    lengths = None if lengths is None else lengths[order.to]
-    T, B, _ = x.shape
-    blocks = blocks_of(lengths, T, B)
+    falling = None if lengths is None else lengths[order.to]
+    blocks = blocks_of(falling, *x.shape[:2])
+    tape = Tape(cell, params, x, s0, lengths, masks, blocks, [])
     y, s0 = x[:, order.to], cell.State(*(s[:, order.to] for s in s0))
 
     finals = []
@@ -191,8 +191,8 @@ def forward(
         outputs, tapes = [], []
         for d, p in enumerate(layer):
             s = cell.State(*(s[l * len(layer) + d] for s in s0))
-            output, s_n, block_tapes = _run(cell, p, reverse(y, lengths) if d else y, s, blocks, keep)
-            outputs.append(reverse(output, lengths) if d else output)
+            output, s_n, block_tapes = _run(cell, p, reverse(y, falling) if d else y, s, blocks, keep)
+            outputs.append(reverse(output, falling) if d else output)
             finals.append(s_n)
             tapes.append(block_tapes)
         y = np.concatenate(outputs, axis=2) if len(outputs) > 1 else outputs[0]
@@ -220,11 +220,9 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     ds0 : the cell's State
         Fields (L·D, B, ·).
     """
-    cell, params, _, _, lengths, masks, tapes = tape
+    cell, params, _, _, lengths, masks, blocks, tapes = tape
     order = order_of(lengths)
-    lengths = None if lengths is None else lengths[order.to]
-    T, B, _ = dy.shape
-    blocks = blocks_of(lengths, T, B)
+    falling = None if lengths is None else lengths[order.to]
     dtype = gradient_dtype(tape, dy, ds_n)
     dy, ds_n = dy[:, order.to], cell.State(*(ds[:, order.to] for ds in ds_n))
 
@@ -232,13 +230,15 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     initials: list[States] = []
     for l, layer in reversed(list(enumerate(params))):
         D = len(layer)
+        R = dy.shape[2] // D
         results = []
-        for d, doutput in enumerate(np.split(dy, D, axis=2)):
+        for d in range(D):
             ds = cell.State(*(ds[l * D + d] for ds in ds_n))
-            doutput = reverse(doutput, lengths) if d else doutput
+            doutput = dy[:, :, d * R : (d + 1) * R]
+            doutput = reverse(doutput, falling) if d else doutput
             results.append(_run_backward(cell, layer[d], tapes[l][d], doutput, ds, blocks, dtype))
         grads.append([g for g, _, _ in results])
-        dxs = [reverse(dx, lengths) if d else dx for d, (_, dx, _) in enumerate(results)]
+        dxs = [reverse(dx, falling) if d else dx for d, (_, dx, _) in enumerate(results)]
         dy = sum(dxs[1:], start=dxs[0])
         initials[:0] = [ds0 for _, _, ds0 in results]
         if l > 0 and masks is not None:
@@ -254,7 +254,7 @@ def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
 
 def _stack(cell: Cell, states: Sequence[States], order: Order) -> States:
     """States of the L·D runs as one, in the caller's order of sequences."""
-    return cell.State(*(np.stack(s)[:, order.back] for s in zip(*states)))
+    return cell.State(*(np.array(s)[:, order.back] for s in zip(*states)))
 
 
 def _run(

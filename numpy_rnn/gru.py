@@ -100,13 +100,13 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     T, B, _ = x.shape
     h = trajectory(T, s0.h, x, *params)
     v_n = np.empty_like(h[1:])
-    half = np.array(0.5, h.dtype)
+    half = h.dtype.type(0.5)
 
     W_ih, W_hh, b_ih, b_hh = map(sigmoids_halved, params)
     rz = 2 * len(W_hh) // 3
     b = np.append(b_ih[:rz] + b_hh[:rz], b_ih[rz:])  # of r and z both biases, of n the input side's
     b_hn = np.repeat(b_hh[rz:, None], B, axis=1)
-    gates = affine(W_ih, x, b).astype(h.dtype, copy=False)  # (1): u
+    gates = affine(W_ih, x, b, h.dtype)  # (1): u
     for rz_t, r, z, n, v_n_t, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), v_n, h, h[1:]):
         v = W_hh.dot(h_t)  # (1)
         np.add(v[rz:], b_hn, out=v_n_t)
@@ -150,7 +150,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     r, z, n = blocks(gates, 3)
     dv = np.empty(gates.shape, np.result_type(gates, dh_loss))
     dv_r, dv_z, dv_n = blocks(dv, 3)
-    du_n = ((1 - z) * (1 - n**2)).astype(dv.dtype, copy=False)  # (4') (3')
+    du_n = np.multiply(1 - z, 1 - n**2, dtype=dv.dtype)  # (4') (3')
     np.multiply(du_n, r, out=dv_n)  # (3')
     np.multiply(du_n * v_n, r * (1 - r), out=dv_r)  # (3') (2')
     np.multiply(h[:-1] - n, z * (1 - z), out=dv_z)  # (4') (2')

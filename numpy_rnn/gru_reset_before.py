@@ -65,12 +65,12 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         What `backward` needs.
     """
     h = trajectory(len(x), s0.h, x, *params)
-    half = np.array(0.5, h.dtype)
+    half = h.dtype.type(0.5)
 
     W_ih, W_hh, b = map(sigmoids_halved, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     rz = 2 * len(W_hh) // 3
     W_hrz, W_hn = W_hh[:rz], W_hh[rz:]
-    gates = affine(W_ih, x, b).astype(h.dtype, copy=False)  # (1) (3), all of it that needs no state
+    gates = affine(W_ih, x, b, h.dtype)  # (1) (3), all of it that needs no state
     for rz_t, r, z, n, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), h, h[1:]):
         rz_t += W_hrz.dot(h_t)  # (1)
         np.tanh(rz_t, out=rz_t)  # (2)

@@ -103,10 +103,10 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     h = trajectory(len(x), s0.h, x, *params, s0.c)
     c = trajectory(len(x), s0.c, h)
     tanh_c = np.empty_like(c[1:])
-    half = np.array(0.5, h.dtype)
+    half = h.dtype.type(0.5)
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
-    gates = affine(W_ih, x, b).astype(h.dtype, copy=False)  # (1), all of it that needs no state
+    gates = affine(W_ih, x, b, h.dtype)  # (1), all of it that needs no state
     ifo = gates[:, : 3 * len(W_hh) // 4]
     for a, ifo_t, i, f, o, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
         gates, ifo, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]

@@ -84,7 +84,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     c = trajectory(len(x), s0.c, h)
     tanh_c = np.empty_like(c[1:])
 
-    gates = affine(W_ih, x, b_ih + b_hh).astype(h.dtype, copy=False)  # (1), all of it that needs no state
+    gates = affine(W_ih, x, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
     for a, i, f, g, o, c_t, c_next, tanh_c_t, h_t, h_next in zip(gates, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]):
         a += W_hh.dot(h_t)  # (1)
         i[:], f[:], g[:] = sigmoid(i + P_i * c_t), sigmoid(f + P_f * c_t), np.tanh(g)  # (2)

@@ -288,7 +288,8 @@ class Recurrent(Module, abstract=True):
         if doutput is None:
             dy = np.zeros(shape, self.dtype)
         else:
-            wanted = self._outside(np.broadcast_to(self.dtype.type(0), shape), tape.batched).shape
+            batch = (B, T) if self.batch_first else (T, B)
+            wanted = (*(batch if tape.batched else (T,)), shape[2])
             dy = self._inside(check_array("doutput", doutput, self.dtype, wanted, "the output's"), tape.batched)
         return dy, self._check_state("dh_n", dh_n, B, tape.batched)
 

@@ -35,15 +35,15 @@ class Nonlinearity(NamedTuple):
     """An activation and its derivative, the latter as a function of the activation's *output*."""
 
     f: Callable[[Array, Array], Array]  # f(a, out)
-    df: Callable[[Array], Array]
+    df: Callable[[Array, Array], Array]  # df(h, out)
 
 
-def _tanh_derivative(h: Array) -> Array:
-    return 1 - h**2
+def _tanh_derivative(h: Array, out: Array) -> Array:
+    return np.subtract(1, h**2, out)  # type: ignore[no-any-return]
 
 
-def _relu_derivative(h: Array) -> Array:
-    return (h > 0).astype(h.dtype)
+def _relu_derivative(h: Array, out: Array) -> Array:
+    return np.greater(h, 0, out)
 
 
 tanh_unit = Nonlinearity(np.tanh, _tanh_derivative)
@@ -95,7 +95,7 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
     """
     W_ih, W_hh, b_ih, b_hh = params
     h = trajectory(len(x), s0.h, x, *params)
-    a = affine(W_ih, x, b_ih + b_hh).astype(h.dtype, copy=False)  # (1), all of it that needs no state
+    a = affine(W_ih, x, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
     for a_t, h_t, h_next in zip(a, h, h[1:]):
         a_t += W_hh.dot(h_t)  # (1)
         nonlinearity.f(a_t, h_next)  # (2)
@@ -126,8 +126,9 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
-    da = nonlinearity.df(h[1:]).astype(np.result_type(h, dh_loss), copy=False)
-    dh = dh_loss[T].copy()
+    da = np.empty(h[1:].shape, np.result_type(h, dh_loss))
+    nonlinearity.df(h[1:], da)
+    dh = dh_loss[T].astype(da.dtype)
     for da_t, dh_loss_t in backwards(da, dh_loss[:-1]):
         da_t *= dh  # (2')
         dh = W_hh_T.dot(da_t)  # (1')

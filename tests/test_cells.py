@@ -7,6 +7,8 @@ import pytest
 import torch
 from support import CELLS, assert_all_close, random_params, random_state, rng_of, tensor
 
+from numpy_rnn import numerics
+
 CELL_NAMES = pytest.mark.parametrize("name", CELLS)
 SIZES = pytest.mark.parametrize(
     "sizes",
@@ -127,3 +129,22 @@ def test_saturated_gates_stay_finite(name):
         states, tape = cell.forward(params, x * 1e4, s0)
         grads, dx, ds0 = cell.backward(tape, dstates)
     assert all(np.isfinite(a).all() for a in (*states, *grads, dx, *ds0))
+
+
+def test_linear_maps_stay_in_float32():
+    x, W, b = (np.ones(shape, np.float32) for shape in ((2, 1, 3), (4, 3), 4))
+    da = numerics.linear(x, W, b)
+    results = (da, numerics.linear_dx(da, W), numerics.linear_dW(da, x), numerics.linear_db(da))
+    assert {a.dtype.name for a in results} == {"float32"}
+
+
+@pytest.mark.parametrize("B", [0, 1, 3, 300])
+def test_affine_and_abreast_of_any_width(B):
+    rng = rng_of("affine", B)
+    W, x, b = (rng.standard_normal(shape) for shape in ((4, 3), (700, B, 3), 4))
+    a = numerics.affine(W, x, b, np.complex128)
+    assert a.shape == (700, 4, B)
+    assert a.dtype == np.complex128
+    assert a.flags.c_contiguous
+    np.testing.assert_allclose(a, np.einsum("oi,tbi->tob", W, x) + b[:, None], rtol=1e-14, atol=1e-14)
+    assert np.array_equal(numerics.abreast(a), a.swapaxes(0, 1).reshape(4, 700 * B))

@@ -9,6 +9,7 @@ from support import CELLS, assert_all_close, output_units, random_params, random
 
 import torch_rnn.deep
 from numpy_rnn import deep
+from numpy_rnn.cell import Cell
 
 T, B, I, H, R = 6, 4, 3, 5, 2
 LENGTHS = {
@@ -134,6 +135,13 @@ def test_an_expanding_relu_does_not_overflow_in_the_padding(package):
     assert dW_hh.item() == (1 + 7 + 34 + 34) + (1 + 7 + 7)
 
 
+def in_float32(nest):
+    if isinstance(nest, np.ndarray):
+        return nest.astype(np.float32)
+    parts = [part if isinstance(part, Cell) else in_float32(part) for part in nest]
+    return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
+
+
 def flatten(nest):
     return [nest] if isinstance(nest, np.ndarray) else [a for part in nest for a in flatten(part)]
 
@@ -252,6 +260,21 @@ def test_blocks_of_time_change_nothing_and_snapshots_not_a_bit(name, lengths, mo
     assert tape.tapes == [[[], []], [[], []]]
 
 
+def test_tapes_are_kept_unless_otherwise_asked():
+    cell, params, x, s0, *_ = problem("gru", L=1, D=1)
+    _, _, tape = deep.forward(cell, params, x, s0)
+    assert type(tape.tapes[0][0][0]).__module__ == "numpy_rnn.gru"
+
+
+@pytest.mark.parametrize("T", [0, 3])
+@pytest.mark.parametrize("name", CELLS)
+def test_float32_stays_float32(name, T):
+    cell, params, x, s0, masks, dy, ds_n = in_float32(problem(name, L=2, D=2, T=T))
+    results = deep.forward(cell, params, x, s0, None, masks)
+    results = (*results[:2], *deep.backward(results[2], dy, ds_n))
+    assert {a.dtype.name for a in flatten(list(results))} == {"float32"}
+
+
 def test_blocks_are_of_the_square_root_of_time_or_of_a_fixed_size():
     def longest(T, B):
         return max(stop - start for start, stop, _ in deep.blocks_of(None, T, B))
@@ -259,4 +282,6 @@ def test_blocks_are_of_the_square_root_of_time_or_of_a_fixed_size():
     assert longest(100, 2) == 100
     assert longest(10**6, 1) == deep.BLOCK_COLUMNS
     assert longest(10**6, 2**16) == 1000
+    assert deep.blocks_of(None, 2, 5000) == [deep.Block(0, 1, 5000), deep.Block(1, 2, 5000)]
+    assert deep.blocks_of(None, 0, 5000) == []
     assert sum(stop - start for start, stop, _ in deep.blocks_of(None, 12_345, 3)) == 12_345
