@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .child import Child, ChildError
-from .contestants import missing
+from .contestants import CONTESTANTS, missing
 from .plan import Task
 from .points import GATES, Point
 from .problem import Setting, bound
@@ -276,7 +276,7 @@ def judge(contestant: str, setting: Setting) -> str | None:
     >>> judge("numpy_rnn", Setting("rnn", point, "float64", 1)), judge("torch.nn", Setting("rnn", point, "float64", 1))
     ('torch.nn', 'numpy_rnn')
     """
-    if contestant == "floor":
+    if contestant in CONTESTANTS and CONTESTANTS[contestant].bound:
         return None
     by = "numpy_rnn" if setting.point.T > LONG or missing("torch.nn") else "torch.nn"
     if contestant == by and setting.dtype == "float64":

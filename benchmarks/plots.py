@@ -22,6 +22,7 @@ STYLES = {
     "autograd": ("#E69F00", "X"),
     "min-char-rnn": ("#999999", "*"),
     "floor": ("#000000", "_"),
+    "calls": ("#888888", "_"),
 }
 CELL_STYLES = {"rnn": ("#D55E00", "o"), "lstm": ("#0072B2", "s"), "gru": ("#009E73", "^")}
 CELL_NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
@@ -214,7 +215,7 @@ def _curves(
 def _plot_curves(axis: Any, curves: dict[str, tuple[list[int], list[float]]]) -> None:
     for contestant, (x, y) in curves.items():
         color, marker = STYLES[contestant]
-        dashes = "--" if contestant == "floor" else "-"
+        dashes = "--" if contestant in ("floor", "calls") else "-"
         axis.plot(x, y, dashes, marker=marker, color=color, label=contestant, markersize=4, linewidth=1.3)
 
 

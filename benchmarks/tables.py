@@ -23,11 +23,13 @@ MODE_NAMES = {
     "forward-backward": "forward + backward",
 }
 ABSENT = "·"
+SUMMARY = ("numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "calls", "µs/step", "error", "memory")
 LEGEND = (
     "Time: median ± half the distance of the quartiles. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is "
-    "faster. Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. µs/step: "
-    "numpy_rnn's time / T. Error: numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. "
-    "Memory: peak beyond what was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
+    "faster. Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. Calls: numpy_rnn "
+    "with B = I = H = 1, its calls of NumPy without their arithmetic. µs/step: numpy_rnn's time / T. Error: "
+    "numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. Memory: peak beyond "
+    "what was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
 )
 
 
@@ -130,14 +132,31 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
     for t in targets(results, threads):
         if t.value is not None:
             wanted = f"{'≥' if t.at_least else '≤'} {t.bound:g}{t.unit}"
-            rows.append([t.text, wanted, f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached"])
+            bound = ABSENT if t.limit is None else f"{t.limit:.2f}{t.unit}"
+            rows.append([t.text, wanted, f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached", bound])
     if rows:
-        yield Table(f"Targets, {_threads(threads)}", ["", "target", "measured", ""], rows)
+        header = ["", "target", "measured", "", "floor + calls"]
+        footer = ["Floor + calls: what it would be if numpy_rnn took no more time than its products and calls."]
+        yield Table(f"Targets, {_threads(threads)}", header, rows, footer=footer)
 
 
 def summaries(results: Results, threads: int) -> Iterator[Table]:
     """numpy_rnn beside torch.nn and the floor, forward + backward: a table for each cell and dtype."""
-    header = ["T", "B", "I", "H", "numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "µs/step", "error", "memory"]
+    header = [
+        "T",
+        "B",
+        "I",
+        "H",
+        "numpy_rnn",
+        "torch.nn",
+        "ratio",
+        "floor",
+        "× floor",
+        "calls",
+        "µs/step",
+        "error",
+        "memory",
+    ]
     for dtype in in_order(m.dtype for m in results.measurements):
         for cell in in_order(m.cell for m in results.measurements):
             rows, ratios = [], []
@@ -158,13 +177,15 @@ def summaries(results: Results, threads: int) -> Iterator[Table]:
 def summary_row(results: Results, cell: str, dtype: str, threads: int, point: Point) -> tuple[list[str], float | None]:
     """One line of a summary, empty if nothing was measured, and the ratio to torch.nn if there is one."""
     where = dict(cell=cell, dtype=dtype, threads=threads, point=point.name, mode="forward-backward")
-    ours, theirs, floor = (_any(results, **where, contestant=c) for c in ("numpy_rnn", "torch.nn", "floor"))
+    names = ("numpy_rnn", "torch.nn", "floor", "calls")
+    ours, theirs, floor, calls = (_any(results, **where, contestant=c) for c in names)
     if not (ours or theirs):
         return [], None
     ratio, distance = _quotient(theirs, ours), _quotient(ours, floor)
     memory = [size(m.memory) if m else ABSENT for m in (ours, theirs)]
     row = [*map(str, point[:4]), time_text(ours, spread=True), time_text(theirs, spread=True)]
     row += [f"{ratio:.2f}" if ratio else ABSENT, time_text(floor), f"{distance:.2f}" if distance else ABSENT]
+    row += [time_text(calls)]
     row += [digits(ours.seconds / point.T * 1e6) if ours and ours.status == "ok" else ABSENT]
     row += [f"{ours.error:.1e}" if ours and ours.error is not None else ABSENT, " / ".join(memory)]
     return row, ratio
@@ -182,7 +203,7 @@ def extras(results: Results, threads: int) -> Iterator[Table]:
         if row:
             cost = _quotient(ours, plain)
             rows.append([f"{cell} {dtype}", point.name, *row[4:], f"{cost:.2f}" if cost else ABSENT])
-    header = ["", "point", "numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "µs/step", "error", "memory"]
+    header = ["", "point", *SUMMARY]
     if rows:
         title = f"Layers (L), directions (D), ragged lengths, {_threads(threads)}, forward + backward"
         yield Table(title, [*header, "× plain"], rows, labels=2)

@@ -19,6 +19,7 @@ class Target(NamedTuple):
     bound: float
     at_least: bool
     unit: str = ""
+    limit: float | None = None  # the figure if numpy_rnn took no longer than its products and its calls
 
     @property
     def reached(self) -> bool | None:
@@ -38,17 +39,24 @@ RATIOS = {
 FLOOR, LARGE = 1.2, 256  # times the floor, from this H on
 STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
 BIDIRECTIONAL = 1.5  # times one direction
+BOUND = ("floor", "calls")  # what bounds numpy_rnn's time from below: its products and its calls
 SMALL = ("6x3x10x20", "50x1x32x32")
 
 
-def ratios(results: Results, cell: str, dtype: str, threads: int, other: str = "torch.nn") -> dict[str, float]:
-    """How many times as fast as another contestant numpy_rnn is: forward + backward, at the grid's points."""
+def ratios(
+    results: Results, cell: str, dtype: str, threads: int, other: str = "torch.nn", ours: Sequence[str] = ("numpy_rnn",)
+) -> dict[str, float]:
+    """How many times as fast as another contestant numpy_rnn is: forward + backward, at the grid's points.
+
+    With several names in `ours` their times are added up.
+    """
     found = {}
     for point in GROUPS["grid"]:
         where = dict(cell=cell, point=point.name, dtype=dtype, threads=threads, mode="forward-backward")
-        ours, theirs = (results.find(**where, contestant=c) for c in ("numpy_rnn", other))
-        if ours and theirs:
-            found[point.name] = theirs.seconds / ours.seconds
+        theirs, *parts = (results.find(**where, contestant=c) for c in (other, *ours))
+        known = [m.seconds for m in parts if m]
+        if theirs and len(known) == len(ours):
+            found[point.name] = theirs.seconds / sum(known)
     return found
 
 
@@ -61,24 +69,30 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
         With value None where the measurements are missing, also if only some of a group are.
     """
     for (cell, dtype), (mean, worst) in RATIOS.items():
-        found = list(ratios(results, cell, dtype, threads).values())
-        found = found if len(found) == len(GROUPS["grid"]) else []
+        means, worsts = [], []
+        for ours in (("numpy_rnn",), BOUND):
+            found = list(ratios(results, cell, dtype, threads, ours=ours).values())
+            found = found if len(found) == len(GROUPS["grid"]) else []
+            means.append(statistics.geometric_mean(found) if found else None)
+            worsts.append(min(found, default=None))
         what = f"{cell.upper()} {dtype}, torch.nn's time / numpy_rnn's"
-        yield Target(f"{what}, geometric mean", statistics.geometric_mean(found) if found else None, mean, True, "×")
+        yield Target(f"{what}, geometric mean", means[0], mean, True, "×", means[1])
         if worst is not None:
-            yield Target(f"{what}, worst point", min(found) if found else None, worst, True, "×")
+            yield Target(f"{what}, worst point", worsts[0], worst, True, "×", worsts[1])
     for cell in ("rnn", "lstm", "gru"):
-        above = {
-            name: 1 / ratio
-            for name, ratio in ratios(results, cell, "float32", threads, "floor").items()
-            if int(name.split("x")[3]) >= LARGE
-        }
+        measured, bound = (_furthest(results, cell, threads, ours) for ours in (("numpy_rnn",), BOUND))
         text = f"{cell.upper()} float32, numpy_rnn's time / floor, worst point with H ≥ {LARGE}"
-        yield Target(text, max(above.values()) if above else None, FLOOR, False, "×")
+        yield Target(text, measured, FLOOR, False, "×", bound)
     for cell, most in STEP.items():
         yield _per_step(fit.lines(results), cell, threads, most)
     for cell in ("rnn", "lstm", "gru"):
         yield _bidirectional(results, cell, threads)
+
+
+def _furthest(results: Results, cell: str, threads: int, ours: Sequence[str]) -> float | None:
+    """The largest distance to the floor among the large points."""
+    found = ratios(results, cell, "float32", threads, "floor", ours)
+    return max((1 / ratio for name, ratio in found.items() if int(name.split("x")[3]) >= LARGE), default=None)
 
 
 def _per_step(lines: Sequence[fit.Line], cell: str, threads: int, most: float) -> Target:
