@@ -24,7 +24,7 @@ def change(mutant: str) -> tuple[str, str, str]:
     lines = mutmut("show", mutant).splitlines()
     file = next(line for line in lines if line.startswith("--- ")).removeprefix("--- ")
     before, after = (
-        " ".join(line[1:].strip() for line in lines if line.startswith(sign) and not line.startswith(3 * sign))
+        " ".join(" ".join(line[1:] for line in lines if line[:1] == sign and line[:3] != 3 * sign).split())
         for sign in "-+"
     )
     return file, before, after

@@ -148,3 +148,4 @@ def test_affine_and_abreast_of_any_width(B):
     assert a.flags.c_contiguous
     np.testing.assert_allclose(a, np.einsum("oi,tbi->tob", W, x) + b[:, None], rtol=1e-14, atol=1e-14)
     assert np.array_equal(numerics.abreast(a), a.swapaxes(0, 1).reshape(4, 700 * B))
+    assert numerics.abreast(a).dtype == a.dtype
