@@ -22,7 +22,7 @@ The backward pass of each piece is its transpose:
     blocks chained by their states    the same chain, walked from the end
     reverse(x, lengths)               itself
     x ∘ mask                          dx ∘ mask
-    concatenation over directions     splitting
+    concatenation over directions     splitting (`directions`: both at once, while a layer is small)
     one x read by both directions     sum of both gradients
     sorting by length                 sorting back
 """
@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cell import Cell, Grads, States
+from .directions import apart, beside, groups, joined, parted
 from .numerics import Array, columns
 
 Lengths = NDArray[np.intp]
@@ -63,6 +64,14 @@ class Snapshot(NamedTuple):
     s0: States  # fields (n, ·)
 
 
+class Run(NamedTuple):
+    """What backward needs of directions that ran together: one, or all that a layer has."""
+
+    directions: Sequence[int]
+    params: Any  # the cell's Params, those of `joined` for several directions
+    blocks: list[Any]  # of each block the cell's Tape, or a Snapshot; nothing
+
+
 class Tape(NamedTuple):
     """What backward needs."""
 
@@ -73,7 +82,7 @@ class Tape(NamedTuple):
     lengths: Lengths | None  # (B,)
     masks: Sequence[Array] | None  # L-1 of (T, B, D·R)
     blocks: Sequence[Block]
-    tapes: list[list[list[Any]]]  # [L][D][block] of the cell's Tape or of Snapshot
+    runs: list[list[Run]]  # [L][D], or [L][1] where directions ran together
 
 
 class Order(NamedTuple):
@@ -151,6 +160,7 @@ def forward(
     lengths: Lengths | None = None,
     masks: Sequence[Array] | None = None,
     keep: Keep = "tapes",
+    share: bool = True,
 ) -> tuple[Array, States, Tape]:
     """Run a stack of layers, each in one direction or two.
 
@@ -168,6 +178,8 @@ def forward(
         What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
     keep : "tapes", "snapshots" or "nothing"
         What is kept of each block for `backward`; nothing means that there will be none.
+    share : bool
+        Whether the directions of a small layer may run together, see `directions`.
 
     Returns
     -------
@@ -184,19 +196,24 @@ def forward(
     tape = Tape(cell, params, x, s0, lengths, masks, blocks, [])
     y, s0 = x[:, order.to], cell.State(*(s[:, order.to] for s in s0))
 
-    finals = []
+    finals: list[States] = []
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * masks[l - 1][:, order.to]
-        outputs, tapes = [], []
-        for d, p in enumerate(layer):
-            s = cell.State(*(s[l * len(layer) + d] for s in s0))
-            output, s_n, block_tapes = _run(cell, p, reverse(y, falling) if d else y, s, blocks, keep)
-            outputs.append(reverse(output, falling) if d else output)
-            finals.append(s_n)
-            tapes.append(block_tapes)
-        y = np.concatenate(outputs, axis=2) if len(outputs) > 1 else outputs[0]
-        tape.tapes.append(tapes)
+        D = len(layer)
+        inputs = [reverse(y, falling) if d else y for d in range(D)]
+        outputs, runs = [], []
+        for group in groups(layer, x.shape[1]) if share else [[d] for d in range(D)]:
+            s = cell.State(*(beside([s[l * D + d] for d in group]) for s in s0))
+            p = joined([layer[d] for d in group], cell.gates)
+            output, s_n, block_tapes = _run(cell, p, beside([inputs[d] for d in group]), s, blocks, keep)
+            outputs += apart(output, len(group))
+            finals += [cell.State(*parts) for parts in zip(*(apart(s, len(group)) for s in s_n))]
+            runs.append(Run(group, p, block_tapes))
+        y = beside([reverse(output, falling) if d else output for d, output in enumerate(outputs)])
+        tape.runs.append(runs)
+    if _together(tape) and not np.isfinite(y).all():
+        return forward(cell, params, x, tape.s0, lengths, masks, keep, share=False)
     return y[:, order.back], _stack(cell, finals, order), tape
 
 
@@ -220,30 +237,41 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     ds0 : the cell's State
         Fields (L·D, B, ·).
     """
-    cell, params, _, _, lengths, masks, blocks, tapes = tape
+    cell, params, _, _, lengths, masks, blocks, runs = tape
     order = order_of(lengths)
     falling = None if lengths is None else lengths[order.to]
     dtype = gradient_dtype(tape, dy, ds_n)
+    upstream = dy, ds_n
     dy, ds_n = dy[:, order.to], cell.State(*(ds[:, order.to] for ds in ds_n))
 
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
     for l, layer in reversed(list(enumerate(params))):
         D = len(layer)
-        R = dy.shape[2] // D
-        results = []
-        for d in range(D):
-            ds = cell.State(*(ds[l * D + d] for ds in ds_n))
-            doutput = dy[:, :, d * R : (d + 1) * R]
-            doutput = reverse(doutput, falling) if d else doutput
-            results.append(_run_backward(cell, layer[d], tapes[l][d], doutput, ds, blocks, dtype))
-        grads.append([g for g, _, _ in results])
-        dxs = [reverse(dx, falling) if d else dx for d, (_, dx, _) in enumerate(results)]
+        doutputs = [reverse(doutput, falling) if d else doutput for d, doutput in enumerate(apart(dy, D))]
+        dxs, layer_grads, layer_initials = [], [], []
+        for group, p, block_tapes in runs[l]:
+            ds = cell.State(*(beside([ds[l * D + d] for d in group]) for ds in ds_n))
+            doutput = beside([doutputs[d] for d in group])
+            g, dx, ds0 = _run_backward(cell, p, block_tapes, doutput, ds, blocks, dtype)
+            layer_grads += parted(g, [layer[d] for d in group], cell.gates)
+            dxs += apart(dx, len(group))
+            layer_initials += [cell.State(*parts) for parts in zip(*(apart(s, len(group)) for s in ds0))]
+        grads.append(layer_grads)
+        dxs = [reverse(dx, falling) if d else dx for d, dx in enumerate(dxs)]
         dy = sum(dxs[1:], start=dxs[0])
-        initials[:0] = [ds0 for _, _, ds0 in results]
+        initials[:0] = layer_initials
         if l > 0 and masks is not None:
             dy = dy * masks[l - 1][:, order.to]
+    if _together(tape) and not np.isfinite(dy).all():
+        _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
+        return backward(tape, *upstream)
     return grads[::-1], dy[:, order.back], _stack(cell, initials, order)
+
+
+def _together(tape: Tape) -> bool:
+    """Whether directions of some layer ran together: then what is not finite in one has become NaN in the other."""
+    return any(len(run.directions) > 1 for layer in tape.runs for run in layer)
 
 
 def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:

@@ -8,7 +8,7 @@ import torch
 from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
 
 import torch_rnn.deep
-from numpy_rnn import deep
+from numpy_rnn import deep, directions
 from numpy_rnn.cell import Cell
 
 T, B, I, H, R = 6, 4, 3, 5, 2
@@ -246,24 +246,60 @@ def test_blocks_of_time_change_nothing_and_snapshots_not_a_bit(name, lengths, mo
     expected = (*whole[:2], *deep.backward(whole[2], dy, ds_n))
     monkeypatch.setattr(deep, "BLOCK_COLUMNS", 1)  # blocks of √11 = 3 steps
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
-    assert len(tape.tapes[1][1]) >= 4
+    assert len(tape.runs[1][-1].blocks) >= 4
     cut = (y, s_n, *deep.backward(tape, dy, ds_n))
     assert_all_close(cut, expected, 1e-14)
 
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "snapshots")
-    assert {type(t) for layer in tape.tapes for direction in layer for t in direction} == {deep.Snapshot}
+    assert {type(t) for layer in tape.runs for run in layer for t in run.blocks} == {deep.Snapshot}
     again = (y, s_n, *deep.backward(tape, dy, ds_n))
     assert all(a.tobytes() == b.tobytes() for a, b in zip(flatten(list(again)), flatten(list(cut)), strict=True))
 
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "nothing")
     assert all(a.tobytes() == b.tobytes() for a, b in zip((y, *s_n), (cut[0], *cut[1]), strict=True))
-    assert tape.tapes == [[[], []], [[], []]]
+    assert [run.blocks for layer in tape.runs for run in layer] == [[], []]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("name", CELLS)
+def test_directions_give_the_same_together_and_apart(name, lengths):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, L=2, D=2)
+    results = []
+    for share in (True, False):
+        y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, share=share)
+        assert [len(layer) for layer in tape.runs] == ([1, 1] if share else [2, 2])
+        results.append((y, s_n, *deep.backward(tape, dy, ds_n)))
+    assert_all_close(*results, 1e-14)
+
+
+@pytest.mark.parametrize("where", ["x", "dy"])
+@pytest.mark.parametrize("name", ["rnn_relu", "lstm"])
+def test_what_is_not_finite_stays_in_its_direction(name, where):
+    """Joined directions are parted by zeros, and 0 times infinity is not 0."""
+    cell, params, x, s0, _, dy, ds_n = problem(name, L=1, D=2)
+    {"x": x, "dy": dy}[where][2, 1, 0] = np.inf if name == "rnn_relu" else np.nan
+    results = []
+    for share in (True, False):
+        with np.errstate(invalid="ignore"):
+            y, s_n, tape = deep.forward(cell, params, x, s0, share=share)
+            grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+        results.append(flatten([y, list(s_n), dx, list(ds0), grads]))
+    assert any(np.isfinite(a).any() and not np.isfinite(a).all() for a in results[1])
+    assert all(np.array_equal(np.isfinite(a), np.isfinite(b)) for a, b in zip(*results, strict=True))
+
+
+def test_directions_run_together_while_that_pays():
+    (layer,) = problem("gru", L=1, D=2)[1]
+    B = directions.LARGEST_SHARED // layer[0].W_hh.size
+    assert directions.groups(layer, B) == [[0, 1]]
+    assert directions.groups(layer, B + 1) == [[0], [1]]
+    assert directions.groups(layer[:1], 1) == [[0]]
 
 
 def test_tapes_are_kept_unless_otherwise_asked():
     cell, params, x, s0, *_ = problem("gru", L=1, D=1)
     _, _, tape = deep.forward(cell, params, x, s0)
-    assert type(tape.tapes[0][0][0]).__module__ == "numpy_rnn.gru"
+    assert type(tape.runs[0][0].blocks[0]).__module__ == "numpy_rnn.gru"
 
 
 @pytest.mark.parametrize("T", [0, 3])
