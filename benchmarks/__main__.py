@@ -105,7 +105,7 @@ plots_option = click.option("--plots", "plots_folder", type=PATH, help="Draw plo
 )
 @choice("--modes", "mode", MODES)
 @click.option("--repeats", type=click.IntRange(1), help="Samples of each mode; slow ones get fewer. [default: 7]")
-@click.option("--limit", type=click.FloatRange(0.1), default=20, show_default=True, help="Seconds a call may take.")
+@click.option("--limit", type=click.FloatRange(0.1), default=40, show_default=True, help="Seconds a call may take.")
 @click.option("--out", type=PATH, help="[default: benchmarks/results/DEVICE.json, of a part: build/benchmarks.json]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @compare_option

@@ -20,6 +20,7 @@ SAMPLE = 0.015  # seconds that a sample lasts at least, so that the clock and th
 # A mode whose call takes longer than this many seconds gets so many samples; 0: the first call is the sample.
 FEWER = ((5.0, 0), (1.0, 2), (0.3, 3))
 JUDGE = 0  # in place of a number of threads: the process that makes references, apart from the contestant's
+REFERENCE = 2**31  # bytes that a reference takes at most: more would take longer than what is measured
 LONG = 10_000  # steps from which the reference is numpy_rnn's: torch.nn would take minutes
 
 
@@ -212,7 +213,7 @@ class Contest:
         return None if path is None else str(path)
 
     def _make_reference(self, setting: Setting, by: str) -> Path | None:
-        if memory_needed(setting) > available_memory() / 2:
+        if memory_needed(setting) > min(available_memory() / 2, REFERENCE):
             return None
         self.say(f"{setting.cell} {setting.point.name}: float64 reference by {by}")
         path = self.scratch / f"reference-by-{by}.npz"

@@ -42,7 +42,8 @@ class Selection(NamedTuple):
     device: str = "cpu"
 
 
-ALL, LAST = tuple(on_device("cpu")), MODES[-1:]
+SNAPSHOTS = "numpy_rnn-snapshots"
+ALL, LAST = tuple(name for name in on_device("cpu") if name != SNAPSHOTS), MODES[-1:]
 CPU_PLAN = (
     Block("grid", 2, ("float32",), ALL),
     Block("grid", 2, ("float64",), CORE),
@@ -50,7 +51,7 @@ CPU_PLAN = (
     Block("extra", 2, ("float32",), CORE),
     Block("units", 2, ("float32",), CORE, LAST),
     Block("sequences", 2, ("float32",), CORE, LAST),
-    Block("steps", 2, ("float32",), CORE, ("forward", "forward-backward")),
+    Block("steps", 2, ("float32",), (*CORE, SNAPSHOTS), ("forward", "forward-backward")),
     Block("quick", 2, ("float32",), CORE),
 )
 GPU = tuple(on_device("cuda"))

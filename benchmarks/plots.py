@@ -14,6 +14,7 @@ from .tables import main_points, main_threads
 # Okabe and Ito's colours, which all can tell apart; and markers, for those who print in grey.
 STYLES = {
     "numpy_rnn": ("#D55E00", "o"),
+    "numpy_rnn-snapshots": ("#F0E442", "h"),
     "torch_rnn": ("#0072B2", "s"),
     "torch.nn": ("#009E73", "^"),
     "torch.nn-graph": ("#CC79A7", "D"),

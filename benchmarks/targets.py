@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from . import fit
-from .points import GROUPS
+from .points import GROUPS, parse
 from .results import Results
 
 
@@ -40,6 +40,7 @@ FLOOR, LARGE = 1.2, 256  # times the floor, from this H on
 STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
 BIDIRECTIONAL = 1.5  # times one direction
 BOUND = ("floor", "calls")  # what bounds numpy_rnn's time from below: its products and its calls
+LONG, MEMORY, TIMES = "1000000x1x64x64", 64, 1.6  # snapshots: MB beyond x, output, their gradients; times plain
 SMALL = ("6x3x10x20", "50x1x32x32")
 
 
@@ -87,6 +88,7 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
         yield _per_step(fit.lines(results), cell, threads, most)
     for cell in ("rnn", "lstm", "gru"):
         yield _bidirectional(results, cell, threads)
+    yield from _snapshots(results, threads)
 
 
 def _furthest(results: Results, cell: str, threads: int, ours: Sequence[str]) -> float | None:
@@ -100,6 +102,17 @@ def _per_step(lines: Sequence[fit.Line], cell: str, threads: int, most: float) -
     fits = [line.fit for line in lines if line[:8] == wanted]
     text = f"{cell.upper()} float32, forward at B = 1, H = 32, time per step"
     return Target(text, fits[0].b * 1e6 if fits else None, most * 1e6, False, " µs")
+
+
+def _snapshots(results: Results, threads: int) -> Iterator[Target]:
+    where = dict(cell="lstm", point=LONG, dtype="float32", threads=threads, mode="forward-backward")
+    snapshots, plain = (results.find(**where, contestant=c) for c in ("numpy_rnn-snapshots", "numpy_rnn"))
+    T, B, I, H, *_ = parse(LONG)
+    memory = snapshots.memory and (snapshots.memory - 4 * T * B * (I + H)) / 1e6 if snapshots else None
+    what = f"LSTM float32, snapshots at T = {T:,}"
+    yield Target(f"{what}, memory beyond x, output and their gradients", memory, MEMORY, False, " MB")
+    times = snapshots.seconds / plain.seconds if snapshots and plain else None
+    yield Target(f"{what}, time / that without", times, TIMES, False, "×")
 
 
 def _bidirectional(results: Results, cell: str, threads: int) -> Target:

@@ -47,6 +47,7 @@ class Contestant(NamedTuple):
 
 CONTESTANTS = {
     "numpy_rnn": Contestant("numpy_layer", ("numpy",)),
+    "numpy_rnn-snapshots": Contestant("numpy_snapshots", ("numpy",)),
     "torch_rnn": Contestant("torch_loop", ("torch",), "both"),
     "torch.nn": Contestant("torch_nn", ("torch",), "both"),
     "torch.nn-graph": Contestant("torch_nn_graph", ("torch",), "cuda"),

@@ -10,7 +10,7 @@ from ..problem import Array, Problem, named
 from . import Ready
 
 
-def prepare(problem: Problem, threads: int, device: str) -> Ready:
+def prepare(problem: Problem, threads: int, device: str, snapshots: bool = False) -> Ready:
     """Build the layer; OpenBLAS takes the number of threads from the environment."""
     _, _, I, H, L, D, _ = problem.point
     cls = getattr(numpy_rnn, problem.cell.upper())
@@ -26,7 +26,7 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
         return layer.forward(x, h_0, lengths)
 
     def both() -> Any:
-        output, h_n, tape = layer.forward(x, h_0, lengths)
+        output, h_n, tape = layer.forward(x, h_0, lengths, snapshots=snapshots)
         return output, h_n, tape, layer.backward(tape, doutput, dh_n)
 
     def states(h: Any) -> Any:
