@@ -1,24 +1,43 @@
 """Why a layer call does not ask the operating system for the same memory again and again.
 
-The GNU C library hands freed memory back to the system at once, as long as it has only seen small arrays: every call of
-a layer then pays for fresh pages, which can take longer than the arithmetic. It learns from the largest array that was
-ever freed (up to 32 MiB; mallopt(3), M_MMAP_THRESHOLD): arrays up to that size are reused from then on, and up to twice
-as much of free memory is kept. So it is enough to free one such array, once, before the first layer runs.
+The GNU C library takes the memory of large arrays from the system one by one and hands it back at once when they are
+freed: every call of a layer then pays for fresh pages, which can take as long as the arithmetic. Here it is told to
+keep freed memory for the next call, by mallopt(3): M_MMAP_THRESHOLD, the size from which an array is taken from the
+system by itself, and M_TRIM_THRESHOLD, how much free memory is kept.
 
-That holds for the whole process. Who sets MALLOC_TRIM_THRESHOLD_ or MALLOC_MMAP_THRESHOLD_ in the environment has
-decided otherwise, and it has no effect; nor has it with other allocators.
+That holds for the whole process. Who sets MALLOC_MMAP_THRESHOLD_ or MALLOC_TRIM_THRESHOLD_ in the environment has
+decided otherwise and is left alone. Other allocators have their own rules, and nothing is changed.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import ctypes
+import os
 
-LARGEST = 32 * 2**20 - 2**16  # bytes; a little below the limit, which counts the allocator's own bookkeeping
+KEPT = 2**30  # bytes
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-def keep_freed_memory() -> None:
-    """Let the C library reuse up to 64 MiB of freed memory. `import numpy_rnn` calls it.
+def keep_freed_memory(size: int = KEPT) -> bool:
+    """Let the C library keep freed memory for the next array. `import numpy_rnn` calls it.
 
-    The array is never written to, so no memory is taken for it.
+    Parameters
+    ----------
+    size : int
+        Bytes, at most 2³¹ - 1.
+
+    Returns
+    -------
+    bool
+        Whether it will: only the GNU C library can be told, and only if the environment has not told it otherwise.
     """
-    np.empty(LARGEST, np.uint8)
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in os.environ:
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+        mallopt, _ = libc.mallopt, libc.gnu_get_libc_version  # musl and others have no such function
+    except (AttributeError, OSError, TypeError):
+        return False
+    # Each returns 1 if it accepts. Some releases allow no more than 32 MiB here: larger arrays stay as they were.
+    own = mallopt(M_MMAP_THRESHOLD, size) or mallopt(M_MMAP_THRESHOLD, 2**25)
+    return bool(own and mallopt(M_TRIM_THRESHOLD, size))

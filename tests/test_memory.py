@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from numpy_rnn import memory
+
 FAULTS = """
 import resource
 import numpy as np
@@ -17,8 +19,8 @@ import numpy_rnn
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-layer = numpy_rnn.LSTM(64, 64, rng=0)
-x = np.ones((100, 16, 64), np.float32)
+layer = numpy_rnn.LSTM(256, 256, rng=0)
+x = np.ones((100, 64, 256), np.float32)
 counts = []
 for _ in range(6):
     before = faults()
@@ -29,8 +31,25 @@ print(sorted(counts)[2])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator has its own rules")
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another allocator has its own rules")
+
+
+def printed(program: str, **variables: str) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | variables
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def test_freed_memory_is_reused():
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
-    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 100  # pages of 4 KiB; 2,000 when memory is given back
+    assert int(printed(FAULTS)) < 100  # pages; thousands when memory is given back
+
+
+@pytest.mark.parametrize("variable", ["MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"])
+def test_who_has_decided_otherwise_is_left_alone(variable):
+    assert printed("from numpy_rnn import memory; print(memory.keep_freed_memory())") == "True"
+    assert printed("from numpy_rnn import memory; print(memory.keep_freed_memory())", **{variable: "131072"}) == "False"
+
+
+def test_other_allocators_are_left_alone(monkeypatch):
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: object())
+    assert memory.keep_freed_memory() is False
