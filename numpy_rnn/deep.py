@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cell import Cell, Grads, States
-from .directions import apart, beside, groups, joined, parted
+from .directions import apart, beside, groups, joined, parted, states_apart, states_beside
 from .numerics import Array, columns
 
 Lengths = NDArray[np.intp]
@@ -194,7 +194,7 @@ def forward(
     falling = None if lengths is None else lengths[order.to]
     blocks = blocks_of(falling, *x.shape[:2])
     tape = Tape(cell, params, x, s0, lengths, masks, blocks, [])
-    y, s0 = x[:, order.to], cell.State(*(s[:, order.to] for s in s0))
+    y, starts = x[:, order.to], _unstack(cell, s0, order)
 
     finals: list[States] = []
     for l, layer in enumerate(params):
@@ -204,11 +204,11 @@ def forward(
         inputs = [reverse(y, falling) if d else y for d in range(D)]
         outputs, runs = [], []
         for group in groups(layer, x.shape[1]) if share else [[d] for d in range(D)]:
-            s = cell.State(*(beside([s[l * D + d] for d in group]) for s in s0))
+            s = states_beside([starts[l * D + d] for d in group])
             p = joined([layer[d] for d in group], cell.gates)
             output, s_n, block_tapes = _run(cell, p, beside([inputs[d] for d in group]), s, blocks, keep)
             outputs += apart(output, len(group))
-            finals += [cell.State(*parts) for parts in zip(*(apart(s, len(group)) for s in s_n))]
+            finals += states_apart(s_n, len(group))
             runs.append(Run(group, p, block_tapes))
         y = beside([reverse(output, falling) if d else output for d, output in enumerate(outputs)])
         tape.runs.append(runs)
@@ -242,7 +242,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     falling = None if lengths is None else lengths[order.to]
     dtype = gradient_dtype(tape, dy, ds_n)
     upstream = dy, ds_n
-    dy, ds_n = dy[:, order.to], cell.State(*(ds[:, order.to] for ds in ds_n))
+    dy, ends = dy[:, order.to], _unstack(cell, ds_n, order)
 
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
@@ -251,12 +251,12 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
         doutputs = [reverse(doutput, falling) if d else doutput for d, doutput in enumerate(apart(dy, D))]
         dxs, layer_grads, layer_initials = [], [], []
         for group, p, block_tapes in runs[l]:
-            ds = cell.State(*(beside([ds[l * D + d] for d in group]) for ds in ds_n))
+            ds = states_beside([ends[l * D + d] for d in group])
             doutput = beside([doutputs[d] for d in group])
             g, dx, ds0 = _run_backward(cell, p, block_tapes, doutput, ds, blocks, dtype)
             layer_grads += parted(g, [layer[d] for d in group], cell.gates)
             dxs += apart(dx, len(group))
-            layer_initials += [cell.State(*parts) for parts in zip(*(apart(s, len(group)) for s in ds0))]
+            layer_initials += states_apart(ds0, len(group))
         grads.append(layer_grads)
         dxs = [reverse(dx, falling) if d else dx for d, dx in enumerate(dxs)]
         dy = sum(dxs[1:], start=dxs[0])
@@ -278,6 +278,11 @@ def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
     """The dtype that gradients have: that of all operands together, forward's and backward's."""
     params = (p for layer in tape.params for direction in layer for p in direction)
     return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
+
+
+def _unstack(cell: Cell, states: States, order: Order) -> list[States]:
+    """The states of each of the L·D runs, sequences sorted."""
+    return [cell.State(*run) for run in zip(*(s[:, order.to] for s in states))]
 
 
 def _stack(cell: Cell, states: Sequence[States], order: Order) -> States:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .cell import Grads
+from .cell import Grads, States
 from .numerics import Array
 
 # Multiplications of a recurrent product, of one direction, up to which sharing pays.
@@ -57,8 +57,20 @@ def apart(a: Array, D: int) -> list[Array]:
     >>> [view.tolist() for view in apart(np.array([[1, 2, 3, 4]]), 2)]
     [[[1, 2]], [[3, 4]]]
     """
+    if D == 1:
+        return [a]
     R = a.shape[-1] // D
     return [a[..., d * R : (d + 1) * R] for d in range(D)]
+
+
+def states_beside(states: Sequence[States]) -> States:
+    """States of one direction each, side by side."""
+    return states[0] if len(states) == 1 else type(states[0])(*map(beside, zip(*states)))
+
+
+def states_apart(states: States, D: int) -> list[States]:
+    """Undo `states_beside`."""
+    return [states] if D == 1 else [type(states)(*parts) for parts in zip(*(apart(s, D) for s in states))]
 
 
 def joined(layer: Sequence[Any], gates: int) -> Any:

@@ -100,7 +100,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     T, B, _ = x.shape
     h = trajectory(T, s0.h, x, *params)
     v_n = np.empty_like(h[1:])
-    half = h.dtype.type(0.5)
+    half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
     W_ih, W_hh, b_ih, b_hh = map(sigmoids_halved, params)
     rz = 2 * len(W_hh) // 3

@@ -65,7 +65,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         What `backward` needs.
     """
     h = trajectory(len(x), s0.h, x, *params)
-    half = h.dtype.type(0.5)
+    half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
     W_ih, W_hh, b = map(sigmoids_halved, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     rz = 2 * len(W_hh) // 3

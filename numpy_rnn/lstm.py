@@ -103,7 +103,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     h = trajectory(len(x), s0.h, x, *params, s0.c)
     c = trajectory(len(x), s0.c, h)
     tanh_c = np.empty_like(c[1:])
-    half = h.dtype.type(0.5)
+    half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     gates = affine(W_ih, x, b, h.dtype)  # (1), all of it that needs no state

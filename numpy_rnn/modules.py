@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +71,14 @@ class Recurrent(Module, abstract=True):
         self.bidirectional: bool = config["bidirectional"]
         self.num_directions = 2 if self.bidirectional else 1
         self.output_size: int = config.get("proj_size") or self.hidden_size  # R, units of the state h
+        # Names of the parameters, as the cell's Params, of each layer and direction; absent biases have one, too.
+        self._names = [
+            [
+                self.cell.Params(*(parameter_name(field, l, d) for field in self.cell.Params._fields))
+                for d in range(self.num_directions)
+            ]
+            for l in range(self.num_layers)
+        ]
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
 
@@ -106,13 +115,8 @@ class Recurrent(Module, abstract=True):
             Their arrays are the layer's own.
         """
         no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
-        return [
-            [
-                self.cell.Params(*(self._parameters.get(parameter_name(f, l, d), no_bias) for f in self._fields()))
-                for d in range(self.num_directions)
-            ]
-            for l in range(self.num_layers)
-        ]
+        get = self._parameters.get
+        return [[self.cell.Params(*(get(name, no_bias) for name in names)) for names in layer] for layer in self._names]
 
     def __call__(self, x: Array, h_0: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Return output and h_n of `forward`, without a tape and the memory that it takes."""
@@ -222,9 +226,6 @@ class Recurrent(Module, abstract=True):
 
     # ---- between the shapes that users see and (T, B, ·)
 
-    def _fields(self) -> tuple[str, ...]:
-        return tuple(self.cell.Params._fields)
-
     def _inside(self, x: Array, batched: bool) -> Array:
         """Lay x out as (T, B, ·)."""
         if not batched:
@@ -296,13 +297,12 @@ class Recurrent(Module, abstract=True):
     def _results(
         self, tape: Tape, grads: list[list[Grads]], dx: Array, ds0: States
     ) -> tuple[dict[str, Array], Array, Any]:
-        by_name = {
-            parameter_name(field, l, d): g
-            for l, layer in enumerate(grads)
-            for d, direction in enumerate(layer)
-            for field, g in zip(self._fields(), direction)
+        named = {
+            name: g
+            for names, layer in zip(self._names, grads)
+            for name, g in zip(chain(*names), chain(*layer))
+            if name in self._parameters  # not that of an absent bias
         }
-        named = {name: by_name[name] for name in self._parameters}
         return named, self._outside(dx, tape.batched), self._state_outside(ds0, tape.batched)
 
     def _masks(self, T: int, B: int) -> list[Array] | None:

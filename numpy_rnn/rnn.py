@@ -96,9 +96,10 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
     W_ih, W_hh, b_ih, b_hh = params
     h = trajectory(len(x), s0.h, x, *params)
     a = affine(W_ih, x, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
+    f = nonlinearity.f
     for a_t, h_t, h_next in zip(a, h, h[1:]):
         a_t += W_hh.dot(h_t)  # (1)
-        nonlinearity.f(a_t, h_next)  # (2)
+        f(a_t, h_next)  # (2)
     return State(columns(h)), Tape(params, nonlinearity, x, h)
 
 
