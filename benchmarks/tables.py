@@ -88,13 +88,14 @@ def size(count: float | None) -> str:
     return "< 0.1 MiB" if MiB < 0.1 else f"{MiB:.1f} MiB" if MiB < 100 else f"{MiB / 1024:.2f} GiB"
 
 
-def time_text(m: Measurement | None, spread: bool = False) -> str:
-    """A measurement's time, or why there is none."""
+def time_text(m: Measurement | None, spread: bool = False, error: bool = False) -> str:
+    """A measurement's time, or why there is none; on request with its spread, with its error against float64."""
     if m is None:
         return ABSENT
     if m.status != "ok":
         return "WRONG" if m.status == "wrong" else "not run"
-    return duration(m.seconds) + (f" ±{100 * m.spread:.0f}%" if spread and len(m.samples) > 1 else "")
+    text = duration(m.seconds) + (f" ±{100 * m.spread:.0f}%" if spread and len(m.samples) > 1 else "")
+    return text + (f", {m.error:.0e}" if error and m.error is not None else "")
 
 
 # ---- which tables there are
@@ -231,7 +232,7 @@ def fits(results: Results) -> Iterator[Table]:
 
 
 def everyone(results: Results) -> Iterator[Table]:
-    """Every contestant in every mode."""
+    """Every contestant in every mode: time and error against float64."""
     contestants = in_order(m.contestant for m in results.measurements)
     found = {m.key: m for m in results.measurements}
     settings = in_order((m.mode, m.dtype, m.threads, m.device) for m in results.measurements)
@@ -241,9 +242,11 @@ def everyone(results: Results) -> Iterator[Table]:
         used = [c for c in contestants if any(m.contestant == c for m in at)]
         for cell, point in in_order((m.cell, m.point) for m in at):
             keys = [(cell, point, dtype, threads, device, c, mode) for c in used]
-            rows.append([cell, point, *(time_text(found.get(key)) for key in keys)])
+            rows.append([cell, point, *(time_text(found.get(key), error=True) for key in keys)])
         where = _threads(threads) if device == "cpu" else device
-        yield Table(f"All contestants, {MODE_NAMES[mode]}, {dtype}, {where}", ["", "point", *used], rows, labels=2)
+        yield Table(
+            f"All contestants, {MODE_NAMES[mode]}, {dtype}, {where}: time, error", ["", "point", *used], rows, labels=2
+        )
 
 
 def contests(results: Results, threads: int) -> Iterator[Table]:

@@ -39,6 +39,7 @@ class Job(NamedTuple):
 
     setting: Setting
     ready: contestants.Ready
+    warm: set[str]  # modes that have run since memory was given back to the system
 
 
 class Worker:
@@ -80,7 +81,7 @@ class Worker:
             ready = self.module.prepare(problem, setting.threads, setting.device)
         except contestants.UnfitError as why:
             return {"unfit": str(why)}
-        self.job = Job(setting, ready)
+        self.job = Job(setting, ready, set())
         process = {"contestant": self.name, "threads": setting.threads, "versions": contestants.versions(self.name)}
         # Asked here, not at the start: some libraries load their BLAS late.
         process |= {"libraries": libraries(), "torch": torch_build(), **precision}
@@ -102,6 +103,7 @@ class Worker:
     def first(self, job: Job, mode: str, reference: str | None) -> dict[str, Any]:
         """One or two calls that warm up, and tell error, memory and about how long a call takes."""
         call = job.ready.calls[mode]
+        job.warm.clear()
         result, memory, seconds = measured_memory(call, job.setting.device)
         error, tensor = None, None
         if reference:
@@ -115,12 +117,15 @@ class Worker:
         return {"seconds": seconds, "error": error, "tensor": tensor, "memory": memory}
 
     def turn(self, job: Job, numbers: Mapping[str, int]) -> dict[str, Any]:
-        """Sample each mode once: as many calls as `numbers` says, after one that warms the caches if they are short."""
+        """Sample each mode once: as many calls as `numbers` says, after one that does not count if they are short, or
+        if memory was given back to the system before, as it is in order to measure it.
+        """
         seconds = {}
         for mode, number in numbers.items():
             call = job.ready.calls[mode]
-            if number > 1:
+            if number > 1 or mode not in job.warm:
                 call()
+                job.warm.add(mode)
             seconds[mode] = run(call, number, job.setting.device)
         wait_until_quiet()
         return {"seconds": seconds}
