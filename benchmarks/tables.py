@@ -23,6 +23,7 @@ MODE_NAMES = {
     "forward-backward": "forward + backward",
 }
 ABSENT = "·"
+COLUMN_GAP = 2  # between columns, as the terminal shows them
 SUMMARY = ("numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "calls", "µs/step", "error", "memory")
 LEGEND = (
     "Time: median ± half the distance of the quartiles. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is "
@@ -300,15 +301,46 @@ def _threads(threads: int) -> str:
 
 
 def show(table: Table, console: Console) -> None:
-    """Print a table; figures on the right, what is bad in red."""
-    rich = RichTable(title=table.title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), title_style="bold")
-    for k, name in enumerate(table.header):
-        rich.add_column(name, justify="left" if k < table.labels else "right", no_wrap=k >= table.labels)
-    for row in table.rows:
-        rich.add_row(*(Text(value, style="bold red" if value in ("WRONG", "not reached") else "") for value in row))
-    console.print(rich)
+    """Print a table, in several parts if it is too wide; figures on the right, what is bad in red."""
+    for part in parts(table, console.width):
+        rich = RichTable(title=part.title, title_justify="left", box=SIMPLE, padding=(0, 1, 0, 0), title_style="bold")
+        for k, name in enumerate(part.header):
+            rich.add_column(name, justify="left" if k < part.labels else "right", no_wrap=k >= part.labels)
+        for row in part.rows:
+            rich.add_row(*(Text(value, style="bold red" if value in ("WRONG", "not reached") else "") for value in row))
+        console.print(rich)
     for line in table.footer:
         console.print(line, highlight=False)
+
+
+def parts(table: Table, width: int) -> list[Table]:
+    """Cut a table that is wider than the terminal into parts side by side, each with the labels.
+
+    Examples
+    --------
+    >>> wide = Table("Times", ["cell", "numpy_rnn", "torch.nn"], [["rnn", "1 µs", "2 µs"]])
+    >>> [part.header for part in parts(wide, width=80)]
+    [['cell', 'numpy_rnn', 'torch.nn']]
+    >>> [part.header for part in parts(wide, width=20)]
+    [['cell', 'numpy_rnn'], ['cell', 'torch.nn']]
+    """
+    lines = [table.header, *table.rows]
+    widths = [max(len(line[k]) for line in lines) + COLUMN_GAP for k in range(len(table.header))]
+    labels = list(range(table.labels))
+    widths[: table.labels] = [min(w, width // 3) for w in widths[: table.labels]]  # long ones run over several lines
+    groups: list[list[int]] = [[]]
+    for k in range(table.labels, len(widths)):
+        if groups[-1] and COLUMN_GAP + sum(widths[j] for j in (*labels, *groups[-1], k)) > width:
+            groups.append([])
+        groups[-1].append(k)
+    return [
+        table._replace(
+            title=table.title if group is groups[0] else f"{table.title} (continued)",
+            header=[table.header[k] for k in (*labels, *group)],
+            rows=[[row[k] for k in (*labels, *group)] for row in table.rows],
+        )
+        for group in groups
+    ]
 
 
 def markdown(table: Table) -> str:

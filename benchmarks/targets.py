@@ -41,6 +41,10 @@ STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
 BIDIRECTIONAL = 1.5  # times one direction
 BOUND = ("floor", "calls")  # what bounds numpy_rnn's time from below: its products and its calls
 LONG, MEMORY, TIMES = "1000000x1x64x64", 64, 1.6  # snapshots: MB beyond x, output, their gradients; times plain
+SHORTER, CONSTANT = (
+    "10000x1x64x64",
+    1.1,
+)  # inference: memory beyond input and output, times that of a hundredth the steps
 SMALL = ("6x3x10x20", "50x1x32x32")
 
 
@@ -88,6 +92,7 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
         yield _per_step(fit.lines(results), cell, threads, most)
     for cell in ("rnn", "lstm", "gru"):
         yield _bidirectional(results, cell, threads)
+    yield _inference(results, threads)
     yield from _snapshots(results, threads)
 
 
@@ -102,6 +107,18 @@ def _per_step(lines: Sequence[fit.Line], cell: str, threads: int, most: float) -
     fits = [line.fit for line in lines if line[:8] == wanted]
     text = f"{cell.upper()} float32, forward at B = 1, H = 32, time per step"
     return Target(text, fits[0].b * 1e6 if fits else None, most * 1e6, False, " µs")
+
+
+def _inference(results: Results, threads: int) -> Target:
+    beyond = []
+    for name in (SHORTER, LONG):
+        where = dict(cell="lstm", point=name, dtype="float32", threads=threads, mode="forward")
+        m = results.find(**where, contestant="numpy_rnn")
+        if m and m.memory:
+            beyond.append(m.memory - 4 * m.sizes.T * m.sizes.B * m.sizes.H)
+    T, shorter = (parse(name).T for name in (LONG, SHORTER))
+    text = f"LSTM float32, inference, memory beyond input and output at T = {T:,} / at T = {shorter:,}"
+    return Target(text, beyond[1] / beyond[0] if len(beyond) == 2 else None, CONSTANT, False, "×")
 
 
 def _snapshots(results: Results, threads: int) -> Iterator[Target]:

@@ -22,7 +22,20 @@ import pytest
 import torch
 
 from benchmarks import __main__ as cli
-from benchmarks import compare, contestants, cuda, environment, fit, measure, plan, problem, report, results, tables
+from benchmarks import (
+    compare,
+    contestants,
+    cuda,
+    environment,
+    fit,
+    measure,
+    plan,
+    problem,
+    report,
+    results,
+    tables,
+    targets,
+)
 from benchmarks import points as sizes
 from benchmarks.problem import CELLS, CPU_DTYPES, MODES, Setting
 from benchmarks.results import Measurement, Results
@@ -387,6 +400,20 @@ def test_targets_follow_from_the_measurements():
     assert not any(
         row[0].startswith("RNN") and "torch.nn" in row[0] for t in tables.target_tables(part, 2) for row in t.rows
     )
+
+
+def test_inference_is_meant_to_need_no_more_memory_for_more_steps():
+    def measured(beyond):
+        sizes_and_memory = [("10000x1x64x64", 20e6), ("1000000x1x64x64", beyond)]
+        return [
+            made(1, cell="lstm", point=name, mode="forward", memory=int(4 * 64 * sizes.parse(name).T + more))
+            for name, more in sizes_and_memory
+        ]
+
+    for beyond, reached in ((21e6, True), (2000e6, False)):
+        (target,) = [t for t in targets.targets(Results({}, [], measured(beyond))) if "inference" in t.text]
+        assert target.value == pytest.approx(beyond / 20e6)
+        assert target.reached is reached
 
 
 def test_the_readme_section_is_replaced_and_the_rest_stays(tmp_path):
