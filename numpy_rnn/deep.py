@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 
 from .cell import Cell, Grads, States
 from .directions import apart, beside, groups, joined, parted, states_apart, states_beside
-from .numerics import Array, columns
+from .numerics import Array, columns, copy_to_columns
 
 Lengths = NDArray[np.intp]
 Keep = Literal["tapes", "snapshots", "nothing"]
@@ -327,7 +327,7 @@ def _run_backward(
             _, tape = cell.forward(*tape)
         # In columns, as the cell will want them.
         dstates = cell.State(*(columns(np.zeros((stop - start + 1, ds.shape[1], n), dtype)) for ds in ds))
-        dstates.h[1:] = dy[start:stop, :n]
+        copy_to_columns(dy[start:stop, :n], columns(dstates.h[1:]))
         for direct, running in zip(dstates, ds):
             direct[-1] += running[:n]
         block_grads, dx[start:stop, :n], ds0 = cell.backward(tape, dstates)

@@ -20,6 +20,8 @@ Array = NDArray[Any]
 
 # Columns (steps × sequences) of a product: so few that the processor still has it in the cache when it is copied.
 PRODUCT_COLUMNS = 256
+# Sequences that are copied from rows to columns at a time: a cache line of numbers, so that none is fetched twice.
+STRIPE = 16
 
 
 def columns(x: Array) -> Array:
@@ -31,6 +33,20 @@ def columns(x: Array) -> Array:
     (5, 3, 2)
     """
     return x.transpose(0, 2, 1)
+
+
+def copy_to_columns(x: Array, out: Array) -> None:
+    """Copy rows (T, B, R) into columns (T, R, B).
+
+    Examples
+    --------
+    >>> out = np.zeros((1, 3, 2))
+    >>> copy_to_columns(np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), out)
+    >>> out.tolist()
+    [[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]]
+    """
+    for b in range(0, x.shape[1], STRIPE):
+        out[:, :, b : b + STRIPE] = columns(x[:, b : b + STRIPE])
 
 
 def blocks(z: Array, G: int) -> Array:
