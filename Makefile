@@ -23,7 +23,7 @@ test: $(STAMP) lint  ## lint, types and all quick tests
 	@mkdir -p build/coverage
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest --cov --cov-report term
 
-bench: $(STAMP)  ## time everything (about 40 minutes, on an idle machine) and write tables and plots into the README
+bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
 	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice

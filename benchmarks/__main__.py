@@ -133,7 +133,7 @@ def command(
 ) -> None:
     """Measure how fast numpy_rnn, torch_rnn, torch.nn and others are.
 
-    Without options everything is measured, which takes a bit more than half an hour on two cores. What was not chosen
+    Without options everything is measured, which takes about an hour on two cores. What was not chosen
     by an option is decided by each group of points: one thread, float64 and contestants beside numpy_rnn, torch_rnn,
     torch.nn and the floor are measured at the grid's points only. Exit status 1 means that a contestant's results
     were wrong.
