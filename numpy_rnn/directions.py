@@ -93,14 +93,15 @@ def joined(layer: Sequence[Any], gates: int) -> Any:
     dtype = np.result_type(*(p for params in layer for p in params))
     fields: list[Array] = []
     for parts in zip(*layer):
-        G, U, *C = _blocks(parts[0], H)
-        if not C:
-            fields.append(np.concatenate([p.reshape(G, U) for p in parts], axis=1).reshape(G * D * U))
+        G = _gates(parts[0], H)
+        if parts[0].ndim == 1:
+            fields.append(np.array(parts).reshape(D, G, -1).swapaxes(0, 1).reshape(-1))
             continue
-        whole = np.zeros((G, D, U, D, *C), dtype)
+        rows, C = parts[0].shape
+        whole = np.zeros((G, D, rows // G, D, C), dtype)
         for d, p in enumerate(parts):
-            whole[:, d, :, d] = p.reshape(G, U, *C)
-        fields.append(whole.reshape(G * D * U, -1))
+            whole[:, d, :, d] = p.reshape(G, -1, C)
+        fields.append(whole.reshape(D * rows, D * C))
     return type(layer[0])(*fields)
 
 
@@ -119,14 +120,16 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
     H, D = len(layer[0].W_ih) // gates, len(layer)
     fields = []
     for g, p in zip(grads, layer[0]):
-        G, U, *C = _blocks(p, H)
-        whole = g.reshape(G, D, U, D, *C) if C else g.reshape(G, D, U)
-        parts = [whole[:, d, :, d] if C else whole[:, d] for d in range(D)]
-        fields.append([part.copy().reshape(p.shape) for part in parts])
+        G = _gates(p, H)
+        if p.ndim == 1:
+            parts = [part.copy() for part in g.reshape(G, D, -1).swapaxes(0, 1)]
+        else:
+            whole = g.reshape(G, D, len(p) // G, D, p.shape[1])
+            parts = [whole[:, d, :, d].copy() for d in range(D)]
+        fields.append([part.reshape(p.shape) for part in parts])
     return [type(grads)(*parts) for parts in zip(*fields)]
 
 
-def _blocks(p: Array, H: int) -> tuple[int, ...]:
-    """Blocks of rows, one a gate; rows of a block; columns, if there are any. A projection has one block of R rows."""
-    G = max(1, len(p) // H)
-    return G, len(p) // G, *p.shape[1:]
+def _gates(p: Array, H: int) -> int:
+    """Blocks of H rows in a parameter; a projection has one, of R rows."""
+    return len(p) // H or 1
