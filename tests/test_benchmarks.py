@@ -35,6 +35,7 @@ from benchmarks import (
     results,
     tables,
     targets,
+    worker,
 )
 from benchmarks import points as sizes
 from benchmarks.problem import CELLS, CPU_DTYPES, MODES, Setting
@@ -532,6 +533,26 @@ def test_tf32_is_on_for_tf32_only():
             assert cuda.set_precision("float16") == off
         finally:
             torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = was
+
+
+def test_the_first_call_after_memory_was_given_back_is_no_sample():
+    done = []
+    ready = contestants.Ready({"forward": lambda: done.append(1)}, lambda _: {})
+    job = worker.Job(Setting("rnn", sizes.parse(TINY), "float32", 1), ready, set())
+    contestant = worker.Worker("floor")
+
+    def calls(action):
+        done.clear()
+        action()
+        return len(done)
+
+    def turn():
+        return contestant.turn(job, {"forward": 1})
+
+    calls(lambda: contestant.first(job, "forward", None))
+    assert [calls(turn), calls(turn)] == [2, 1]
+    calls(lambda: contestant.first(job, "forward", None))
+    assert calls(turn) == 2
 
 
 def test_a_graph_is_captured_once_after_warm_runs_and_replayed():

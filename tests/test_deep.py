@@ -8,7 +8,7 @@ import torch
 from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
 
 import torch_rnn.deep
-from numpy_rnn import deep, directions
+from numpy_rnn import deep, directions, numerics
 from numpy_rnn.cell import Cell
 
 T, B, I, H, R = 6, 4, 3, 5, 2
@@ -270,6 +270,28 @@ def test_directions_give_the_same_together_and_apart(name, lengths):
         assert [len(layer) for layer in tape.runs] == ([1, 1] if share else [2, 2])
         results.append((y, s_n, *deep.backward(tape, dy, ds_n)))
     assert_all_close(*results, 1e-14)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_wide_batch_is_its_parts_side_by_side(name):
+    """Wider than the stripes in which sequences are copied; the parts are narrower."""
+    cell = CELLS[name][0]
+    rng, wide = rng_of(name, "wide"), 2 * numerics.STRIPE + 5
+    R_out = output_units(cell, H, R)
+    params = [[random_params(cell, I, H, R, rng)]]
+    x, dy = rng.standard_normal((T, wide, I)), rng.standard_normal((T, wide, R_out))
+    s0, ds_n = (random_state(cell, (1, wide), H, R, rng) for _ in range(2))
+
+    def run(part):
+        y, s_n, tape = deep.forward(cell, params, x[:, part], cell.State(*(s[:, part] for s in s0)))
+        [[grads]], dx, ds0 = deep.backward(tape, dy[:, part], cell.State(*(ds[:, part] for ds in ds_n)))
+        return [y, *s_n, dx, *ds0], grads
+
+    by_sequence, grads = run(slice(None))
+    parts = [run(slice(b, b + 7)) for b in range(0, wide, 7)]
+    joined = [np.concatenate(arrays, axis=1) for arrays in zip(*(arrays for arrays, _ in parts))]
+    assert_all_close(by_sequence, joined, 1e-13)
+    assert_all_close(grads, cell.Params(*(sum(g) for g in zip(*(grads for _, grads in parts)))), 1e-13)
 
 
 @pytest.mark.parametrize("where", ["x", "dy"])
