@@ -42,13 +42,13 @@ class Selection(NamedTuple):
     device: str = "cpu"
 
 
-SNAPSHOTS = "numpy_rnn-snapshots"
-ALL, LAST = tuple(name for name in on_device("cpu") if name != SNAPSHOTS), MODES[-1:]
+SNAPSHOTS, PLAIN = "numpy_rnn-snapshots", "plain"
+ALL, LAST = tuple(name for name in on_device("cpu") if name not in (SNAPSHOTS, PLAIN)), MODES[-1:]
 CPU_PLAN = (
     Block("grid", 2, ("float32",), ALL),
     Block("grid", 2, ("float64",), CORE),
     Block("grid", 1, ("float32",), CORE),
-    Block("extra", 2, ("float32",), CORE),
+    Block("extra", 2, ("float32",), (*CORE, PLAIN)),
     Block("units", 2, ("float32",), CORE, LAST),
     Block("sequences", 2, ("float32",), CORE, LAST),
     Block("steps", 2, ("float32",), (*CORE, SNAPSHOTS), ("forward", "forward-backward")),
@@ -90,7 +90,7 @@ def tasks(selection: Selection) -> list[Task]:
                     contestants = tuple(selection.contestants or block.contestants)
                     new = Task(setting, contestants, tuple(selection.modes or block.modes))
                     found[setting] = _union(found[setting], new) if setting in found else new
-    # A point with two directions or two layers stands beside the one that it is compared with.
+    # Whatever has the same sizes stands side by side, so that the machine has changed little in between.
     sizes = list(dict.fromkeys(setting.point[:4] for setting in found))
     points_in_order = list(dict.fromkeys(setting.point for setting in found))
 

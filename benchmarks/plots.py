@@ -24,6 +24,7 @@ STYLES = {
     "min-char-rnn": ("#999999", "*"),
     "floor": ("#000000", "_"),
     "calls": ("#888888", "_"),
+    "plain": ("#888888", "|"),
 }
 CELL_STYLES = {"rnn": ("#D55E00", "o"), "lstm": ("#0072B2", "s"), "gru": ("#009E73", "^")}
 CELL_NAMES = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}

@@ -95,7 +95,6 @@ GROUPS: dict[str, tuple[Point, ...]] = {
     "grid": _points(
         "6x3x10x20 50x1x32x32 1000x1x64x128 100x16x64x64 100x32x128x128 100x32x256x256 100x64x512x512 50x64x1024x1024"
     ),
-    # The first three beside the grid's points without -D2 show what a second direction costs.
     "extra": _points(
         "6x3x10x20-D2 50x1x32x32-D2 100x16x64x64-D2 100x16x64x64-L2 100x16x64x64-L2-D2 100x16x64x64-ragged "
         "100x32x128x128-ragged 100x32x256x256-L2"

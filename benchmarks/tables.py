@@ -194,14 +194,14 @@ def summary_row(results: Results, cell: str, dtype: str, threads: int, point: Po
 
 
 def extras(results: Results, threads: int) -> Iterator[Table]:
-    """Layers, directions and ragged lengths, beside the plain point of the same sizes where there is one."""
+    """Layers, directions and ragged lengths, and what they cost beside the plain layer of the same sizes."""
     rows = []
     special = in_order((m.dtype, m.cell, m.sizes) for m in results.measurements if m.sizes[4:] != (1, 1, False))
     for dtype, cell, point in special:
         where = dict(cell=cell, dtype=dtype, threads=threads, mode="forward-backward")
         row, _ = summary_row(results, cell, dtype, threads, point)
         ours = results.find(**where, point=point.name, contestant="numpy_rnn")
-        plain = results.find(**where, point=Point(*point[:4]).name, contestant="numpy_rnn")
+        plain = results.find(**where, point=point.name, contestant="plain")
         if row:
             cost = _quotient(ours, plain)
             rows.append([f"{cell} {dtype}", point.name, *row[4:], f"{cost:.2f}" if cost else ABSENT])

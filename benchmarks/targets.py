@@ -135,8 +135,8 @@ def _snapshots(results: Results, threads: int) -> Iterator[Target]:
 def _bidirectional(results: Results, cell: str, threads: int) -> Target:
     costs = []
     for name in SMALL:
-        where = dict(cell=cell, dtype="float32", threads=threads, mode="forward-backward", contestant="numpy_rnn")
-        one, two = (results.find(**where, point=point) for point in (name, f"{name}-D2"))
+        where = dict(cell=cell, point=f"{name}-D2", dtype="float32", threads=threads, mode="forward-backward")
+        one, two = (results.find(**where, contestant=contestant) for contestant in ("plain", "numpy_rnn"))
         if one and two:
             costs.append(two.seconds / one.seconds)
     text = f"{cell.upper()} float32, two directions / one, worst of {' and '.join(SMALL)}"

@@ -244,6 +244,20 @@ def test_calls_are_as_many_as_with_the_real_sizes():
     assert ready.arrays(result) == {}
 
 
+def test_plain_is_the_same_sizes_with_one_layer_one_direction_and_full_lengths():
+    plain = contestants.load("plain")
+    for size in ("7x3x4x5-L2", "7x3x4x5-D2", "7x3x4x5-ragged"):
+        ready = plain.prepare(problem.make("lstm", sizes.parse(size), "float32"), 1, "cpu")
+        output, h_n, _, (_, dx, _) = result = ready.calls["forward-backward"]()
+        assert output.shape == (7, 3, 5)
+        assert output[-1].all()
+        assert h_n[0].shape == (1, 3, 5)
+        assert dx.shape == (7, 3, 4)
+        assert ready.arrays(result) == {}
+    with pytest.raises(contestants.UnfitError, match="plain itself"):
+        plain.prepare(problem.make("lstm", sizes.parse("7x3x4x5"), "float32"), 1, "cpu")
+
+
 def test_the_floor_does_the_products_of_every_layer_direction_and_step_alive():
     done = []
 
@@ -403,6 +417,19 @@ def test_targets_follow_from_the_measurements():
     )
 
 
+def test_two_directions_are_compared_with_one_in_the_same_setting():
+    points = [f"{name}-D2" for name in targets.SMALL]
+    measured = [
+        made(t, c, p) for p, t_two in zip(points, (1.4, 1.7)) for c, t in (("numpy_rnn", t_two), ("plain", 1.0))
+    ]
+    measured += [made(0.1, "numpy_rnn", name) for name in targets.SMALL]  # of another setting: not looked at
+    (target,) = [t for t in targets.targets(Results({}, [], measured)) if "RNN float32, two directions" in t.text]
+    assert target.value == pytest.approx(1.7)
+    assert target.reached is False
+    (table,) = tables.extras(Results({}, [], measured), 2)
+    assert [row[-1] for row in table.rows] == ["1.40", "1.70"]
+
+
 def test_inference_is_meant_to_need_no_more_memory_for_more_steps():
     def measured(beyond):
         sizes_and_memory = [("10000x1x64x64", 20e6), ("1000000x1x64x64", beyond)]
@@ -471,7 +498,7 @@ def test_everything_is_the_grid_the_special_points_and_the_sweeps_each_setting_o
     assert {(s.dtype, s.threads) for s in settings} >= {("float32", 1), ("float32", 2), ("float64", 2)}
     assert {c for task in tasks for c in task.contestants} == set(contestants.on_device("cpu"))
     names = [s.point.name for s in settings if s.cell == "gru"]
-    assert names.index("6x3x10x20-D2") - names.index("6x3x10x20") <= 3  # beside what it is compared with
+    assert names.index("6x3x10x20-D2") - names.index("6x3x10x20") <= 3  # side by side
 
 
 def test_options_choose():

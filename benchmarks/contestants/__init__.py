@@ -42,7 +42,7 @@ class Contestant(NamedTuple):
     module: str
     packages: tuple[str, ...]  # as they are imported
     device: str = "cpu"  # "both" for those that run on a GPU, too
-    bound: bool = False  # not a contestant, but what bounds numpy_rnn from below; it has no results
+    bound: bool = False  # not a contestant, but what numpy_rnn's time is compared with; it has no results
 
 
 CONTESTANTS = {
@@ -57,6 +57,7 @@ CONTESTANTS = {
     "min-char-rnn": Contestant("min_char", ("numpy",)),
     "floor": Contestant("floor", ("numpy",), bound=True),
     "calls": Contestant("calls", ("numpy",), bound=True),
+    "plain": Contestant("plain", ("numpy",), bound=True),
 }
 
 
