@@ -39,6 +39,17 @@ def _same_numbers_every_time():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(params=["manual", "autograd"])
+def way(request, monkeypatch):
+    """How all classes do backpropagation through time unless a test says otherwise."""
+    for name in LAYERS + CELLS:
+        monkeypatch.setitem(getattr(torch_rnn, name).__init__.__kwdefaults__, "bptt", request.param)
+    return request.param
+
+
+both_ways = pytest.mark.usefixtures("way")
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # PyTorch's checks
 # ---------------------------------------------------------------------------------------------------------------------
@@ -82,7 +93,7 @@ def build(cls, module_input, dtype, training):
 def theirs_like(ours):
     """torch.nn's module with the same options and parameters."""
     options = {name: getattr(ours, name) for name in ("input_size", "hidden_size", *ours._defaults)}
-    for name in ("peephole", "reset_after"):
+    for name in ("peephole", "reset_after", "bptt"):
         options.pop(name, None)
     if not isinstance(ours, torch_rnn.LSTM):
         options.pop("proj_size", None)
@@ -111,6 +122,7 @@ def test_all_six_classes_are_under_test():
     assert all(set(info.supported_dtypes("cpu")) == {torch.float32, torch.float64} for info in INFOS)
 
 
+@both_ways
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # torch.nn's
 @cases()
 def test_forward(info, dtype, training):
@@ -146,6 +158,7 @@ def test_repr(info, dtype, training):
         assert repr(module) == str(module) == repr(theirs_like(module))
 
 
+@both_ways
 @cases()
 def test_save_load(info, dtype, training):
     for module_input in module_inputs(info, dtype, training):
@@ -166,6 +179,7 @@ def test_save_load(info, dtype, training):
             assert_all_close(torch.load(file, weights_only=weights_only), dict(module.state_dict()), 0.0)
 
 
+@both_ways
 @cases()
 def test_non_contiguous_tensors(info, dtype, training):
     def spaced(tensor):
@@ -195,6 +209,7 @@ def check_derivatives(check, info, module, args, parameters):
     assert check(function, flat, fast_mode=info.gradcheck_fast_mode)
 
 
+@both_ways
 @cases(dtypes=[torch.float64])
 def test_first_derivatives(info, dtype, training):
     for module_input in module_inputs(info, dtype, training, requires_grad=True):
@@ -202,6 +217,7 @@ def test_first_derivatives(info, dtype, training):
         check_derivatives(gradcheck, info, module, module_input.forward_input.args, list(module.parameters()))
 
 
+@both_ways
 @cases(dtypes=[torch.float64], modes=[True])
 def test_second_derivatives(info, dtype, training):
     """As PyTorch's, but made faster by two things that lose nothing that the next test does not make up for.
@@ -224,6 +240,7 @@ def test_second_derivatives(info, dtype, training):
         assert gradgradcheck(function, [vector, *flat], fast_mode=info.gradcheck_fast_mode)
 
 
+@both_ways
 @pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
 @cases(dtypes=[torch.float64], modes=[True])
 def test_derivatives_by_each_parameter_alone(info, dtype, training, check):
@@ -234,6 +251,7 @@ def test_derivatives_by_each_parameter_alone(info, dtype, training, check):
         check_derivatives(check, info, module, module_input.forward_input.args, [parameter])
 
 
+@both_ways
 @cases()
 def test_memory_format(info, dtype, training):
     for module_input in module_inputs(info, dtype, training, requires_grad=True):
@@ -248,6 +266,7 @@ def test_memory_format(info, dtype, training):
             assert all(t.is_contiguous() for t in tree_leaves(got))
 
 
+@both_ways
 @cases(modes=[True])
 def test_training_mode_matters_only_where_it_is_said_to(info, dtype, training):
     for module_input in module_inputs(info, dtype, training):
@@ -276,6 +295,7 @@ def test_device_context(info, dtype, training):
             assert p.storage_offset() == q.storage_offset()
 
 
+@both_ways
 @cases()
 def test_errors(info, dtype, training):
     errors = info.module_error_inputs_func(info, device="cpu", dtype=dtype, requires_grad=False, training=training)
@@ -300,6 +320,7 @@ def swap(request):
     torch.__future__.set_swap_module_params_on_conversion(before)
 
 
+@both_ways
 @pytest.mark.parametrize("set_grad", [False, True], ids=["no grad", "grad"])
 @cases(dtypes=[torch.float32])
 def test_to(info, dtype, training, swap, set_grad):
@@ -329,6 +350,7 @@ def test_to(info, dtype, training, swap, set_grad):
                 assert all(s == (swap and changes) for s in swapped)
 
 
+@both_ways
 @cases(dtypes=[torch.float32])
 def test_to_empty(info, dtype, training, swap):
     for module_input in module_inputs(info, dtype, training):
@@ -346,6 +368,7 @@ def test_to_empty(info, dtype, training, swap):
         assert all(y.isfinite().all() for y in tree_leaves(module(*module_input.forward_input.args)))
 
 
+@both_ways
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @cases()
 def test_a_gpu_gives_the_same(info, dtype, training):
@@ -419,6 +442,7 @@ def results_and_gradients(layer, x, given, hx, upstream):
     return results, torch.autograd.grad(results, wanted, upstream)
 
 
+@both_ways
 @each_variant
 @each_layout
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forwards", "both directions"])
@@ -434,6 +458,7 @@ def test_values_and_gradients_equal_torchs(variant, layout, bidirectional, bias)
     assert_all_close(leaves(ours(given(x))), leaves(theirs(given(x))), 1e-12)  # and from the state zero
 
 
+@both_ways
 @each_variant
 @pytest.mark.parametrize("layout", ["sorted", "unsorted"])
 def test_a_packed_sequence_comes_back_packed_the_same_way(variant, layout):
@@ -446,6 +471,7 @@ def test_a_packed_sequence_comes_back_packed_the_same_way(variant, layout):
         assert (a is None and b is None) or torch.equal(a, b)
 
 
+@both_ways
 @each_variant
 @each_layout
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["forwards", "both directions"])
@@ -465,6 +491,7 @@ def test_dropout_zeroes_the_same_values_under_the_same_seed(variant, layout, bid
         assert not torch.allclose(results[0][0][0], leaves(ours.eval()(given(x), hx))[0])
 
 
+@both_ways
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN:UserWarning")  # torch.nn's
 @each_variant
 @each_layout
@@ -482,6 +509,7 @@ def test_single_precision(variant, layout):
     assert all(y.dtype == torch.float32 for y in results[0])
 
 
+@both_ways
 @pytest.mark.parametrize("options", [{}, {"bias": False}], ids=["bias", "no bias"])
 @pytest.mark.parametrize("batch", [(), (B,)], ids=["one sequence", "batch"])
 @pytest.mark.parametrize("name", [*CELLS, "RNNCell relu"])
@@ -562,6 +590,7 @@ def test_peephole_weights_follow_the_biases():
     assert repr(torch_rnn.GRU(I, H, reset_after=False)) == f"GRU({I}, {H}, reset_after=False)"
 
 
+@both_ways
 @each_variant
 def test_functional_call_uses_the_parameters_it_is_given(variant):
     ours, theirs = pair_of_layers(variant, num_layers=2, bidirectional=True)
@@ -573,6 +602,7 @@ def test_functional_call_uses_the_parameters_it_is_given(variant):
     assert_all_close(got, theirs(x), 1e-12)
 
 
+@both_ways
 @each_variant
 def test_a_replaced_parameter_is_used(variant):
     ours, theirs = pair_of_layers(variant)
@@ -586,6 +616,7 @@ def test_a_replaced_parameter_is_used(variant):
     assert_all_close(ours(x), theirs(x), 1e-12)
 
 
+@both_ways
 @each_variant
 def test_gradients_of_each_sample_by_vmap(variant):
     layer, _ = pair_of_layers(variant, num_layers=2, bidirectional=True)
@@ -601,6 +632,7 @@ def test_gradients_of_each_sample_by_vmap(variant):
     assert_all_close(at_once, {name: torch.stack([g[name] for g in one_by_one]) for name in parameters}, 1e-12)
 
 
+@both_ways
 @pytest.mark.parametrize("name", LAYERS + CELLS)
 def test_export_of_a_forward(name):
     options = {"num_layers": 2, "bidirectional": True, "batch_first": True} if name in LAYERS else {}
@@ -611,6 +643,7 @@ def test_export_of_a_forward(name):
     assert_all_close(exported(x), module(x), 1e-6)
 
 
+@both_ways
 def test_forwards_do_not_disturb_each_other():
     layer, _ = pair_of_layers("LSTM", num_layers=2, bidirectional=True)
     x, _ = random_input("time first")
@@ -622,6 +655,7 @@ def test_forwards_do_not_disturb_each_other():
     assert_all_close(torch.autograd.grad(first.sum(), x)[0], alone, 0.0)
 
 
+@both_ways
 def test_forward_on_the_meta_device():
     for name in LAYERS:
         layer = getattr(torch_rnn, name)(I, H, num_layers=2, bidirectional=True, device="meta")
@@ -630,6 +664,7 @@ def test_forward_on_the_meta_device():
         assert y.shape == (T, B, 2 * H)
 
 
+@both_ways
 @pytest.mark.parametrize("name", LAYERS + CELLS)
 def test_autocast(name):
     ours = getattr(torch_rnn, name)(I, H)
@@ -716,6 +751,7 @@ EXTRAS = {
 }
 
 
+@both_ways
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_extras_equal_a_plain_evaluation(extra):
     cls, options, step = EXTRAS[extra]
@@ -733,6 +769,7 @@ def test_extras_equal_a_plain_evaluation(extra):
         assert_all_close([s[:, b] for s in s_n], [torch.tensor(s, dtype=torch.float64) for s in finals], 1e-12)
 
 
+@both_ways
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_extras_have_right_derivatives(extra, bias):
@@ -747,6 +784,7 @@ def test_extras_have_right_derivatives(extra, bias):
     assert gradgradcheck(function, [x, *layer.parameters()])
 
 
+@both_ways
 def test_a_gru_resets_after_the_product_unless_told_otherwise():
     torch.manual_seed(1)
     after = torch_rnn.GRU(I, H)
@@ -857,6 +895,7 @@ def exception_of(call, *args):
     return caught.value
 
 
+@both_ways
 @table(ACCEPTED, ACCEPTED_BY_LSTM, LAYERS)
 def test_layers_accept_what_torchs_accept(name, call):
     ours = getattr(torch_rnn, name)(3, 5, num_layers=2)
@@ -867,6 +906,7 @@ def test_layers_accept_what_torchs_accept(name, call):
     assert_all_close(results[0], results[1], 1e-5)
 
 
+@both_ways
 @table(REFUSED, REFUSED_BY_LSTM, LAYERS)
 def test_layers_refuse_what_torchs_refuse(name, call):
     ours, theirs = (getattr(package, name)(3, 5, num_layers=2) for package in (torch_rnn, nn))
@@ -875,6 +915,7 @@ def test_layers_refuse_what_torchs_refuse(name, call):
     assert len(str(error)) > 20
 
 
+@both_ways
 @pytest.mark.parametrize("what", REFUSED_BUT_NOT_AS_BY_TORCH)
 def test_layers_refuse_more_than_torchs(what):
     expected, names, call = REFUSED_BUT_NOT_AS_BY_TORCH[what]
@@ -1027,6 +1068,7 @@ CELL_REFUSED_BY_LSTM = {
 }
 
 
+@both_ways
 @table(CELL_ACCEPTED, CELL_ACCEPTED_BY_LSTM, CELLS)
 def test_cells_accept_what_torchs_accept(name, call):
     ours = getattr(torch_rnn, name)(3, 5)
@@ -1038,6 +1080,7 @@ def test_cells_accept_what_torchs_accept(name, call):
     assert [y.dtype for y in tree_leaves(results[0])] == [y.dtype for y in tree_leaves(results[1])]
 
 
+@both_ways
 @table(CELL_REFUSED, CELL_REFUSED_BY_LSTM, CELLS)
 def test_cells_refuse_what_torchs_refuse(name, call):
     ours, theirs = (getattr(package, name)(3, 5) for package in (torch_rnn, nn))

@@ -13,21 +13,22 @@ from torch import Tensor
 
 from . import gru, lstm
 from .cell import Cell
-from .modules import NAMES, NONLINEARITIES, Device, Recurrent, from_caller, to_caller
+from .modules import NAMES, NONLINEARITIES, Device, Recurrent, check_bptt, from_caller, to_caller
 
 
 class Step(Recurrent):
     """One step of one cell: what `RNNCell`, `LSTMCell` and `GRUCell` share. See there for arguments and shapes."""
 
-    _defaults: ClassVar[dict[str, Any]] = {"bias": True}
+    _defaults: ClassVar[dict[str, Any]] = {"bias": True, "bptt": "manual"}
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool, device: Device, dtype: torch.dtype | None
+        self, input_size: int, hidden_size: int, bias: bool, bptt: str, device: Device, dtype: torch.dtype | None
     ) -> None:
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias
+        self.bptt = check_bptt(bptt)
         self._create("", input_size, hidden_size, device, dtype)
         for field in self._cell.Params._fields:
             if field not in self._fields():
@@ -61,14 +62,14 @@ class Step(Recurrent):
             raise RuntimeError(f"input has inconsistent input_size: got {input.shape[-1]} expected {self.input_size}")
         s0 = self._initial_state(hx, input)
         if input.dim() == 2:
-            return to_caller([s[-1] for s in self._step(input, s0)])
-        return to_caller([s[-1, 0] for s in self._step(input[None], [s[None] for s in s0])])
+            return to_caller(self._step(input, s0))
+        return to_caller([s[0] for s in self._step(input[None], [s[None] for s in s0])])
 
     def _step(self, x: Tensor, s0: Sequence[Tensor]) -> Sequence[Tensor]:
-        """A trajectory of one step from x (B, I), fields (2, B, H)."""
+        """The state after one step from x (B, I), fields (B, H)."""
         cell = self._cell
-        states: Sequence[Tensor] = cell.forward(self._params(""), x[None], cell.State(*s0))
-        return states
+        _, s_n = self._run_cell(cell, self._params(""), x[None], cell.State(*s0))
+        return s_n  # type: ignore[no-any-return]
 
     def _initial_state(self, hx: Any, x: Tensor) -> Sequence[Tensor]:
         """The caller's state, checked; zeros where there is none. Broadcast, it would have a wrong gradient."""
@@ -105,9 +106,14 @@ class RNNCell(Step):
     nonlinearity : {"tanh", "relu"}
     device : torch.device or str, optional
     dtype : torch.dtype, optional
+    bptt : {"manual", "autograd"}
+        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
+        Not in torch.nn.
 
     Raises
     ------
+    ValueError
+        If `bptt` is unknown.
     RuntimeError
         If a size is negative, or the nonlinearity unknown.
 
@@ -128,9 +134,11 @@ class RNNCell(Step):
         nonlinearity: str = "tanh",
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        bptt: str = "manual",
     ) -> None:
         self.nonlinearity = nonlinearity  # first: it says which cell there is
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
 
     @property
     def _cell(self) -> Cell:
@@ -152,9 +160,14 @@ class LSTMCell(Step):
         Whether there are b_ih and b_hh.
     device : torch.device or str, optional
     dtype : torch.dtype, optional
+    bptt : {"manual", "autograd"}
+        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
+        Not in torch.nn.
 
     Raises
     ------
+    ValueError
+        If `bptt` is unknown.
     RuntimeError
         If a size is negative.
 
@@ -173,8 +186,10 @@ class LSTMCell(Step):
         bias: bool = True,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        bptt: str = "manual",
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
 
     @property
     def _cell(self) -> Cell:
@@ -194,9 +209,14 @@ class GRUCell(Step):
         Whether there are b_ih and b_hh.
     device : torch.device or str, optional
     dtype : torch.dtype, optional
+    bptt : {"manual", "autograd"}
+        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
+        Not in torch.nn.
 
     Raises
     ------
+    ValueError
+        If `bptt` is unknown.
     RuntimeError
         If a size is negative.
 
@@ -214,8 +234,10 @@ class GRUCell(Step):
         bias: bool = True,
         device: Device = None,
         dtype: torch.dtype | None = None,
+        *,
+        bptt: str = "manual",
     ) -> None:
-        super().__init__(input_size, hidden_size, bias, device, dtype)
+        super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
 
     @property
     def _cell(self) -> Cell:

@@ -17,15 +17,17 @@ had when it ended; a sequence of length 0 is in no block, and its final state is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .bptt import by_loop
 from .cell import Cell
 
+Run = Callable[[Cell, Any, Tensor, Any], tuple[Tensor, Any]]
 States = Any  # a cell's State, fields (B, ·) or (L·D, B, ·)
 
 
@@ -86,6 +88,7 @@ def forward(
     s0: States,
     lengths: Tensor | None = None,
     masks: Sequence[Tensor] | None = None,
+    run: Run = by_loop,
 ) -> tuple[Tensor, States]:
     """Run a stack of layers, each in one direction or two.
 
@@ -101,6 +104,8 @@ def forward(
         Valid steps of each sequence, 0 … T, in any order. All T by default.
     masks : L-1 tensors (T, B, D·R), optional
         What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
+    run : `bptt.by_loop` or `bptt.by_hand`
+        What runs a cell over a block.
 
     Returns
     -------
@@ -123,10 +128,10 @@ def forward(
         outputs = []
         for d, p in enumerate(layer):
             s = cell.State(*(s[l * len(layer) + d] for s in s0))
-            output, s_n = _run(cell, p, reverse(y, lengths) if d else y, s, blocks)
+            output, s_n = _run(run, cell, p, reverse(y, lengths) if d else y, s, blocks)
             outputs.append(reverse(output, lengths) if d else output)
             finals.append(s_n)
-        y = torch.cat(outputs, dim=2)
+        y = torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
     return _sorted(y, back), cell.State(*(_sorted(torch.stack(s), back) for s in zip(*finals)))
 
 
@@ -135,13 +140,15 @@ def _sorted(x: Tensor, order: Tensor | None) -> Tensor:
     return x if order is None else x[:, order.to(x.device)]
 
 
-def _run(cell: Cell, params: Any, x: Tensor, s0: States, blocks: Sequence[Block]) -> tuple[Tensor, States]:
+def _run(run: Run, cell: Cell, params: Any, x: Tensor, s0: States, blocks: Sequence[Block]) -> tuple[Tensor, States]:
     """One layer in one direction: block after block, each from the states where the one before it ended."""
     T, B, _ = x.shape
+    if list(blocks) == [Block(0, T, B)]:
+        return run(cell, params, x, s0)
     outputs, s, end = [], s0, 0
     for start, end, n in blocks:
-        states = cell.forward(params, x[start:end, :n], cell.State(*(s[:n] for s in s)))
-        outputs.append(pad(states.h[1:], (0, 0, 0, B - n)))
-        s = cell.State(*(torch.cat([states[-1], s[n:]]) for states, s in zip(states, s)))
+        output, s_n = run(cell, params, x[start:end, :n], cell.State(*(s[:n] for s in s)))
+        outputs.append(pad(output, (0, 0, 0, B - n)))
+        s = cell.State(*(torch.cat([ended, s[n:]]) for ended, s in zip(s_n, s)))
     outputs.append(s0.h.new_zeros(T - end, *s0.h.shape))
     return torch.cat(outputs), s

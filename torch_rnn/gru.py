@@ -56,12 +56,12 @@ def forward(params: Params, x: Tensor, s0: State) -> State:
 
     u = linear(x, W_ih, b_ih)  # (1)
     h = [s0.h]
-    for t in range(x.shape[0]):
-        u_r, u_z, u_n = u[t].chunk(3, dim=1)
-        v_r, v_z, v_n = linear(h[t], W_hh, b_hh).chunk(3, dim=1)  # (1)
+    for u_t in u:
+        u_r, u_z, u_n = u_t.chunk(3, dim=1)
+        v_r, v_z, v_n = linear(h[-1], W_hh, b_hh).chunk(3, dim=1)  # (1)
         r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)  # (2)
         n = tanh(u_n + r * v_n)  # (3)
-        h.append((1 - z) * n + z * h[t])  # (4)
+        h.append((1 - z) * n + z * h[-1])  # (4)
     return State(torch.stack(h))
 
 

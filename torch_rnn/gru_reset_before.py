@@ -44,13 +44,13 @@ def forward(params: Params, x: Tensor, s0: State) -> State:
 
     u = linear(x, W_ih, b_ih)  # (1)
     h = [s0.h]
-    for t in range(x.shape[0]):
-        u_r, u_z, u_n = u[t].chunk(3, dim=1)
-        v_r, v_z = linear(h[t], W_hrz, b_hrz).chunk(2, dim=1)  # (1)
+    for u_t in u:
+        u_r, u_z, u_n = u_t.chunk(3, dim=1)
+        v_r, v_z = linear(h[-1], W_hrz, b_hrz).chunk(2, dim=1)  # (1)
         r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)  # (2)
-        q = r * h[t]  # (3)
+        q = r * h[-1]  # (3)
         n = tanh(u_n + linear(q, W_hn, b_hn))  # (3)
-        h.append((1 - z) * n + z * h[t])  # (4)
+        h.append((1 - z) * n + z * h[-1])  # (4)
     return State(torch.stack(h))
 
 

@@ -57,11 +57,11 @@ def forward(params: Params, x: Tensor, s0: State) -> State:
 
     a_x = linear(x, W_ih, b_ih)  # (1), all of it that needs no state
     h, c = [s0.h], [s0.c]
-    for t in range(x.shape[0]):
-        a_i, a_f, a_g, a_o = (a_x[t] + linear(h[t], W_hh, b_hh)).chunk(4, dim=1)  # (1)
+    for a_x_t in a_x:
+        a_i, a_f, a_g, a_o = (a_x_t + linear(h[-1], W_hh, b_hh)).chunk(4, dim=1)  # (1)
         i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)  # (2)
-        c.append(f * c[t] + i * g)  # (3)
-        h.append(o * tanh(c[t + 1]))  # (4)
+        c.append(f * c[-1] + i * g)  # (3)
+        h.append(o * tanh(c[-1]))  # (4)
     return State(torch.stack(h), torch.stack(c))
 
 

@@ -29,6 +29,7 @@ from torch.nn.functional import dropout as dropped
 from torch.nn.utils.rnn import PackedSequence
 
 from . import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn
+from .bptt import by_hand, by_loop
 from .cell import Cell
 
 Device = torch.device | str | int | None
@@ -42,6 +43,7 @@ NAMES = {
     "P": "weight_peephole",
 }
 NONLINEARITIES = {"tanh": rnn.TANH, "relu": rnn.RELU}
+BPTT = {"manual": by_hand, "autograd": by_loop}
 
 
 class Recurrent(Module):
@@ -54,12 +56,18 @@ class Recurrent(Module):
     input_size: int
     hidden_size: int
     bias: bool
+    bptt: str
 
     _defaults: ClassVar[dict[str, Any]]  # options that `repr` shows where they differ from these
 
     @property
     def _cell(self) -> Cell:
         raise NotImplementedError
+
+    @property
+    def _run_cell(self) -> deep.Run:
+        """What runs a cell over a block."""
+        return BPTT[check_bptt(self.bptt)]
 
     def _fields(self) -> list[str]:
         """Fields of the cell's Params that are parameters here; the others are zero."""
@@ -105,6 +113,7 @@ class Layers(Recurrent):
         "batch_first": False,
         "dropout": 0.0,
         "bidirectional": False,
+        "bptt": "manual",
     }
 
     def __init__(
@@ -117,6 +126,7 @@ class Layers(Recurrent):
         dropout: float,
         bidirectional: bool,
         proj_size: int,
+        bptt: str,
         device: Device,
         dtype: torch.dtype | None,
     ) -> None:
@@ -129,6 +139,7 @@ class Layers(Recurrent):
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
         self.proj_size = proj_size
+        self.bptt = check_bptt(bptt)
         check_probability("dropout", dropout)
         for name, kind in {"bias": bool, "batch_first": bool, "input_size": int, "hidden_size": int}.items():
             check_type(name, getattr(self, name), kind)
@@ -234,7 +245,7 @@ class Layers(Recurrent):
         self, x: Tensor, s0: Sequence[Tensor], lengths: Tensor | None = None, masks: Sequence[Tensor] | None = None
     ) -> tuple[Tensor, Sequence[Tensor]]:
         params = [[self._params(suffix) for suffix in layer] for layer in self._suffixes()]
-        return deep.forward(self._cell, params, x, s0, lengths, masks)
+        return deep.forward(self._cell, params, x, s0, lengths, masks, self._run_cell)
 
     def _dropout_masks(self, x: Tensor) -> list[Tensor] | None:
         """What the output of each layer but the last is multiplied with, value by value: 0 or 1 / (1 - p)."""
@@ -311,11 +322,14 @@ class RNN(Layers):
     dtype : torch.dtype, optional
     proj_size : None
         Only an LSTM has projections.
+    bptt : {"manual", "autograd"}
+        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
+        Not in torch.nn.
 
     Raises
     ------
     ValueError
-        If a size is not positive, `dropout` not in 0 … 1, the nonlinearity unknown, or `proj_size` given.
+        If a size is not positive, `dropout` not in 0 … 1, the nonlinearity or `bptt` unknown, or `proj_size` given.
     TypeError
         If `input_size` or `hidden_size` is no int, or `bias` or `batch_first` no bool.
 
@@ -341,13 +355,14 @@ class RNN(Layers):
         dtype: torch.dtype | None = None,
         *,
         proj_size: None = None,
+        bptt: str = "manual",
     ) -> None:
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"Unknown nonlinearity {nonlinearity!r}. Select from 'tanh' or 'relu'.")
         refuse_projection(proj_size)
         self.nonlinearity = nonlinearity  # first: it says which cell, and so which parameters, there are
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, bptt, device, dtype
         )
 
     @property
@@ -383,12 +398,15 @@ class LSTM(Layers):
     dtype : torch.dtype, optional
     peephole : bool
         Whether the gates see c, by weights `weight_peephole_l{layer}` (3H,) in the order i, f, o. Not in torch.nn.
+    bptt : {"manual", "autograd"}
+        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
+        Not in torch.nn.
 
     Raises
     ------
     ValueError
-        If a size is not positive, `dropout` not in 0 … 1, `proj_size` not in 0 … hidden_size - 1, or if both
-        peepholes and a projection are asked for.
+        If a size is not positive, `dropout` not in 0 … 1, `proj_size` not in 0 … hidden_size - 1, `bptt` unknown, or
+        if both peepholes and a projection are asked for.
     TypeError
         If `input_size` or `hidden_size` is no int, or `bias`, `batch_first` or `peephole` no bool.
 
@@ -416,13 +434,24 @@ class LSTM(Layers):
         dtype: torch.dtype | None = None,
         *,
         peephole: bool = False,
+        bptt: str = "manual",
     ) -> None:
         check_type("peephole", peephole, bool)
         if peephole and proj_size:
             raise ValueError(f"an LSTM has peepholes or a projection, got both: peephole=True, {proj_size=}")
         self.peephole = peephole  # first: it says which cell, and so which parameters, there are
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+            input_size,
+            hidden_size,
+            num_layers,
+            bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            proj_size,
+            bptt,
+            device,
+            dtype,
         )
 
     @property
@@ -460,11 +489,14 @@ class GRU(Layers):
         Only an LSTM has projections.
     reset_after : bool
         Whether the reset gate multiplies W_hn h + b_hn (torch, cuDNN) or h itself, before the product. Not in torch.nn.
+    bptt : {"manual", "autograd"}
+        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
+        Not in torch.nn.
 
     Raises
     ------
     ValueError
-        If a size is not positive, `dropout` not in 0 … 1, or `proj_size` given.
+        If a size is not positive, `dropout` not in 0 … 1, `bptt` unknown, or `proj_size` given.
     TypeError
         If `input_size` or `hidden_size` is no int, or `bias`, `batch_first` or `reset_after` no bool.
 
@@ -492,12 +524,13 @@ class GRU(Layers):
         *,
         proj_size: None = None,
         reset_after: bool = True,
+        bptt: str = "manual",
     ) -> None:
         check_type("reset_after", reset_after, bool)
         refuse_projection(proj_size)
         self.reset_after = reset_after  # first: it says which cell there is
         super().__init__(
-            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, bptt, device, dtype
         )
 
     @property
@@ -556,6 +589,13 @@ def check_probability(name: str, value: Any) -> None:
     """Refuse what is no number in 0 … 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) <= 1:
         raise ValueError(f"{name} should be a number in range [0, 1], got {value!r}")
+
+
+def check_bptt(name: str) -> str:
+    """Refuse what is no way to do backpropagation through time."""
+    if name not in BPTT:
+        raise ValueError(f"Unknown bptt {name!r}. Select from 'manual' or 'autograd'.")
+    return name
 
 
 def refuse_projection(proj_size: object) -> None:

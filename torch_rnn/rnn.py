@@ -57,8 +57,8 @@ def forward(params: Params, x: Tensor, s0: State, f: Callable[[Tensor], Tensor] 
 
     a_x = linear(x, W_ih, b_ih)  # (1), all of it that needs no state
     h = [s0.h]
-    for t in range(x.shape[0]):
-        a = a_x[t] + linear(h[t], W_hh, b_hh)  # (1)
+    for a_x_t in a_x:
+        a = a_x_t + linear(h[-1], W_hh, b_hh)  # (1)
         h.append(f(a))  # (2)
     return State(torch.stack(h))
 

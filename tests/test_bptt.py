@@ -1,0 +1,355 @@
+"""Backpropagation through time by hand in PyTorch: against numpy_rnn, against the loop, and under every transform."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
+from torch.testing._internal.common_utils import gradcheck, gradgradcheck
+
+import torch_rnn
+from torch_rnn import bptt
+from torch_rnn.bptt import function
+
+T, B, I, H, R = 5, 3, 4, 6, 2
+# PyTorch's own, where forward mode looks for its formulas.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+each_cell = pytest.mark.parametrize("name", CELLS)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are tiny
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def problem(name, T=T, B=B):
+    cell = CELLS[name][0]
+    rng = rng_of(name, T, B)
+    params = random_params(cell, I, H, R, rng)
+    s0, ds_n = (random_state(cell, (B,), H, R, rng) for _ in range(2))
+    x, dy = rng.standard_normal((T, B, I)), rng.standard_normal((T, B, output_units(cell, H, R)))
+    return params, x, s0, dy, ds_n
+
+
+def operands_of(name, **sizes):
+    """x, the parameters and the initial state as leaves, and random gradients of the outputs and the final state."""
+    params, x, s0, dy, ds_n = problem(name, **sizes)
+    return [tensor(a) for a in (x, *params, *s0)], [torch.tensor(a) for a in (dy, *ds_n)]
+
+
+def function_of(name, run=bptt.by_hand):
+    """(x, *params, *s0) -> (y, *s_n)."""
+    cell = CELLS[name][1]
+    n = len(cell.Params._fields)
+
+    def call(x, *rest):
+        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
+        return (y, *s_n)
+
+    return call
+
+
+def loss_of(name, run=bptt.by_hand):
+    return lambda *operands: sum((z**3).sum() for z in function_of(name, run)(*operands))
+
+
+def test_every_cell_has_its_passes_by_hand():
+    assert sorted(bptt.MANUAL) == sorted(CELLS)
+
+
+@each_cell
+@pytest.mark.parametrize("sizes", [{}, {"T": 1}, {"B": 1}, {"T": 1, "B": 1}], ids=str)
+@pytest.mark.parametrize("columns", [2048, 6, 1], ids=lambda n: f"{n} columns at a time")
+def test_values_and_gradients_equal_numpys(name, sizes, columns, monkeypatch):
+    monkeypatch.setattr(function, "CHUNK_COLUMNS", columns)
+    params, x, s0, dy, ds_n = problem(name, **sizes)
+    cell = CELLS[name][0]
+    states, tape = cell.forward(params, x, s0)
+    dstates = cell.State(*(np.zeros_like(s) for s in states))
+    dstates.h[1:] = dy
+    for direct, ds in zip(dstates, ds_n):
+        direct[-1] += ds
+    grads, dx, ds0 = cell.backward(tape, dstates)
+    operands, upstream = operands_of(name, **sizes)
+    outputs = function_of(name)(*operands)
+    assert_all_close(outputs, [states.h[1:], *(s[-1] for s in states)], 1e-14, "values")
+    assert_all_close(torch.autograd.grad(outputs, operands, upstream), [dx, *grads, *ds0], 1e-13, "gradients")
+
+
+@each_cell
+def test_no_sequence_at_all(name):
+    operands, upstream = operands_of(name, B=0)
+    x, *grads = torch.autograd.grad(function_of(name)(*operands), operands, upstream)
+    assert x.shape == (T, 0, I)
+    assert not any(g.any() for g in grads)
+
+
+@each_cell
+def test_each_output_alone_has_its_gradients(name):
+    operands, upstream = operands_of(name)
+    for k, up in enumerate(upstream):
+        by = [
+            torch.autograd.grad(function_of(name, run)(*operands)[k], operands, up, materialize_grads=True)
+            for run in (bptt.by_hand, bptt.by_loop)
+        ]
+        assert_all_close(by[0], by[1], 1e-13)
+
+
+@each_cell
+def test_backward_can_be_run_again_and_changes_no_argument(name):
+    operands, upstream = operands_of(name)
+    before = [z.clone() for z in (*operands, *upstream)]
+    outputs = function_of(name)(*operands)
+    values = [z.clone() for z in outputs]
+    first = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
+    assert_all_close(torch.autograd.grad(outputs, operands, upstream), first, 0.0)
+    assert_all_close([*operands, *upstream], before, 0.0)
+    assert_all_close(outputs, values, 0.0)
+    spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
+    assert len(spaces) == len(outputs) + len(first)  # no two share memory
+
+
+@each_cell
+def test_who_wants_no_gradient_gets_none(name):
+    operands, upstream = operands_of(name)
+    outputs = function_of(name)(operands[0].detach(), *operands[1:])
+    expected = torch.autograd.grad(function_of(name, bptt.by_loop)(*operands), operands, upstream)
+    assert_all_close(torch.autograd.grad(outputs, operands[1:], upstream), expected[1:], 1e-13)
+    outputs = function_of(name)(operands[0], *(z.detach() for z in operands[1:]))
+    assert_all_close(torch.autograd.grad(outputs, operands[:1], upstream), expected[:1], 1e-13)
+    assert not any(z.requires_grad for z in function_of(name)(*(z.detach() for z in operands)))
+
+
+def test_the_gradient_of_x_is_not_computed_in_vain(monkeypatch):
+    seen = []
+    forward, backward, states = bptt.MANUAL["lstm"]
+
+    def watched(*args):
+        seen.append(args[-1])
+        return backward(*args)
+
+    monkeypatch.setitem(bptt.MANUAL, "lstm", bptt.Manual(forward, watched, states))
+    operands, upstream = operands_of("lstm")
+    torch.autograd.grad(function_of("lstm")(operands[0].detach(), *operands[1:]), operands[1:], upstream)
+    torch.autograd.grad(function_of("lstm")(*operands), operands, upstream)
+    assert seen[0] is None
+    assert seen[1].shape == (T, B, I)
+
+
+@each_cell
+def test_no_more_is_saved_than_backward_needs(name):
+    """In units of T·B·H beside the operands, the outputs among them; the loop saves more."""
+    operands, _ = operands_of(name)
+    own = {z.untyped_storage().data_ptr() for z in operands}
+    used = {}
+    for run in (bptt.by_hand, bptt.by_loop):
+        kept = {}
+
+        def pack(z, kept=kept):
+            kept[z.untyped_storage().data_ptr()] = z.untyped_storage().nbytes()
+            return z
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda z: z):
+            outputs = function_of(name, run)(*operands)
+        used[run] = sum(size for place, size in kept.items() if place not in own) / (T * B * H * 8)
+        assert outputs[0].requires_grad
+    most = {"lstm": 6, "lstm_peephole": 6, "lstm_projection": 6 + R / H, "gru": 5, "gru_reset_before": 5}
+    assert used[bptt.by_hand] == pytest.approx(most.get(name, 1))  # gates, c, h; or m, too; or gates, v_n or q, h; or h
+    assert used[bptt.by_hand] <= used[bptt.by_loop]
+
+
+@each_cell
+def test_changing_an_output_in_place_is_noticed(name):
+    operands, upstream = operands_of(name)
+    y, *_ = function_of(name)(*operands)
+    y.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(y, operands, upstream[0])
+
+
+@each_cell
+def test_first_derivatives_in_both_modes(name):
+    operands, _ = operands_of(name, T=3, B=2)
+    assert gradcheck(function_of(name), operands, fast_mode=True, check_forward_ad=True)
+    assert gradcheck(
+        function_of(name), operands, fast_mode=True, check_batched_grad=True, check_batched_forward_grad=True,
+        check_forward_ad=True,
+    )  # fmt: skip
+
+
+@each_cell
+def test_second_derivatives_in_both_modes(name):
+    operands, _ = operands_of(name, T=3, B=2)
+    assert gradgradcheck(function_of(name), operands, fast_mode=True, check_fwd_over_rev=True)
+
+
+@each_cell
+def test_third_derivatives(name):
+    operands, _ = operands_of(name, T=3, B=2)
+    by = []
+    for run in (bptt.by_hand, bptt.by_loop):
+        first = torch.autograd.grad(loss_of(name, run)(*operands), operands, create_graph=True)
+        second = torch.autograd.grad(sum((g**2).sum() for g in first), operands, create_graph=True)
+        by.append(torch.autograd.grad(sum((g**2).sum() for g in second), operands))
+    assert_all_close(by[0], by[1], 1e-12)
+
+
+def of_x(name, run, result, rest):
+    return lambda x: result(name, run)(x, *rest)
+
+
+TRANSFORMS = {
+    "grad": lambda name, run, x, xs, rest: torch.func.grad(of_x(name, run, loss_of, rest))(x),
+    "vmap": lambda name, run, x, xs, rest: torch.func.vmap(of_x(name, run, loss_of, rest))(xs),
+    "vmap of vmap": lambda name, run, x, xs, rest: torch.func.vmap(torch.func.vmap(of_x(name, run, loss_of, rest)))(
+        xs.expand(2, *xs.shape)
+    ),
+    "vmap of grad": lambda name, run, x, xs, rest: torch.func.vmap(torch.func.grad(of_x(name, run, loss_of, rest)))(xs),
+    "jvp": lambda name, run, x, xs, rest: torch.func.jvp(of_x(name, run, loss_of, rest), (x,), (xs[0],)),
+    "jacrev": lambda name, run, x, xs, rest: torch.func.jacrev(of_x(name, run, function_of, rest))(x),
+    "jacfwd": lambda name, run, x, xs, rest: torch.func.jacfwd(of_x(name, run, function_of, rest))(x),
+    "hessian": lambda name, run, x, xs, rest: torch.func.hessian(of_x(name, run, loss_of, rest))(x),
+    "vmap over the last parameter": lambda name, run, x, xs, rest: torch.func.vmap(
+        lambda p: loss_of(name, run)(x, *rest[:-1], p)
+    )(torch.stack([rest[-1], 2 * rest[-1]])),
+    "autograd over vmap": lambda name, run, x, xs, rest: torch.autograd.grad(
+        torch.func.vmap(of_x(name, run, loss_of, rest))(xs).sum(), rest
+    ),
+    "batched gradients": lambda name, run, x, xs, rest: torch.autograd.grad(
+        function_of(name, run)(x, *rest)[0], rest, torch.ones(2, T, B, R if "proj" in name else H).double().cumsum(0),
+        is_grads_batched=True,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@each_cell
+def test_transforms_of_torch_func(name, transform):
+    (x, *rest), _ = operands_of(name)
+    xs = torch.randn(4, *x.shape, dtype=x.dtype)
+    by = [TRANSFORMS[transform](name, run, x, xs, rest) for run in (bptt.by_hand, bptt.by_loop)]
+    assert_all_close(by[0], by[1], 1e-12)
+
+
+LAYERS = {
+    "RNN": lambda **options: torch_rnn.RNN(I, H, **options),
+    "RNN relu": lambda **options: torch_rnn.RNN(I, H, nonlinearity="relu", **options),
+    "LSTM": lambda **options: torch_rnn.LSTM(I, H, **options),
+    "LSTM projection": lambda **options: torch_rnn.LSTM(I, H, proj_size=R, **options),
+    "LSTM peephole": lambda **options: torch_rnn.LSTM(I, H, peephole=True, **options),
+    "GRU": lambda **options: torch_rnn.GRU(I, H, **options),
+    "GRU reset before": lambda **options: torch_rnn.GRU(I, H, reset_after=False, **options),
+    "RNNCell": lambda **options: torch_rnn.RNNCell(I, H, **options),
+    "LSTMCell": lambda **options: torch_rnn.LSTMCell(I, H, **options),
+    "GRUCell": lambda **options: torch_rnn.GRUCell(I, H, **options),
+}
+each_layer = pytest.mark.parametrize("layer", LAYERS)
+
+
+def both_layers(layer, **options):
+    """The same layer by hand, which is the default, and by autograd."""
+    ours, other = LAYERS[layer](**options), LAYERS[layer](**options, bptt="autograd")
+    assert ours.bptt == "manual"
+    other.load_state_dict(ours.state_dict())
+    return ours, other
+
+
+@each_layer
+def test_compiles_in_one_piece(layer):
+    torch._dynamo.reset()
+    ours, other = both_layers(layer, dtype=torch.float64)
+    x = torch.randn((B, I) if "Cell" in layer else (T, B, I), dtype=torch.float64, requires_grad=True)
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)  # fullgraph: a graph break is an error
+    y, z = (torch.utils._pytree.tree_leaves(module(x)) for module in (compiled, other))
+    assert_all_close(y, z, 1e-12)
+    by = [torch.autograd.grad(sum(v.sum() for v in r), [x, *m.parameters()]) for r, m in ((y, ours), (z, other))]
+    assert_all_close(by[0], by[1], 1e-12)
+
+
+@each_layer
+def test_autocast_gives_what_the_loop_gives(layer):
+    ours, other = both_layers(layer)
+    x = torch.randn((B, I) if "Cell" in layer else (T, B, I))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, z = (torch.utils._pytree.tree_leaves(module(x)) for module in (ours, other))
+    assert [v.dtype for v in y] == [v.dtype for v in z]
+    assert_all_close([v.float() for v in y], [v.float() for v in z], 0.0)
+
+
+@each_layer
+def test_deterministic_mode(layer):
+    ours, other = both_layers(layer, dtype=torch.float64)
+    x = torch.randn((B, I) if "Cell" in layer else (T, B, I), dtype=torch.float64)
+    torch.use_deterministic_algorithms(True)  # also fills new memory with NaN, so what is not written shows
+    try:
+        by = []
+        for module in (ours, ours, other):
+            y = torch.utils._pytree.tree_leaves(module(x))
+            by.append([*y, *torch.autograd.grad(sum((v**2).sum() for v in y), list(module.parameters()))])
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_all_close(by[0], by[1], 0.0)
+    assert_all_close(by[0], by[2], 1e-12)
+
+
+def test_complex_numbers_go_through_the_loop():
+    (x, *rest), _ = operands_of("gru")
+    operands = [z.detach().to(torch.complex128) for z in (x, *rest)]
+    operands[0] += 1e-30j
+    by_hand, by_loop = (function_of("gru", run)(*operands) for run in (bptt.by_hand, bptt.by_loop))
+    assert_all_close(by_hand, by_loop, 0.0)
+    assert by_hand[0].imag.any()
+
+
+@each_cell
+def test_half_precisions(name):
+    """Close to float64 as far as a dtype of so few digits goes, and no worse than the loop by more than a little."""
+    operands, upstream = operands_of(name, T=8)
+    exact = function_of(name, bptt.by_loop)(*operands)
+    exact = [*exact, *torch.autograd.grad(exact, operands, [u[:8] for u in operands_of(name, T=8)[1]])]
+    for dtype, digits in ((torch.bfloat16, 2**-8), (torch.float16, 2**-11), (torch.float32, 2**-24)):
+        low = [z.detach().to(dtype).requires_grad_() for z in operands]
+        worst = {}
+        for run in (bptt.by_hand, bptt.by_loop):
+            outputs = function_of(name, run)(*low)
+            found = [*outputs, *torch.autograd.grad(outputs, low, [u.to(dtype) for u in upstream])]
+            assert {z.dtype for z in found} == {dtype}
+            worst[run] = max(
+                ((z.double() - e).abs().max() / e.abs().max()).item() for z, e in zip(found, exact) if e.numel()
+            )
+        assert worst[bptt.by_hand] < 100 * digits
+        assert worst[bptt.by_hand] < 3 * worst[bptt.by_loop]
+    assert math.isfinite(worst[bptt.by_hand])
+
+
+def test_an_unknown_way_is_refused():
+    for name in ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"):
+        with pytest.raises(ValueError, match=r"Unknown bptt 'magic'. Select from 'manual' or 'autograd'."):
+            getattr(torch_rnn, name)(I, H, bptt="magic")
+    layer = torch_rnn.GRU(I, H)
+    layer.bptt = "autograd"  # may be changed later, as other options
+    assert repr(layer) == f"GRU({I}, {H}, bptt=autograd)"
+    assert "BackwardBackward" not in type(layer(torch.ones(T, B, I))[0].grad_fn).__name__
+
+
+def test_the_option_chooses():
+    x = torch.ones(T, B, I)
+    names = [type(torch_rnn.LSTM(I, H, bptt=way)(x)[0].grad_fn).__name__ for way in ("manual", "autograd")]
+    assert names[0] == "ForwardBackward"
+    assert names[1] != "ForwardBackward"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@each_cell
+def test_second_derivatives_on_a_gpu(name):
+    """cuDNN refuses them."""
+    operands = [z.detach().cuda().requires_grad_() for z in operands_of(name, T=3, B=2)[0]]
+    assert gradcheck(function_of(name), operands, fast_mode=True)
+    assert gradgradcheck(function_of(name), operands, fast_mode=True)

@@ -1,0 +1,236 @@
+"""Forward and backward by hand as `torch.autograd.Function`s, once, for any cell.
+
+By hand are the values and their first derivatives, which is what training needs. Whatever differentiates or vectorizes
+these in turn (second derivatives, forward-mode derivatives, `torch.func.vmap`) goes through the explicit loop of the
+cell, where PyTorch knows every operation; so do autocast, which chooses a dtype for each operation of the loop,
+operands of several dtypes, complex numbers, and `torch.compile` and `torch.export`, which look into the loop.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from ..cell import Cell
+
+Saved = tuple[Tensor, ...]
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Columns (steps × sequences) that backward works on at a time: so few that their gradients need little memory and stay
+# in the processor's cache, so many that adding up the weights' gradients costs little.
+CHUNK_COLUMNS = 2048
+
+
+class Manual(NamedTuple):
+    """A cell's two passes by hand.
+
+    `forward(params, x, s0) -> (y, s_n, saved)` takes x (T, B, I) with T ≥ 1 and the initial state, fields (B, ·); it
+    returns the outputs y (T, B, R), which are h after every step, the final state in memory of its own, and what
+    backward needs besides.
+
+    `backward(params, x, s0, y, saved, dy, ds_n, dx) -> (grads, ds0)` takes the gradients of y and of the final state
+    and returns those of the parameters and of the initial state; that of x it writes to dx, unless this is None. No
+    other argument of the two is changed.
+
+    What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
+    states after every step, fields of the State.
+    """
+
+    forward: Callable[..., tuple[Tensor, Any, Saved]]
+    backward: Callable[..., tuple[Any, Any]]
+    states: Callable[[Tensor, Saved], tuple[Tensor, ...]]
+
+
+def by_loop(cell: Cell, params: Any, x: Tensor, s0: Any) -> tuple[Tensor, Any]:
+    """Outputs and final state by the explicit loop: h after every step (T, B, R), and the cell's State."""
+    states = cell.forward(params, x, s0)
+    return states.h[1:], cell.State(*(s[-1] for s in states))
+
+
+def by_hand(cell: Cell, manual: Manual, params: Any, x: Tensor, s0: Any) -> tuple[Tensor, Any]:
+    """Outputs and final state as `by_loop` gives them, their gradients by hand."""
+    if needs_the_loop(x, *params, *s0):
+        return by_loop(cell, params, x, s0)
+    y, *rest = Forward.apply(cell, manual, x, *params, *s0)  # type: ignore[no-untyped-call]
+    return y, cell.State(*rest[: len(cell.State._fields)])
+
+
+def needs_the_loop(x: Tensor, *others: Tensor) -> bool:
+    """Whether PyTorch has to see every operation on `x`."""
+    device = x.device.type
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    mixed = any(z.dtype != x.dtype for z in others)
+    return autocast or mixed or x.is_complex() or torch.compiler.is_compiling()
+
+
+def signed(function: F) -> F:
+    """Let a function know its signature: `Function.apply` asks for it at every call, and to make it takes 25 µs."""
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
+
+
+class Forward(torch.autograd.Function):
+    """(cell, manual, x, *params, *s0) -> (y, *s_n, *saved)."""
+
+    @staticmethod
+    @signed
+    def forward(cell: Cell, manual: Manual, *operands: Tensor) -> tuple[Tensor, ...]:
+        """By hand."""
+        y, s_n, saved = manual.forward(*_named(cell, operands))
+        return (y, *s_n, *saved)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep what backward and jvp need."""
+        ctx.cell, ctx.manual, *operands = inputs
+        ctx.count = 1 + len(ctx.cell.State._fields)
+        saved = output[ctx.count :]
+        ctx.mark_non_differentiable(*saved)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*operands, output[0], *saved)
+        ctx.save_for_forward(*operands, *saved)
+
+    @staticmethod
+    def backward(ctx: Any, *doutputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        """By a Function in its turn."""
+        cell, tensors, n = ctx.cell, ctx.saved_tensors, _count(ctx.cell)
+        operands, y = tensors[:n], tensors[n]
+        _, _, s0 = _named(cell, operands)
+        doutputs = _filled(doutputs[: ctx.count], (y, *s0))
+        if any(map(torch._C._functorch.is_legacy_batchedtensor, doutputs)):
+            # torch.autograd.grad(…, is_grads_batched=True): a vmap that asks no Function for its rule.
+            return None, None, *_transposed_loop(cell)(*doutputs, *operands)
+        wants_dx = ctx.needs_input_grad[2]
+        gradients = Backward.apply(cell, ctx.manual, wants_dx, *doutputs, *tensors)  # type: ignore[no-untyped-call]
+        return None, None, *gradients
+
+    @staticmethod
+    def jvp(ctx: Any, _cell: None, _manual: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """By the loop."""
+        n = _count(ctx.cell)
+        operands, saved = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
+        return *_pushed(_loop(ctx.cell), operands, _filled(tangents, operands)), *(None for _ in saved)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], cell: Cell, manual: Manual, *operands: Tensor) -> tuple[Any, Any]:
+        """By the loop. Nothing is saved, as backward will be vectorized, too."""
+        outputs = torch.func.vmap(_loop(cell), in_dims[2:])(*operands)
+        return outputs, (0,) * len(outputs)
+
+
+class Backward(torch.autograd.Function):
+    """(cell, manual, whether dx is wanted, dy, *ds_n, x, *params, *s0, y, *saved) -> (dx, *grads, *ds0).
+
+    y and what was saved follow from x, the parameters and the initial state: the derivatives by these are the total
+    ones, and there are none by y and the saved tensors.
+    """
+
+    @staticmethod
+    @signed
+    def forward(cell: Cell, manual: Manual, wants_dx: bool, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+        """By hand."""
+        (dy, *ds_n), operands, (y, *saved) = _parts(cell, tensors)
+        params, x, s0 = _named(cell, operands)
+        T, B, _ = x.shape
+        dx = x.new_empty(x.shape) if wants_dx else None
+        ds, grads = cell.State(*ds_n), ()
+        length = max(1, CHUNK_COLUMNS // max(1, B))
+        for start in reversed(range(0, T, length)):
+            steps = slice(start, start + length)
+            s = cell.State(*(z[start - 1] for z in manual.states(y, tuple(saved)))) if start else s0
+            parts = x[steps], s, y[steps], [z[steps] for z in saved], dy[steps], ds, dx if dx is None else dx[steps]
+            chunk, ds = manual.backward(params, *parts)
+            grads = cell.Params(*(g.add_(more) for g, more in zip(grads, chunk))) if grads else chunk
+        return dx, *grads, *ds
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
+        """Keep what backward and jvp need."""
+        ctx.cell, _, _, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        doutputs, operands, computed = _parts(ctx.cell, tensors)
+        ctx.computed = len(computed)
+        ctx.save_for_backward(*doutputs, *operands)
+        ctx.save_for_forward(*doutputs, *operands)
+
+    @staticmethod
+    def backward(ctx: Any, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """By the loop."""
+        tensors = ctx.saved_tensors
+        _, operands, _ = _parts(ctx.cell, tensors)
+        pull = torch.func.vjp(_transposed_loop(ctx.cell), *tensors)[1]
+        return None, None, None, *pull(_filled(tangents, operands)), *[None] * ctx.computed
+
+    @staticmethod
+    def jvp(ctx: Any, _cell: None, _manual: None, _wants_dx: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+        """By the loop."""
+        tensors = ctx.saved_tensors
+        return _pushed(_transposed_loop(ctx.cell), tensors, _filled(tangents, tensors))
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], cell: Cell, manual: Manual, wants_dx: bool, *tensors: Tensor
+    ) -> tuple[Any, Any]:
+        """By the loop."""
+        n = len(tensors) - len(_parts(cell, tensors)[2])
+        gradients = torch.func.vmap(_transposed_loop(cell), in_dims[3 : 3 + n])(*tensors[:n])
+        return gradients, (0,) * len(gradients)
+
+
+def _count(cell: Cell) -> int:
+    """How many operands there are: x, the parameters, the initial state."""
+    return 1 + len(cell.Params._fields) + len(cell.State._fields)
+
+
+def _named(cell: Cell, operands: Sequence[Tensor]) -> tuple[Any, Tensor, Any]:
+    """(x, *params, *s0) as params, x, s0."""
+    x, *rest = operands
+    n = len(cell.Params._fields)
+    return cell.Params(*rest[:n]), x, cell.State(*rest[n:])
+
+
+def _parts(cell: Cell, tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """(dy, *ds_n, x, *params, *s0, y, *saved) as gradients of outputs, operands, and what follows from these."""
+    n = 1 + len(cell.State._fields)
+    m = n + _count(cell)
+    return tensors[:n], tensors[n:m], tensors[m:]
+
+
+def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Zeros for what is None."""
+    return tuple(z.new_zeros(()).expand_as(z) if g is None else g for g, z in zip(gradients, like))
+
+
+def _loop(cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+    """(x, *params, *s0) -> (y, *s_n)."""
+
+    def loop(*operands: Tensor) -> tuple[Tensor, ...]:
+        y, s_n = by_loop(cell, *_named(cell, operands))
+        return (y, *s_n)
+
+    return loop
+
+
+def _transposed_loop(cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+    """(dy, *ds_n, x, *params, *s0) -> (dx, *grads, *ds0)."""
+
+    def transposed(*tensors: Tensor) -> tuple[Tensor, ...]:
+        doutputs, operands, _ = _parts(cell, tensors)
+        pull = torch.func.vjp(_loop(cell), *operands)[1]
+        return pull(tuple(doutputs))  # type: ignore[no-any-return]
+
+    return transposed
+
+
+def _pushed(
+    function: Callable[..., tuple[Tensor, ...]], primals: Sequence[Tensor], tangents: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """The forward-mode derivative, as the transpose of the transpose: so it works within forward mode, too."""
+    outputs, pull = torch.func.vjp(function, *primals)[:2]
+    pull_back = torch.func.vjp(pull, tuple(torch.zeros_like(z) for z in outputs))[1]
+    (pushed,) = pull_back(tangents)
+    return pushed  # type: ignore[no-any-return]

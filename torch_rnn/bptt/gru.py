@@ -1,0 +1,96 @@
+"""Gated recurrent unit with the reset gate after the product, and its transpose; equations (1) … (4) are those of
+`torch_rnn.gru`.
+
+Backward, for t = T-1 … 0. dh_{t+1} arrives with what the loss sends it directly, plus what step t+1 has sent
+back. u is the input's side, v the state's side; of r and z both receive the same.
+
+    (4')  dn      = dh_{t+1} ∘ (1 - z)         dz = dh_{t+1} ∘ (h_t - n)
+          dh_t   += dh_{t+1} ∘ z
+    (3')  du_n    = dn ∘ (1 - n²)              dv_n = du_n ∘ r              dr = du_n ∘ v_n
+    (2')  du_r    = dv_r = dr ∘ r ∘ (1 - r)    du_z = dv_z = dz ∘ z ∘ (1 - z)
+    (1')  dh_t   += W_hhᵀ dv_t
+          dx_t    = W_ihᵀ du_t
+          dW_ih   = Σ_t du_t x_tᵀ        db_ih = Σ_t du_t
+          dW_hh   = Σ_t dv_t h_tᵀ        db_hh = Σ_t dv_t
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..gru import Params, State
+from .function import Saved
+from .parts import affine, backwards, before, dsigmoid, dtanh, product, steps, sum_of_outer, sum_of_outer_before
+
+
+def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
+    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    W_ih, W_hh, b_ih, b_hh = params
+    H = W_hh.shape[1]
+    W_rz_T, W_n_T, b_n = W_hh[: 2 * H].T, W_hh[2 * H :].T, b_hh[2 * H :]
+    b = torch.cat([b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :]])  # of r and z both biases, of n the input side's
+    u = affine(W_ih, x, b)  # (1); r, z, n will stand where u_r, u_z, u_n do
+    y, v_n = (x.new_empty(*x.shape[:2], H) for _ in range(2))
+    h_t = s0.h
+    for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
+        rz.addmm_(h_t, W_rz_T)  # (1)
+        rz.sigmoid_()  # (2)
+        torch.addmm(b_n, h_t, W_n_T, out=v_n_t)  # (1)
+        n.addcmul_(r, v_n_t)  # (3)
+        n.tanh_()  # (3)
+        torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
+        h_t = h_next
+    return y, State(h_t.clone()), (u, v_n)
+
+
+def backward(
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
+) -> tuple[Params, State]:
+    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    W_ih, W_hh, _, _ = params
+    gates, v_n = saved
+    T, B, H = y.shape
+    r, z, n = gates.chunk(3, dim=2)
+    d = factors(r, z, n, v_n, s0.h, y)  # blocks: n of u, then r, z, then n of v
+    du, dv = d[:, :, : 3 * H], d[:, :, H:]
+
+    dh = dy[-1] + ds_n.h
+    dh_wide = dh[:, None]  # a view that stands beside four blocks
+    walk = zip(backwards(d.view(T, B, 4, H), dv, z), before(dy, torch.zeros_like(dh)))
+    for (d_t, dv_t, z_t), dy_before in walk:
+        d_t.mul_(dh_wide)  # (4') (3') (2')
+        torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
+        dh.addmm_(dv_t, W_hh)  # (1')
+
+    W_nrz = W_ih.roll(H, dims=0)  # rows in the order of du
+    dW_ih, dW_hh = sum_of_outer(du, x).roll(-H, dims=0), sum_of_outer_before(dv, s0.h, y)  # (1')
+    db = d.sum((0, 1))  # (1')
+    grads = Params(dW_ih, dW_hh, db[: 3 * H].roll(-H), db[H:].clone())
+    product(du, W_nrz, out=dx)  # (1')
+    return grads, State(dh)
+
+
+def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
+    """What dh is multiplied with on its way to u and v, for all steps at once.
+
+    Parameters
+    ----------
+    r, z, n, v_n, y : tensors (T, B, H)
+    h_0 : tensor (B, H)
+
+    Returns
+    -------
+    tensor (T, B, 4H)
+        Blocks du_n, dv_r = du_r, dv_z = du_z, dv_n: so du and dv each are in one piece.
+    """
+    T, B, H = y.shape
+    d = y.new_empty(T, B, 4 * H)
+    du_n, dv_r, dv_z, dv_n = d.chunk(4, dim=2)
+    dtanh(1 - z, n, out=du_n)  # (4') (3')
+    torch.mul(du_n, r, out=dv_n)  # (3')
+    dsigmoid(torch.mul(du_n, v_n, out=dv_r), r, out=dv_r)  # (3') (2')
+    torch.sub(h_0, n[0], out=dv_z[0])  # (4')
+    torch.sub(y[:-1], n[1:], out=dv_z[1:])  # (4')
+    dsigmoid(dv_z, z, out=dv_z)  # (2')
+    return d

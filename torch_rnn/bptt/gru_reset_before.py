@@ -1,0 +1,99 @@
+"""Gated recurrent unit with the reset gate before the product, and its transpose; equations (1) … (4) are those of
+`torch_rnn.gru_reset_before`.
+
+Backward, for t = T-1 … 0. dh_{t+1} arrives with what the loss sends it directly, plus what step t+1 has sent
+back.
+
+    (4')  dn      = dh_{t+1} ∘ (1 - z)          dz = dh_{t+1} ∘ (h_t - n)
+          dh_t   += dh_{t+1} ∘ z
+    (3')  da_n    = dn ∘ (1 - n²)               dq_t = W_hnᵀ da_n
+          dr      = dq_t ∘ h_t                  dh_t += dq_t ∘ r
+    (2')  da_r    = dr ∘ r ∘ (1 - r)            da_z = dz ∘ z ∘ (1 - z)
+    (1')  dh_t   += W_h{r,z}ᵀ [da_r; da_z]
+          dx_t    = W_ihᵀ da_t
+          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
+          dW_h{r,z} = Σ_t [da_r; da_z] h_tᵀ     dW_hn = Σ_t da_n q_tᵀ        db_hh = Σ_t da_t
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..gru import Params, State
+from .function import Saved
+from .parts import affine, backwards, before, dsigmoid, dtanh, product, steps, sum_of_outer, sum_of_outer_before
+
+
+def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
+    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    W_ih, W_hh, b_ih, b_hh = params
+    H = W_hh.shape[1]
+    W_rz_T, W_n_T = W_hh[: 2 * H].T, W_hh[2 * H :].T
+    a = affine(W_ih, x, b_ih + b_hh)  # (1): u and the biases of v; r, z, n will stand here
+    y, q = (x.new_empty(*x.shape[:2], H) for _ in range(2))
+    h_t = s0.h
+    for rz, r, z, n, q_t, h_next in steps(a[:, :, : 2 * H], *a.chunk(3, dim=2), q, y):
+        rz.addmm_(h_t, W_rz_T)  # (1)
+        rz.sigmoid_()  # (2)
+        torch.mul(r, h_t, out=q_t)  # (3)
+        n.addmm_(q_t, W_n_T)  # (3)
+        n.tanh_()  # (3)
+        torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
+        h_t = h_next
+    return y, State(h_t.clone()), (a, q)
+
+
+def backward(
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
+) -> tuple[Params, State]:
+    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    W_ih, W_hh, _, _ = params
+    gates, q = saved
+    T, B, H = y.shape
+    W_rz, W_n = W_hh[: 2 * H], W_hh[2 * H :]
+    r, z, n = gates.chunk(3, dim=2)
+    da = factors(r, z, n, s0.h, y)
+    da_r, _, da_n = da.chunk(3, dim=2)
+    da_rz, da_zn = da[:, :, : 2 * H], da.view(T, B, 3, H)[:, :, 1:]
+
+    dh, dq = dy[-1] + ds_n.h, torch.empty_like(s0.h)
+    dh_wide = dh[:, None]  # a view that stands beside two blocks
+    walk = zip(backwards(da_zn, da_n, da_r, da_rz, r, z), before(dy, torch.zeros_like(dh)))
+    for (da_zn_t, da_n_t, da_r_t, da_rz_t, r_t, z_t), dy_before in walk:
+        da_zn_t.mul_(dh_wide)  # (4') (3') (2')
+        torch.mm(da_n_t, W_n, out=dq)  # (3')
+        da_r_t.mul_(dq)  # (3') (2')
+        torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
+        dh.addcmul_(dq, r_t).addmm_(da_rz_t, W_rz)  # (3') (1')
+
+    dW_hh = torch.cat([sum_of_outer_before(da_rz, s0.h, y), sum_of_outer(da_n, q)])  # (1')
+    db = da.sum((0, 1))  # (1')
+    grads = Params(sum_of_outer(da, x), dW_hh, db, db.clone())  # (1')
+    product(da, W_ih, out=dx)  # (1')
+    return grads, State(dh)
+
+
+def factors(r: Tensor, z: Tensor, n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
+    """What dh is multiplied with on its way to a_z and a_n, and dq on its way to a_r, for all steps at once.
+
+    Parameters
+    ----------
+    r, z, n, y : tensors (T, B, H)
+    h_0 : tensor (B, H)
+
+    Returns
+    -------
+    tensor (T, B, 3H)
+        Blocks r, z, n.
+    """
+    T, B, H = y.shape
+    da = y.new_empty(T, B, 3 * H)
+    da_r, da_z, da_n = da.chunk(3, dim=2)
+    dtanh(1 - z, n, out=da_n)  # (4') (3')
+    dsigmoid(h_0, r[0], out=da_r[0])  # (3') (2')
+    dsigmoid(y[:-1], r[1:], out=da_r[1:])  # (3') (2')
+    torch.sub(h_0, n[0], out=da_z[0])  # (4')
+    torch.sub(y[:-1], n[1:], out=da_z[1:])  # (4')
+    dsigmoid(da_z, z, out=da_z)  # (2')
+    return da

@@ -1,0 +1,116 @@
+"""Long short-term memory and its transpose; equations (1) … (4) are those of `torch_rnn.lstm`.
+
+Backward, for t = T-1 … 0. dh_{t+1} and dc_{t+1} arrive with what the loss sends them directly, plus what step
+t+1 has sent back; the cell has two paths into the past, and dc takes both.
+
+    (4')  do      = dh_{t+1} ∘ tanh(c_{t+1})
+          dc_{t+1} += dh_{t+1} ∘ o ∘ (1 - tanh²(c_{t+1}))
+    (3')  di      = dc_{t+1} ∘ g               df = dc_{t+1} ∘ c_t
+          dg      = dc_{t+1} ∘ i               dc_t += dc_{t+1} ∘ f
+    (2')  da_i    = di ∘ i ∘ (1 - i)           da_f = df ∘ f ∘ (1 - f)
+          da_g    = dg ∘ (1 - g²)              da_o = do ∘ o ∘ (1 - o)
+    (1')  dh_t   += W_hhᵀ da_t
+          dx_t    = W_ihᵀ da_t
+          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
+          dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..lstm import Params, State
+from .function import Saved
+from .parts import affine, backwards, before, dsigmoid, dtanh, product, steps, sum_of_outer, sum_of_outer_before
+
+
+def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
+    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    W_ih, W_hh, b_ih, b_hh = params
+    H = W_hh.shape[1]
+    a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
+    y, c = (x.new_empty(*x.shape[:2], H) for _ in range(2))
+    (h_t, c_t), W_hh_T = s0, W_hh.T
+    for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
+        a_t.addmm_(h_t, W_hh_T)  # (1)
+        a_if.sigmoid_(), g.tanh_(), o.sigmoid_()  # (2)
+        torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
+        torch.tanh(c_next, out=h_next).mul_(o)  # (4)
+        h_t, c_t = h_next, c_next
+    return y, State(h_t.clone(), c_t.clone()), (a, c)
+
+
+def backward(
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
+) -> tuple[Params, State]:
+    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    W_ih, W_hh, _, _ = params
+    gates, c = saved
+    i, f, g, o = gates.chunk(4, dim=2)
+    da, dc_dh = factors(i, f, g, o, s0.c, c)
+    ds0 = walk_back(da, dc_dh, f, W_hh, dy, ds_n)
+    db = da.sum((0, 1))  # (1')
+    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
+    product(da, W_ih, out=dx)  # (1')
+    return grads, ds0
+
+
+def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """What dc and dh are multiplied with on their way to the gates and to c, for all steps at once.
+
+    Parameters
+    ----------
+    i, f, g, o, c : tensors (T, B, H)
+        c after every step.
+    c_0 : tensor (B, H)
+
+    Returns
+    -------
+    da : tensor (T, B, 4H)
+        Factor of dc in da_i, da_f, da_g, and of dh in da_o.
+    dc_dh : tensor (T, B, H)
+        Factor of dh in dc.
+    """
+    T, B, H = c.shape
+    da = c.new_empty(T, B, 4 * H)
+    da_i, da_f, da_g, da_o = da.chunk(4, dim=2)
+    dsigmoid(g, i, out=da_i)  # (3') (2')
+    dsigmoid(c_0, f[0], out=da_f[0])  # (3') (2')
+    dsigmoid(c[:-1], f[1:], out=da_f[1:])  # (3') (2')
+    dtanh(i, g, out=da_g)  # (3') (2')
+    tanh_c = c.tanh()
+    dsigmoid(tanh_c, o, out=da_o)  # (4') (2')
+    return da, dtanh(o, tanh_c, out=tanh_c)  # (4')
+
+
+def walk_back(da: Tensor, dc_dh: Tensor, dc_dc: Tensor, W_hh: Tensor, dy: Tensor, ds_n: State) -> State:
+    """The loop backwards: multiply what `factors` made with the running gradients, and let these run.
+
+    Parameters
+    ----------
+    da : tensor (T, B, 4H)
+        Factors, in place of which the gradients of the pre-activations come.
+    dc_dh, dc_dc : tensors (T, B, H)
+        Factors of dh_{t+1} in dc_{t+1}, and of dc_{t+1} in dc_t.
+    W_hh : tensor (4H, H)
+    dy : tensor (T, B, H)
+    ds_n : State
+
+    Returns
+    -------
+    State
+        Gradient of the initial state.
+    """
+    T, B, H = dc_dh.shape
+    da_ifg, da_o = da.view(T, B, 4, H)[:, :, :3], da[:, :, 3 * H :]
+    dh, dc = dy[-1] + ds_n.h, ds_n.c.clone(memory_format=torch.contiguous_format)
+    dc_wide = dc[:, None]  # a view that stands beside three gates
+    walk = zip(backwards(da, da_ifg, da_o, dc_dh, dc_dc), before(dy, torch.zeros_like(dh)))
+    for (da_t, da_ifg_t, da_o_t, dc_dh_t, dc_dc_t), dy_before in walk:
+        da_o_t.mul_(dh)  # (4') (2')
+        dc.addcmul_(dh, dc_dh_t)  # (4')
+        da_ifg_t.mul_(dc_wide)  # (3') (2')
+        dc.mul_(dc_dc_t)  # (3')
+        torch.addmm(dy_before, da_t, W_hh, out=dh)  # (1')
+    return State(dh, dc)

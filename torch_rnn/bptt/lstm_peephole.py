@@ -1,0 +1,71 @@
+"""LSTM whose gates also see the memory, and its transpose; equations (1) … (5) are those of `torch_rnn.lstm_peephole`.
+
+Backward, for t = T-1 … 0; dh_{t+1} and dc_{t+1} arrive with what the loss sends them directly, plus what step
+t+1 has sent back.
+
+    (5')  do      = dh_{t+1} ∘ tanh(c_{t+1})
+          dc_{t+1} += dh_{t+1} ∘ o ∘ (1 - tanh²(c_{t+1}))
+    (4')  da_o    = do ∘ o ∘ (1 - o)
+          dc_{t+1} += da_o ∘ P_o               dP_o = Σ_t da_o ∘ c_{t+1}
+    (3')  di      = dc_{t+1} ∘ g               df = dc_{t+1} ∘ c_t
+          dg      = dc_{t+1} ∘ i               dc_t += dc_{t+1} ∘ f
+    (2')  da_i    = di ∘ i ∘ (1 - i)           da_f = df ∘ f ∘ (1 - f)           da_g = dg ∘ (1 - g²)
+          dc_t   += da_i ∘ P_i + da_f ∘ P_f    dP_i = Σ_t da_i ∘ c_t             dP_f = Σ_t da_f ∘ c_t
+    (1') as in `lstm`
+
+The peepholes add paths from dh_{t+1} to dc_{t+1} and from there to dc_t. All are factors known beforehand, so the loop
+backwards is that of `lstm`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..lstm import State
+from ..lstm_peephole import Params
+from .function import Saved
+from .lstm import factors, walk_back
+from .parts import affine, product, steps, sum_of_outer, sum_of_outer_before
+
+
+def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
+    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    W_ih, W_hh, b_ih, b_hh, P = params
+    T, B, H = *x.shape[:2], W_hh.shape[1]
+    P_if, P_o = P[: 2 * H].view(2, H), P[2 * H :]
+    a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
+    a_if = a.view(T, B, 4, H)[:, :, :2]
+    y, c = (x.new_empty(T, B, H) for _ in range(2))
+    (h_t, c_t), W_hh_T = s0, W_hh.T
+    for a_t, a_if_t, i, f, g, o, c_next, h_next in steps(a, a_if, *a.chunk(4, dim=2), c, y):
+        a_t.addmm_(h_t, W_hh_T)  # (1)
+        a_if_t.addcmul_(P_if, c_t[:, None]).sigmoid_(), g.tanh_()  # (2)
+        torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
+        o.addcmul_(P_o, c_next).sigmoid_()  # (4)
+        torch.tanh(c_next, out=h_next).mul_(o)  # (5)
+        h_t, c_t = h_next, c_next
+    return y, State(h_t.clone(), c_t.clone()), (a, c)
+
+
+def backward(
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
+) -> tuple[Params, State]:
+    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    W_ih, W_hh, _, _, P = params
+    gates, c = saved
+    i, f, g, o = gates.chunk(4, dim=2)
+    P_i, P_f, P_o = P.chunk(3)
+
+    da, dc_dh = factors(i, f, g, o, s0.c, c)
+    da_i, da_f, _, da_o = da.chunk(4, dim=2)
+    dc_dh.addcmul_(da_o, P_o)  # (4')
+    dc_dc = torch.addcmul(f, da_i, P_i).addcmul_(da_f, P_f)  # (3') (2')
+    ds0 = walk_back(da, dc_dh, dc_dc, W_hh, dy, ds_n)
+
+    dP_i, dP_f = ((d[0] * s0.c).sum(0) + (d[1:] * c[:-1]).sum((0, 1)) for d in (da_i, da_f))  # (2')
+    dP = torch.cat([dP_i, dP_f, (da_o * c).sum((0, 1))])  # (4')
+    db = da.sum((0, 1))  # (1')
+    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone(), dP)  # (1')
+    product(da, W_ih, out=dx)  # (1')
+    return grads, ds0

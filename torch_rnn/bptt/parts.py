@@ -1,0 +1,151 @@
+"""What the cells share: products over all steps, walks through them, derivatives of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
+    """W x_t + b of every step as one product.
+
+    Parameters
+    ----------
+    W : tensor (O, I)
+    x : tensor (T, B, I)
+    b : tensor (O,)
+
+    Returns
+    -------
+    tensor (T, B, O)
+        In one piece of memory, and no view of another tensor: PyTorch has rules for outputs of a Function that are.
+
+    Examples
+    --------
+    >>> affine(torch.ones(4, 3), torch.ones(5, 2, 3), torch.zeros(4)).shape
+    torch.Size([5, 2, 4])
+    """
+    T, B, I = x.shape
+    a = x.new_empty(T, B, len(W))
+    torch.addmm(b, x.reshape(T * B, I), W.T, out=a.view(T * B, len(W)))
+    return a
+
+
+def steps(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Walk through tensors (T, …) together, step by step.
+
+    Examples
+    --------
+    >>> [(int(a), int(b)) for a, b in steps(torch.tensor([1, 2]), torch.tensor([10, 20]))]
+    [(1, 10), (2, 20)]
+    """
+    return zip(*(z.unbind() for z in trajectories))
+
+
+def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Walk through tensors (T, …) together, from the last step to the first.
+
+    Examples
+    --------
+    >>> [(int(a), int(b)) for a, b in backwards(torch.tensor([1, 2]), torch.tensor([10, 20]))]
+    [(2, 20), (1, 10)]
+    """
+    return zip(*(z.unbind()[::-1] for z in trajectories))
+
+
+def before(z: Tensor, first: Tensor) -> list[Tensor]:
+    """What stood before each step, from the last step to the first: z[T-2], …, z[0], first.
+
+    Examples
+    --------
+    >>> [int(v) for v in before(torch.tensor([1, 2, 3]), torch.tensor(0))]
+    [2, 1, 0]
+    """
+    return [*z.unbind()[-2::-1], first]
+
+
+def sum_of_outer(da: Tensor, x: Tensor) -> Tensor:
+    """Σ da_t x_tᵀ over steps and sequences, as one product.
+
+    Parameters
+    ----------
+    da : tensor (T, B, O)
+    x : tensor (T, B, I)
+
+    Returns
+    -------
+    tensor (O, I)
+
+    Examples
+    --------
+    >>> sum_of_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3))[0]
+    tensor([2., 2., 2.])
+    """
+    return da.flatten(0, 1).T @ x.reshape(-1, x.shape[2])
+
+
+def sum_of_outer_before(da: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
+    """Σ da_t h_tᵀ over steps and sequences, where h_t = y_{t-1}: step t meets the state before it.
+
+    Parameters
+    ----------
+    da : tensor (T, B, O)
+    h_0 : tensor (B, R)
+    y : tensor (T, B, R)
+
+    Returns
+    -------
+    tensor (O, R)
+
+    Examples
+    --------
+    >>> y = torch.tensor([[[1.0]], [[2.0]], [[4.0]]])
+    >>> sum_of_outer_before(torch.ones(3, 1, 1), torch.tensor([[10.0]]), y)
+    tensor([[13.]])
+    """
+    return torch.addmm(da[0].T @ h_0, da[1:].flatten(0, 1).T, y[:-1].flatten(0, 1))
+
+
+def product(da: Tensor, W: Tensor, out: Tensor | None) -> None:
+    """Write Wᵀ da_t of every step to `out`, as one product; nothing if that is None.
+
+    Parameters
+    ----------
+    da : tensor (T, B, O)
+    W : tensor (O, I)
+    out : tensor (T, B, I), contiguous, or None
+
+    Examples
+    --------
+    >>> dx = torch.zeros(5, 2, 3)
+    >>> product(torch.ones(5, 2, 4), torch.ones(4, 3), out=dx)
+    >>> dx[0, 0]
+    tensor([4., 4., 4.])
+    """
+    if out is not None:
+        T, B, I = out.shape
+        torch.mm(da.flatten(0, 1), W, out=out.view(T * B, I))
+
+
+def dsigmoid(d: Tensor, s: Tensor, out: Tensor) -> Tensor:
+    """Write d ∘ s ∘ (1 - s) to `out`: what reaches a when d arrives at s = σ(a).
+
+    Examples
+    --------
+    >>> dsigmoid(torch.tensor([8.0]), torch.tensor([0.5]), out=torch.empty(1))
+    tensor([2.])
+    """
+    return torch.ops.aten.sigmoid_backward.grad_input(d, s, grad_input=out)  # type: ignore[no-any-return]
+
+
+def dtanh(d: Tensor, h: Tensor, out: Tensor) -> Tensor:
+    """Write d ∘ (1 - h²) to `out`: what reaches a when d arrives at h = tanh(a).
+
+    Examples
+    --------
+    >>> dtanh(torch.tensor([8.0]), torch.tensor([0.5]), out=torch.empty(1))
+    tensor([6.])
+    """
+    return torch.ops.aten.tanh_backward.grad_input(d, h, grad_input=out)  # type: ignore[no-any-return]

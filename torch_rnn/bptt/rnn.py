@@ -1,0 +1,79 @@
+"""The plain recurrent cell and its transpose; equations (1) and (2) are those of `torch_rnn.rnn`.
+
+Backward, for t = T-1 … 0. Every h_{t+1} arrives with dh_{t+1}: what the loss sends it directly, plus what
+step t+1 has sent back.
+
+    (2')  da_t    = dh_{t+1} ∘ f'(a_t)                        f' from the output: 1 - h², or 1 where h > 0
+    (1')  dh_t   += W_hhᵀ da_t
+          dx_t    = W_ihᵀ da_t
+          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
+          dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..rnn import Params, State
+from .function import Saved
+from .parts import affine, backwards, before, product, sum_of_outer, sum_of_outer_before
+
+
+class Nonlinearity(NamedTuple):
+    """An activation and its derivative, the latter as a function of the activation's *output*."""
+
+    f_: Callable[[Tensor], Tensor]  # in place
+    df: Callable[[Tensor], Tensor]
+
+
+def _tanh_derivative(h: Tensor) -> Tensor:
+    return torch.addcmul(h.new_ones(()), h, h, value=-1)
+
+
+def _relu_derivative(h: Tensor) -> Tensor:
+    return (h > 0).to(h.dtype)
+
+
+TANH = Nonlinearity(Tensor.tanh_, _tanh_derivative)
+RELU = Nonlinearity(Tensor.relu_, _relu_derivative)
+
+
+def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = TANH) -> tuple[Tensor, State, Saved]:
+    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    W_ih, W_hh, b_ih, b_hh = params
+    y = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; h_{t+1} will stand where a_t does
+    h_t, W_hh_T, f_ = s0.h, W_hh.T, nonlinearity.f_
+    for a_t in y.unbind():
+        a_t.addmm_(h_t, W_hh_T)  # (1)
+        h_t = f_(a_t)  # (2)
+    return y, State(h_t.clone()), ()
+
+
+def backward(
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Tensor | None,
+    nonlinearity: Nonlinearity = TANH,
+) -> tuple[Params, State]:
+    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    W_ih, W_hh, _, _ = params
+    # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
+    da = nonlinearity.df(y)
+    dh = dy[-1] + ds_n.h
+    for (da_t,), dy_before in zip(backwards(da), before(dy, torch.zeros_like(dh))):
+        da_t.mul_(dh)  # (2')
+        torch.addmm(dy_before, da_t, W_hh, out=dh)  # (1')
+
+    db = da.sum((0, 1))  # (1')
+    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
+    product(da, W_ih, out=dx)  # (1')
+    return grads, State(dh)
