@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -557,3 +558,106 @@ def test_any_file_can_be_learnt_as_bytes_and_any_terminal_written_to(run, tmp_pa
     assert run(*options)[1] == "abc�abc�\n"
     process = start(*options, PYTHONIOENCODING="latin-1")
     assert process.communicate(timeout=30) == (b"abc?abc?\n", b"")
+
+
+# ---- several processes
+
+
+def torchrun(processes, *args):
+    """Start the command in several processes, under torchrun."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.Popen(
+        [*launch, "-m", "numpy_rnn", "train", "--backend", "torch", *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+    )
+
+
+def assert_nearly_same_run(first, second, tolerance):
+    a, b = read_checkpoint(first), read_checkpoint(second)
+    assert a.config == b.config
+    for x, y in ((a.history.training, b.history.training), (a.history.validation, b.history.validation)):
+        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
+    assert set(a.tensors) == set(b.tensors)
+    for name, tensor in a.tensors.items():
+        np.testing.assert_allclose(tensor, b.tensors[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_two_processes_train_as_one_does_and_another_number_goes_on(run, book, tmp_path):
+    # 5 windows: one process has 2, the other 3. Carried states are cut and put together.
+    options = ["--text", book, "--cell", "lstm", *TINY, "--dtype", "float64", "--batch", 5, "--layers", 2]
+    done = torchrun(2, *options, "--steps", 100, "--out", tmp_path / "two.safetensors")
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 0, err
+    assert out.count("step    100") == 1  # one of them speaks
+    assert run("train", "--backend", "torch", *options, "--steps", 100, "--out", "one.safetensors")[0] == 0
+    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
+    assert run("train", "--resume", "--text", book, "--steps", 120, "--out", "two.safetensors")[0] == 0
+    assert run("train", "--resume", "--text", book, "--steps", 120, "--out", "one.safetensors")[0] == 0
+    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
+    done = torchrun(3, "--resume", "--text", book, "--steps", 130, "--out", tmp_path / "two.safetensors")
+    assert done.communicate(timeout=120)[1].count("Error") == done.returncode == 0
+    assert run("train", "--resume", "--text", book, "--steps", 130, "--out", "one.safetensors")[0] == 0
+    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
+
+
+def children_of(pid):
+    """Processes that another has started."""
+    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
+    fields = [(text[: text.index(" ")], text.rpartition(")")[2].split()) for text in stats]
+    return [int(child) for child, (_, parent, *_) in fields if int(parent) == pid]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes in /proc, which Linux has")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_run_of_several_processes_ends_early(run, book, tmp_path, number):
+    out = tmp_path / "a.safetensors"
+    started = torchrun(2, "--text", book, *TINY, "--steps", 10**7, "--out", out)
+    while not out.exists():  # after 10 steps
+        time.sleep(0.05)
+        assert started.poll() is None
+    if number == signal.SIGKILL:
+        os.kill(max(children_of(started.pid)), number)  # one of the two
+    else:
+        started.send_signal(number)  # to torchrun, which passes it on to both
+    _, err = started.communicate(timeout=60)
+    assert started.returncode != 0
+    steps = read_checkpoint(out).history.steps
+    if number == signal.SIGKILL:
+        (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
+        assert "another of the 2 processes has ended, after step " in line
+        assert f"{out} holds step {steps}: go on from there with --resume" in line
+        assert steps % 10 == 0
+    else:
+        assert f"stopped after step {steps} of {10**7}; go on with: numpy-rnn train --resume" in err
+    status, _, _ = run("train", "--resume", "--text", book, "--steps", steps + 10, "--out", out)
+    assert status == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--backend", "numpy"], "2 processes can be used with --backend torch only, not with numpy."),
+        (["--batch", 1], "2 processes cannot share a --batch of 1: each needs a window."),
+    ],
+)
+def test_what_several_processes_cannot_do(run, monkeypatch, args, message):
+    for rank, says in (("0", True), ("1", False)):
+        for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}.items():
+            monkeypatch.setenv(name, value)
+        status, _, err = run("train", "--backend", "torch", *args, "--steps", 1)
+        assert status == 2
+        assert (message in err) is says
+        assert bool(err) is says
+
+
+def test_a_device_is_for_torch_and_has_to_be_there(run, monkeypatch):
+    status, _, err = run("train", "--device", "cuda", "--steps", 1)
+    assert status == 2
+    assert_one_sentence(err, "--device cuda can be used with --backend torch only, not with numpy.")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, _, err = run("train", "--device", "cuda", "--backend", "torch", "--steps", 1)
+    assert status == 2
+    assert_one_sentence(err, "--device cuda: PyTorch finds no GPU here.")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
+import os
 import shlex
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
@@ -25,10 +29,12 @@ from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..training.learner import Config, Learner, NumPyLearner
 from ..training.lockstep import DisagreementError, Lockstep
 from ..training.loop import DivergedError, History, run
+from ..training.processes import Alone, ProcessLostError, Together, first, lost, started
 from ..training.text import Streams, Text, read_text, validation_batches
 from .threads import fitting_threads
 
 BACKENDS = ("numpy", "torch", "both")
+DEVICES = ("cpu", "cuda")
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -52,6 +58,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the initial weights, in both backends.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", help="Precision of all numbers.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="both: in lockstep, and compared.")
+@click.option("--device", type=click.Choice(DEVICES), default="cpu", help="Where --backend torch computes.")
 @click.option("--interval", type=click.IntRange(1), default=100, help="Steps between validations and saves.")
 @click.option(
     "--out",
@@ -69,6 +76,7 @@ def train(
     text: Path | None,
     steps: int,
     backend: str,
+    device: str,
     interval: int,
     out: Path,
     resume: bool,
@@ -80,18 +88,21 @@ def train(
 
     Losses are in bits per character (or byte), that of training as the mean of the last 100 steps; the last tenth of
     the text is for validation. Ctrl-C saves and leaves; --resume goes on, and ends with the same weights as a run that
-    was never interrupted.
+    was never interrupted. Started by torchrun, --backend torch trains in several processes, which share each batch.
     """
-    with Interruption() as interruption:
+    with _one_voice(), Interruption() as interruption:
         _check_out(out, resume, overwrite)
         before = read_checkpoint(out) if resume else None
         if before is not None:
             settings, steps, backend = _resumed(ctx, before, settings, steps, backend, out)
         config = Config(**settings)
-        job = _job(config, text, steps, backend, before)
-        console = Console(stderr=as_json)
+        group = _group(config, backend, device)
+        job = _job(config, text, steps, backend, device, group, before)
+        console = Console(stderr=as_json, quiet=not first())
         with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
             complete = _run(job, out, interval, display)
+    if not first():
+        sys.exit(0 if complete else 128 + interruption.signal)
     if as_json:
         click.echo(json.dumps(_document(job, display, out, complete), indent=1))
     else:
@@ -100,6 +111,21 @@ def train(
         again = ["numpy-rnn", "train", "--resume", "--out", str(out), *(["--text", str(text)] if text else [])]
         click.echo(f"stopped after step {job.history.steps} of {steps}; go on with: {shlex.join(again)}", err=True)
         sys.exit(128 + interruption.signal)
+
+
+class LostError(click.ClickException):
+    """Another process is gone."""
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of the processes on a machine let one say what all of them have found out."""
+    try:
+        yield
+    except (click.ClickException, MissingLibraryError, OSError, ValueError) as error:
+        if first("LOCAL_RANK") or isinstance(error, LostError):
+            raise
+        sys.exit(getattr(error, "exit_code", 1))
 
 
 class Job(NamedTuple):
@@ -112,6 +138,7 @@ class Job(NamedTuple):
     streams: Streams
     learner: Learner
     history: History
+    group: Alone
 
     @property
     def unit(self) -> str:
@@ -158,45 +185,78 @@ def _resumed(
     return stored, steps, backend if given("backend") else before.backend
 
 
-def _job(config: Config, path: Path | None, steps: int, backend: str, before: Checkpoint | None) -> Job:
+def _group(config: Config, backend: str, device: str) -> Alone:
+    """Find the other processes, if there are any, and whether they and the device can be used."""
+    size = started()
+    if backend != "torch" and (size > 1 or device != "cpu"):
+        what = f"{size} processes" if size > 1 else f"--device {device}"
+        raise click.UsageError(f"{what} can be used with --backend torch only, not with {backend}.")
+    if size > config.batch:
+        raise click.UsageError(f"{size} processes cannot share a --batch of {config.batch}: each needs a window.")
+    if device == "cuda":
+        torch = _torch(backend)
+        if not torch.cuda.is_available():
+            raise click.UsageError("--device cuda: PyTorch finds no GPU here.")
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if size == 1:
+        return Alone()
+    _torch(backend)
+    return Together(device)
+
+
+def _job(
+    config: Config,
+    path: Path | None,
+    steps: int,
+    backend: str,
+    device: str,
+    group: Alone,
+    before: Checkpoint | None,
+) -> Job:
     text = read_text(path, config.symbols)
     if before is not None and before.sha256 != text.sha256:
         wanted = "the text given with --text" if path else "Python's own help, the default text,"
         raise click.UsageError(f"{wanted} is not the one that the checkpoint was trained on (they differ in SHA-256).")
     streams = Streams(text.training, config.batch, config.seq_len)
     try:
-        learner = _learner(config, backend, len(text.vocabulary))
+        learner = _learner(config, backend, device, group, len(text.vocabulary))
     except MemoryError as error:
         raise click.UsageError(f"the model does not fit into memory: {error}") from None
     if before is None:
-        return Job(config, steps, backend, text, streams, learner, History([], []))
+        return Job(config, steps, backend, text, streams, learner, History([], []), group)
     learner.load_state_dict(before.tensors)
-    return Job(config, steps, backend, text, streams, learner, before.history)
+    return Job(config, steps, backend, text, streams, learner, before.history, group)
 
 
-def _learner(config: Config, backend: str, vocabulary_size: int) -> Learner:
+def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner:
     if backend == "numpy":
         return NumPyLearner(config, vocabulary_size)
-    try:
-        from ..training.torch_learner import TorchLearner
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
-    learner = TorchLearner(config, vocabulary_size)
+    _torch(backend)
+    from ..training.torch_learner import TorchLearner
+
+    learner = TorchLearner(config, vocabulary_size, device, group)
     if backend == "torch":
         return learner
     return Lockstep(NumPyLearner(config, vocabulary_size), learner, config.dtype)
 
 
+def _torch(backend: str) -> Any:
+    """Import PyTorch."""
+    try:
+        return importlib.import_module("torch")
+    except ModuleNotFoundError:
+        raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
+
+
 def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
-    config, steps, backend, text, streams, learner, history = job
+    config, steps, backend, text, streams, learner, history, group = job
     saved = history.steps
 
     def save(history: History) -> None:
         nonlocal saved
         state = learner.state_dict()
-        write_checkpoint(out, Checkpoint(config, steps, backend, text.sha256, text.vocabulary, history, state))
+        if group.rank == 0:
+            write_checkpoint(out, Checkpoint(config, steps, backend, text.sha256, text.vocabulary, history, state))
         saved = history.steps
 
     try:
@@ -215,6 +275,13 @@ def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
     except DisagreementError as error:
         raise click.ClickException(f"NumPy and PyTorch disagree at step {history.steps + 1}: {error}.") from None
+    except RuntimeError as error:
+        if not (isinstance(error, ProcessLostError) or (group.size > 1 and lost(error))):
+            raise
+        kept = f"{out} holds step {saved}: go on from there with --resume" if saved else "nothing was saved yet"
+        raise LostError(
+            f"another of the {group.size} processes has ended, after step {history.steps}; {kept}."
+        ) from None
 
 
 class Interruption:
@@ -295,7 +362,8 @@ class Display:
         )
 
     def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
+        """Say whether this step should be the last, in all processes."""
+        self.interruption.signal = self.job.group.most(self.interruption.signal)
         return self.interruption.signal != 0
 
     @property

@@ -17,6 +17,7 @@ from torch_rnn.language import LanguageModel
 
 from ..numerics import Array
 from .learner import Config, Result, initial_model, pack, unpack
+from .processes import Alone
 from .text import Batch
 
 
@@ -27,31 +28,39 @@ class TorchLearner:
     ----------
     config : Config
     vocabulary_size : int
+    device : str
+        "cpu" or "cuda". Files do not know of it.
+    group : Alone or Together
+        The processes that share the batches.
     """
 
-    def __init__(self, config: Config, vocabulary_size: int) -> None:
+    def __init__(self, config: Config, vocabulary_size: int, device: str = "cpu", group: Alone | None = None) -> None:
+        self.device, self.group, self.batch = device, group or Alone(), config.batch
         self.model = LanguageModel(
             config.cell,
             vocabulary_size,
             config.hidden,
             config.layers,
             config.embedding,
-            dtype=getattr(torch, config.dtype),
+            device,
+            getattr(torch, config.dtype),
         )
         self._load_model(initial_model(config, vocabulary_size).state_dict())
+        self.parallel = self.group.parallel(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr)
         self.max_norm = config.clip or math.inf
         self.state: Any = None
 
     def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
-        state = None if batch.fresh else self.state
-        logits, state = self.model(_tensor(batch.symbols), state)
-        loss = cross_entropy(logits.flatten(0, 1), _tensor(batch.targets).flatten())
+        group, B = self.group, batch.symbols.shape[1]
+        symbols, targets = self._share(batch)
+        logits, state = self.parallel(symbols, None if batch.fresh else self.state)
+        loss = cross_entropy(logits.flatten(0, 1), targets.flatten()) * group.scale(B)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_norm)
-        result = Result(loss.item(), norm.item())
+        result = Result(group.total(loss.item())[0] / group.size, norm.item())
         if result.finite:
             self.state = _each(Tensor.detach, state)  # carried on as a number: truncated BPTT
             self.optimizer.step()
@@ -62,11 +71,11 @@ class TorchLearner:
         """Return the mean loss over batches, which are one text after the other; learn nothing."""
         total, count, state = 0.0, 0, None
         for batch in batches:
-            logits, state = self.model(_tensor(batch.symbols), None if batch.fresh else state)
-            targets = _tensor(batch.targets).flatten()
-            total += cross_entropy(logits.flatten(0, 1), targets, reduction="sum").item()
+            symbols, targets = self._share(batch)
+            logits, state = self.model(symbols, None if batch.fresh else state)
+            total += cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum").item()
             count += batch.targets.size
-        return total / count
+        return self.group.total(total)[0] / count
 
     def state_dict(self) -> dict[str, Array]:
         """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
@@ -74,11 +83,11 @@ class TorchLearner:
         for name, p in self.model.named_parameters():
             for memory, value in self.optimizer.state[p].items():
                 if memory == "step":
-                    optimizer["step"] = value.long().reshape(1).numpy()  # one count for all, as in numpy_rnn.optim
+                    optimizer["step"] = _array(value.long().reshape(1))  # one count for all, as in numpy_rnn.optim
                 else:
-                    optimizer[f"{memory}.{name}"] = value.numpy()
-        model = {name: p.detach().numpy() for name, p in self.model.named_parameters()}
-        return pack(model, optimizer, _each(Tensor.numpy, self.state))
+                    optimizer[f"{memory}.{name}"] = _array(value)
+        model = {name: _array(p) for name, p in self.model.named_parameters()}
+        return pack(model, optimizer, _each(lambda s: _array(self.group.whole(s, self.batch)), self.state))
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
         """Go on from what `state_dict` of a learner with the same config returned, in whatever backend."""
@@ -87,10 +96,19 @@ class TorchLearner:
         for name, p in self.model.named_parameters():
             self.optimizer.state[p] = {
                 "step": torch.tensor(float(optimizer["step"][0])),
-                "exp_avg": torch.tensor(optimizer[f"exp_avg.{name}"]),
-                "exp_avg_sq": torch.tensor(optimizer[f"exp_avg_sq.{name}"]),
+                "exp_avg": torch.tensor(optimizer[f"exp_avg.{name}"], device=self.device),
+                "exp_avg_sq": torch.tensor(optimizer[f"exp_avg_sq.{name}"], device=self.device),
             }
-        self.state = _each(torch.tensor, state)
+        share = self.group.share(self.batch)
+        self.state = _each(lambda s: torch.tensor(s[:, share], device=self.device), state)
+
+    def _share(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Symbols and targets of the sequences that this process sees."""
+        share = self.group.share(batch.symbols.shape[1])
+        symbols, targets = (
+            torch.as_tensor(s[:, share], dtype=torch.int64, device=self.device) for s in (batch.symbols, batch.targets)
+        )
+        return symbols, targets
 
     def _load_model(self, model: dict[str, Array]) -> None:
         self.model.load_state_dict({name: torch.tensor(value) for name, value in model.items()})
@@ -103,5 +121,5 @@ def _each(f: Callable[[Any], Any], state: Any) -> Any:
     return tuple(map(f, state)) if isinstance(state, tuple) else f(state)
 
 
-def _tensor(symbols: Array) -> Tensor:
-    return torch.as_tensor(symbols, dtype=torch.int64)
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy()
