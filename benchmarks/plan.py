@@ -9,7 +9,7 @@ from .contestants import CONTESTANTS, missing, on_device
 from .points import GROUPS, Point, parse
 from .problem import CELLS, CUDA_DTYPES, MODES, Setting
 
-CORE = ("numpy_rnn", "torch_rnn", "torch.nn", "floor", "calls")
+CORE = ("numpy_rnn", "torch_rnn", "torch_rnn-loop", "torch.nn", "floor", "calls")
 
 
 class Block(NamedTuple):

@@ -129,7 +129,7 @@ def main_points(results: Results) -> list[Point]:
 
 
 def target_tables(results: Results, threads: int) -> Iterator[Table]:
-    """What numpy_rnn is meant to reach."""
+    """What numpy_rnn and torch_rnn are meant to reach."""
     rows = []
     for t in targets(results, threads):
         if t.value is not None:

@@ -1,4 +1,4 @@
-"""What numpy_rnn is meant to reach, and whether it did."""
+"""What numpy_rnn and torch_rnn are meant to reach, and whether they did."""
 
 from __future__ import annotations
 
@@ -36,6 +36,12 @@ RATIOS = {
     ("lstm", "float32"): (1.0, 0.6),
     ("lstm", "float64"): (1.5, None),
 }
+# The same of torch_rnn, backpropagation through time by hand: geometric means.
+TORCH_RATIOS = {("rnn", "float32"): 1.4, ("gru", "float32"): 1.4, ("lstm", "float32"): 0.6, ("lstm", "float64"): 1.4}
+LOOP, LOOP_MEMORY = (
+    2.5,
+    0.5,
+)  # torch_rnn against its own loop: times as fast, and peak memory, worst of the large points
 FLOOR, LARGE = 1.2, 256  # times the floor, from this H on
 STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
 BIDIRECTIONAL = 1.5  # times one direction
@@ -94,6 +100,31 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
         yield _bidirectional(results, cell, threads)
     yield _inference(results, threads)
     yield from _snapshots(results, threads)
+    for (cell, dtype), mean in TORCH_RATIOS.items():
+        text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's, geometric mean"
+        yield Target(text, _mean(ratios(results, cell, dtype, threads, ours=("torch_rnn",))), mean, True, "×")
+    for cell in ("rnn", "lstm", "gru"):
+        faster = ratios(results, cell, "float32", threads, "torch_rnn-loop", ("torch_rnn",))
+        text = f"{cell.upper()} float32, time of torch_rnn's loop / torch_rnn's"
+        yield Target(f"{text}, geometric mean", _mean(faster), LOOP, True, "×")
+        yield _loop_memory(results, cell, threads)
+
+
+def _mean(found: dict[str, float]) -> float | None:
+    """The geometric mean, if all points of the grid are there."""
+    return statistics.geometric_mean(found.values()) if len(found) == len(GROUPS["grid"]) else None
+
+
+def _loop_memory(results: Results, cell: str, threads: int) -> Target:
+    """The largest part of its loop's peak memory that torch_rnn needs, among the large points."""
+    parts = []
+    for point in GROUPS["grid"]:
+        where = dict(cell=cell, point=point.name, dtype="float32", threads=threads, mode="forward-backward")
+        ours, loop = (results.find(**where, contestant=c) for c in ("torch_rnn", "torch_rnn-loop"))
+        if point.H >= LARGE and ours and loop and ours.memory and loop.memory:
+            parts.append(ours.memory / loop.memory)
+    text = f"{cell.upper()} float32, torch_rnn's peak memory / its loop's, worst point with H ≥ {LARGE}"
+    return Target(text, max(parts, default=None), LOOP_MEMORY, False, "×")
 
 
 def _furthest(results: Results, cell: str, threads: int, ours: Sequence[str]) -> float | None:

@@ -430,6 +430,25 @@ def test_two_directions_are_compared_with_one_in_the_same_setting():
     assert [row[-1] for row in table.rows] == ["1.40", "1.70"]
 
 
+def test_torch_rnn_is_held_against_torchs_own_and_its_loop():
+    measured = []
+    for point in sizes.GROUPS["grid"]:
+        for name, seconds, memory in (
+            ("torch_rnn", 1.0, 40e6),
+            ("torch_rnn-loop", 2.0, 100e6),
+            ("torch.nn", 1.5, 90e6),
+        ):
+            measured.append(made(seconds, name, point.name, cell="gru", memory=int(memory)))
+    found = {t.text: t for t in targets.targets(Results({}, [], measured)) if t.value is not None}
+    ratio = found["GRU float32, torch.nn's time / torch_rnn's, geometric mean"]
+    assert (ratio.value, ratio.reached) == (pytest.approx(1.5), True)
+    loop = found["GRU float32, time of torch_rnn's loop / torch_rnn's, geometric mean"]
+    assert (loop.value, loop.reached) == (pytest.approx(2.0), False)
+    memory = found["GRU float32, torch_rnn's peak memory / its loop's, worst point with H ≥ 256"]
+    assert (memory.value, memory.reached) == (pytest.approx(0.4), True)
+    assert len(found) == 3
+
+
 def test_inference_is_meant_to_need_no_more_memory_for_more_steps():
     def measured(beyond):
         sizes_and_memory = [("10000x1x64x64", 20e6), ("1000000x1x64x64", beyond)]
@@ -602,7 +621,9 @@ def test_gpu_times_come_from_events_around_all_calls():
 
 def test_the_gpu_plan_has_cudnn_eager_and_in_a_graph_in_all_precisions():
     tasks = plan.tasks(plan.Selection(device="cuda"))
-    assert {c for t in tasks for c in t.contestants} == {"torch_rnn", "torch.nn", "torch.nn-graph"}
+    assert {c for t in tasks for c in t.contestants} == {
+        *("torch_rnn", "torch_rnn-graph", "torch_rnn-loop", "torch_rnn-compiled", "torch.nn", "torch.nn-graph")
+    }
     assert {t.setting.dtype for t in tasks} == set(problem.CUDA_DTYPES)
 
 

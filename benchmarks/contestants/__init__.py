@@ -48,7 +48,10 @@ class Contestant(NamedTuple):
 CONTESTANTS = {
     "numpy_rnn": Contestant("numpy_layer", ("numpy",)),
     "numpy_rnn-snapshots": Contestant("numpy_snapshots", ("numpy",)),
-    "torch_rnn": Contestant("torch_loop", ("torch",), "both"),
+    "torch_rnn": Contestant("torch_bptt", ("torch",), "both"),
+    "torch_rnn-graph": Contestant("torch_bptt_graph", ("torch",), "cuda"),
+    "torch_rnn-loop": Contestant("torch_loop", ("torch",), "both"),
+    "torch_rnn-compiled": Contestant("torch_compiled", ("torch",), "cuda"),
     "torch.nn": Contestant("torch_nn", ("torch",), "both"),
     "torch.nn-graph": Contestant("torch_nn_graph", ("torch",), "cuda"),
     "jax": Contestant("jax_scan", ("jax", "jaxlib")),

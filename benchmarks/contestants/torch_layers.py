@@ -13,8 +13,10 @@ from . import Ready
 DTYPES = {"tf32": torch.float32}
 
 
-def prepare_with(library: Any, problem: Problem, threads: int, device: str) -> Ready:
-    """Build a layer of a library; its backward is autograd's."""
+def prepare_with(
+    library: Any, problem: Problem, threads: int, device: str, compiled: bool = False, **options: Any
+) -> Ready:
+    """Build a layer of a library; its backward is autograd's, or what autograd is told."""
     if device == "cpu":
         torch.set_num_threads(threads)
     _, _, I, H, L, D, _ = problem.point
@@ -23,7 +25,8 @@ def prepare_with(library: Any, problem: Problem, threads: int, device: str) -> R
     def tensor(a: Array) -> torch.Tensor:
         return torch.tensor(a, dtype=dtype, device=device)
 
-    layer = getattr(library, problem.cell.upper())(I, H, num_layers=L, bidirectional=D == 2).to(device, dtype)
+    make = getattr(library, problem.cell.upper())
+    layer = make(I, H, num_layers=L, bidirectional=D == 2, **options).to(device, dtype)
     layer.load_state_dict({name: tensor(p) for name, p in problem.parameters.items()})
     names = list(problem.parameters)
     weights = [layer.get_parameter(name) for name in names]
@@ -31,11 +34,12 @@ def prepare_with(library: Any, problem: Problem, threads: int, device: str) -> R
     initial = tuple(tensor(s).requires_grad_() for s in problem.states)
     upstream = [tensor(g) for g in (problem.doutput, *problem.dstates)]
     sizes = None if lengths is None else torch.tensor(lengths)
+    call = torch.compile(layer, fullgraph=True) if compiled else layer
 
     def run() -> tuple[torch.Tensor, ...]:
         hidden = initial if len(initial) > 1 else initial[0]
         if sizes is None:
-            output, final = layer(x, hidden)
+            output, final = call(x, hidden)
         else:
             packed_output, final = layer(pack_padded_sequence(x, sizes, enforce_sorted=False), hidden)
             output, _ = pad_packed_sequence(packed_output, total_length=len(x))

@@ -1,4 +1,4 @@
-"""torch_rnn: PyTorch with an explicit time loop, run eagerly."""
+"""torch_rnn's explicit time loop, run eagerly, with autograd for its backward."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from .torch_layers import prepare_with
 
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
     """Build torch_rnn.RNN, LSTM or GRU."""
-    return prepare_with(torch_rnn, problem, threads, device)
+    return prepare_with(torch_rnn, problem, threads, device, bptt="autograd")

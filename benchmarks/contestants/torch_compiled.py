@@ -1,0 +1,20 @@
+"""torch_rnn's explicit loop, compiled: torch.compile unrolls it, so it is for sequences that are not long."""
+
+from __future__ import annotations
+
+import torch_rnn
+
+from ..problem import Problem
+from . import Ready, UnfitError
+from .torch_layers import prepare_with
+
+LONGEST = 100  # steps; compiling takes seconds for each hundred
+
+
+def prepare(problem: Problem, threads: int, device: str) -> Ready:
+    """Compile on the first call."""
+    if problem.point.T > LONGEST:
+        raise UnfitError(f"the unrolled loop is compiled for at most {LONGEST} steps")
+    if problem.point.ragged:
+        raise UnfitError("packing reads the lengths in Python, which breaks the graph")
+    return prepare_with(torch_rnn, problem, threads, device, compiled=True, bptt="autograd")
