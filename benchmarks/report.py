@@ -59,6 +59,8 @@ def section(results: Results, plots: Sequence[str] = (), tables_file: str | None
     parts = [environment(results), *map(tables.markdown, tables.target_tables(results, threads))]
     parts += [f"![{CAPTIONS[Path(p).name.split('-')[0]]}]({p})" for p in plots]
     parts += [*_folded("numpy_rnn beside torch.nn and the floor", summaries), tables.LEGEND]
+    by_hand = list(tables.torch_summaries(results, threads))
+    parts += _folded("torch_rnn by hand, beside its own loop and torch.nn", by_hand)
     parts += _folded("layers, directions, ragged lengths; other contestants", rest)
     if tables_file:
         what = "times in every mode, fits of time = a + b·T, errors, what was not run"

@@ -108,6 +108,7 @@ def all_tables(results: Results) -> Iterator[Table]:
     if device == "cpu":
         yield from target_tables(results, threads)
         yield from summaries(results, threads)
+        yield from torch_summaries(results, threads)
     yield from extras(results, threads)
     yield from fits(results)
     yield from everyone(results)
@@ -174,6 +175,28 @@ def summaries(results: Results, threads: int) -> Iterator[Table]:
             if rows:
                 title = f"{cell.upper()}, {dtype}, {_threads(threads)}, forward + backward"
                 yield Table(title, header, rows, labels=0, footer=footer)
+
+
+def torch_summaries(results: Results, threads: int) -> Iterator[Table]:
+    """torch_rnn by hand beside its own loop and torch.nn, forward + backward: a table for each dtype."""
+    header = ["", "point", "torch_rnn", "torch_rnn-loop", "torch.nn", "loop / ours", "nn / ours", "memory"]
+    for dtype in in_order(m.dtype for m in results.measurements):
+        rows = []
+        for cell in in_order(m.cell for m in results.measurements):
+            for point in main_points(results):
+                where = dict(cell=cell, dtype=dtype, threads=threads, point=point.name, mode="forward-backward")
+                contestants = ("torch_rnn", "torch_rnn-loop", "torch.nn")
+                measured = [_any(results, **where, contestant=c) for c in contestants]
+                if measured[0]:
+                    ratios = [_quotient(other, measured[0]) for other in measured[1:]]
+                    rows.append(
+                        [cell, point.name, *(time_text(m, spread=True) for m in measured)]
+                        + [f"{ratio:.2f}" if ratio else ABSENT for ratio in ratios]
+                        + [" / ".join(size(m.memory) if m else ABSENT for m in measured)]
+                    )
+        if rows:
+            title = f"torch_rnn by hand, {dtype}, {_threads(threads)}, forward + backward"
+            yield Table(title, header, rows, labels=2)
 
 
 def summary_row(results: Results, cell: str, dtype: str, threads: int, point: Point) -> tuple[list[str], float | None]:

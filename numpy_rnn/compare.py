@@ -1,5 +1,8 @@
 """Holds numpy_rnn, torch_rnn and torch.nn against each other: same parameters, same input, same upstream gradients.
 
+torch_rnn takes part twice: with backpropagation through time by hand, as its layers do it by default, and with autograd
+over the explicit loop.
+
 Importing this module needs NumPy alone; running a comparison imports torch and torch_rnn.
 """
 
@@ -152,10 +155,12 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
     for kind, case in cases:
         problem = make_problem(kind, case, dtype)
         answers = {"numpy_rnn": run_numpy(problem)}
-        for name, library in {"torch_rnn": torch_rnn, "torch.nn": torch.nn}.items():
-            if library is torch_rnn or kind.in_torch_nn:
-                with full_precision():
-                    answers[name] = run_torch(problem, library, device)
+        with full_precision():
+            answers["torch_rnn"] = run_torch(problem, torch_rnn, device)
+            if not kind.cls.endswith("Scratch"):
+                answers["torch_rnn-loop"] = run_torch(problem, torch_rnn, device, bptt="autograd")
+            if kind.in_torch_nn:
+                answers["torch.nn"] = run_torch(problem, torch.nn, device)
         for (left, a), (right, b) in itertools.combinations(answers.items(), 2):
             for tensor in a:
                 yield Finding(cell, dtype, case.name, left, right, tensor, *difference(a[tensor], b[tensor]))
@@ -244,8 +249,8 @@ def run_numpy(problem: Problem) -> dict[str, Array]:
     return _named(output, h_n, dx, dh_0, grads)
 
 
-def run_torch(problem: Problem, library: Any, device: str) -> dict[str, Array]:
-    """The same by torch_rnn or torch.nn, whose gradients are autograd's."""
+def run_torch(problem: Problem, library: Any, device: str, **options: Any) -> dict[str, Array]:
+    """The same by torch_rnn or torch.nn, through autograd."""
     import torch
     from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -254,7 +259,7 @@ def run_torch(problem: Problem, library: Any, device: str) -> dict[str, Array]:
     def tensor(a: Array) -> torch.Tensor:
         return torch.tensor(a, device=device)
 
-    model = getattr(library, kind.cls)(**arguments).to(device, tensor(x).dtype)
+    model = getattr(library, kind.cls)(**arguments, **options).to(device, tensor(x).dtype)
     model.load_state_dict({name: tensor(p) for name, p in parameters.items()})
     tx = tensor(x).requires_grad_()
     initial = tuple(tensor(s).requires_grad_() for s in states)

@@ -447,6 +447,8 @@ def test_torch_rnn_is_held_against_torchs_own_and_its_loop():
     memory = found["GRU float32, torch_rnn's peak memory / its loop's, worst point with H ≥ 256"]
     assert (memory.value, memory.reached) == (pytest.approx(0.4), True)
     assert len(found) == 3
+    (table,) = tables.torch_summaries(Results({}, [], measured), 2)
+    assert table.rows[0][5:] == ["2.00", "1.50", "38.1 MiB / 95.4 MiB / 85.8 MiB"]
 
 
 def test_inference_is_meant_to_need_no_more_memory_for_more_steps():

@@ -1,8 +1,9 @@
-"""Recurrent networks in PyTorch with the time loop in plain sight; autograd does the backward.
+"""Recurrent networks in PyTorch with the time loop in plain sight.
 
 `RNNFromScratch` and its siblings are one layer with a readout each. `RNN`, `LSTM`, `GRU` and their cells stand in for
 torch.nn's classes. Below them, `rnn`, `lstm`, `gru`, their variants and `deep` have the equations, line by line those
-of `numpy_rnn`, which computes the same, and the gradients by hand.
+of `numpy_rnn`, which computes the same, and the gradients by hand. `bptt` has the gradients by hand in PyTorch: what
+the drop-ins use, unless they are told `bptt="autograd"`.
 
 Examples
 --------
@@ -18,6 +19,7 @@ torch.Size([3, 20])
 """
 
 from .cells import GRUCell, LSTMCell, RNNCell
+from .graphs import CudaGraphs
 from .modules import GRU, LSTM, RNN
 from .scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
 
@@ -25,6 +27,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "CudaGraphs",
     "GRUCell",
     "GRUFromScratch",
     "LSTMCell",

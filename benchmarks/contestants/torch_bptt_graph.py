@@ -1,12 +1,16 @@
-"""torch_rnn, backpropagation through time by hand, inside a CUDA graph: many small kernels launched as one."""
+"""torch_rnn, backpropagation through time by hand, in CUDA graphs: captured once, behind a plain call."""
 
 from __future__ import annotations
 
+import torch_rnn
+
 from ..problem import Problem
-from . import Ready, torch_bptt
-from .torch_nn_graph import captured_modes
+from . import Ready, UnfitError
+from .torch_layers import prepare_with
 
 
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
-    """Capture each mode once."""
-    return captured_modes(torch_bptt.prepare(problem, threads, device), problem)
+    """Wrap the layer; the first call of each mode captures."""
+    if problem.point.ragged:
+        raise UnfitError("packing reads the lengths on the CPU, which a CUDA graph cannot hold")
+    return prepare_with(torch_rnn, problem, threads, device, torch_rnn.CudaGraphs, bptt="manual")

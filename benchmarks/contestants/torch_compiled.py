@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import torch
+
 import torch_rnn
 
 from ..problem import Problem
@@ -17,4 +21,4 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
         raise UnfitError(f"the unrolled loop is compiled for at most {LONGEST} steps")
     if problem.point.ragged:
         raise UnfitError("packing reads the lengths in Python, which breaks the graph")
-    return prepare_with(torch_rnn, problem, threads, device, compiled=True, bptt="autograd")
+    return prepare_with(torch_rnn, problem, threads, device, partial(torch.compile, fullgraph=True), bptt="autograd")

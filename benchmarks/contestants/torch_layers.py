@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,12 @@ DTYPES = {"tf32": torch.float32}
 
 
 def prepare_with(
-    library: Any, problem: Problem, threads: int, device: str, compiled: bool = False, **options: Any
+    library: Any,
+    problem: Problem,
+    threads: int,
+    device: str,
+    wrap: Callable[[Any], Any] = lambda layer: layer,
+    **options: Any,
 ) -> Ready:
     """Build a layer of a library; its backward is autograd's, or what autograd is told."""
     if device == "cpu":
@@ -34,7 +40,7 @@ def prepare_with(
     initial = tuple(tensor(s).requires_grad_() for s in problem.states)
     upstream = [tensor(g) for g in (problem.doutput, *problem.dstates)]
     sizes = None if lengths is None else torch.tensor(lengths)
-    call = torch.compile(layer, fullgraph=True) if compiled else layer
+    call = wrap(layer)
 
     def run() -> tuple[torch.Tensor, ...]:
         hidden = initial if len(initial) > 1 else initial[0]

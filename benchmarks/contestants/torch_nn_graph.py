@@ -11,12 +11,8 @@ from .torch_layers import prepare_with
 
 
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
-    """Capture each mode once."""
-    return captured_modes(prepare_with(torch.nn, problem, threads, device), problem)
-
-
-def captured_modes(eager: Ready, problem: Problem) -> Ready:
-    """Capture each mode of a contestant; a call replays it and returns the tensors that the graph writes into."""
+    """Capture each mode once; a call replays it and returns the tensors that the graph writes into."""
     if problem.point.ragged:
         raise UnfitError("packing reads the lengths on the CPU, which a CUDA graph cannot hold")
+    eager = prepare_with(torch.nn, problem, threads, device)
     return Ready({mode: captured(call) for mode, call in eager.calls.items()}, eager.arrays)

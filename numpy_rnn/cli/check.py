@@ -53,9 +53,9 @@ def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, as_json:
     """Compare every output and every gradient of numpy_rnn with PyTorch.
 
     The same parameters, inputs and upstream gradients go through numpy_rnn (gradients written by hand), torch_rnn
-    (autograd through an explicit loop) and torch.nn: one layer and stacked ones, both directions, sequences of
-    different lengths, with and without bias, and real text. An error is the largest difference in a tensor relative
-    to the tensor's largest entry. Exit status 0 means that all agree.
+    (by hand, and by autograd through an explicit loop) and torch.nn: one layer and stacked ones, both directions,
+    sequences of different lengths, with and without bias, and real text. An error is the largest difference in a
+    tensor relative to the tensor's largest entry. Exit status 0 means that all agree.
     """
     _prepare(device)
     cells = [c for c in KINDS if not names or c in names or any(n in FAMILIES and c.startswith(n) for n in names)]
