@@ -74,7 +74,7 @@ class _Graph:
         self.places = [k for k, t in enumerate(tensors) if isinstance(t, Tensor)]
         call = _Call(layer, [None if isinstance(t, Tensor) else t for t in tensors], structure, self.places)
         samples = tuple(tensors[k].detach().clone().requires_grad_(tensors[k].requires_grad) for k in self.places)
-        self.replay = torch.cuda.make_graphed_callables(call, samples)
+        self.replay: Any = torch.cuda.make_graphed_callables(call, samples)
         self.results = call.results
         self.latest = 0  # which forward the buffers hold
 

@@ -11,6 +11,7 @@ from ..files import MissingLibraryError
 from .check import check
 from .sample import sample
 from .train import train
+from .vectors import vectors
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,7 +20,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample):
+for subcommand in (check, train, sample, vectors):
     command.add_command(subcommand)
 
 

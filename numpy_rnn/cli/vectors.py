@@ -1,0 +1,147 @@
+"""`numpy-rnn vectors`: golden vectors for ports, and what a port's answers say of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..vectors import cases, formats
+from ..vectors.check import TIERS, Report
+from ..vectors.check import check as compared
+from ..vectors.suite import LEVELS
+
+ANSWERS = (".json", ".npz", ".safetensors", ".csv", ".bin")
+
+
+@click.group()
+def vectors() -> None:
+    """Golden vectors for ports of recurrent layers to other languages.
+
+    A case is a small problem with every number on the way to its answers: gates, pre-activations, states, and their
+    gradients, of every step. Write the cases in a format that your language reads, compute them, dump what you have
+    under the same names, and let `check` find the first number that differs and name the mistake.
+    """
+
+
+@vectors.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def list_(as_json: bool) -> None:
+    """Say which cases there are, by the level at which a port is ready for them."""
+    found = cases.all_cases()
+    if as_json:
+        keys = ("name", "cell", "levels", "shows", "optional", "bias", "sizes", "lengths", "sha256")
+        click.echo(json.dumps([{key: case[key] for key in keys} for case in found], indent=1))
+        return
+    width = max(len(case["name"]) for case in found)
+    for level, title in enumerate(LEVELS, 1):
+        click.echo(f"{level}. {title}")
+        for case in found:
+            if level in case["levels"].values():
+                click.echo(f"   {case['name']:{width}}  {case['shows']}")
+
+
+@vectors.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--format", "kind", type=click.Choice(list(formats.WRITERS)), default="json", show_default=True)
+@click.option("--case", "names", multiple=True, help="May be given several times.  [default: all]")
+def write(folder: Path, kind: str, names: Sequence[str]) -> None:
+    """Write the cases into a folder, which is made if need be.
+
+    json: the files themselves. npz, safetensors: arrays by name. c: headers for C99. bin: little-endian float64, and a
+    text beside it with a line `name role offset dimensions sizes...` for each tensor.
+    """
+    found = [_case(name) for name in names] or cases.all_cases()
+    folder.mkdir(parents=True, exist_ok=True)
+    count = sum(len(formats.WRITERS[kind](case, folder)) for case in found)
+    click.echo(f"{folder} holds {len(found)} cases in {count} files")
+
+
+@vectors.command("check")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--case", "name", help="Which case the files answer, if neither they nor their names say so.")
+@click.option("--tolerance", default="f64", show_default=True, help=f"{', '.join(TIERS)}, or a relative error.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def check(results: Sequence[Path], name: str | None, tolerance: str, as_json: bool) -> None:
+    """Hold what a port computed against the cases.
+
+    RESULTS are files (json, npz, safetensors, csv, bin) named after their cases, such as lstm-plain.json, or folders of
+    these. Any of a case's tensors will do. Exit status 0 means that all that was given agrees.
+    """
+    reports = [_report(path, name, _tier(tolerance)) for path in _files(results)]
+    if as_json:
+        click.echo(json.dumps([_document(report) for report in reports], indent=1))
+    else:
+        for report in reports:
+            click.echo("\n".join(_lines(report)))
+        good = sum(report.agrees for report in reports)
+        click.echo(f"{good} of {len(reports)} cases agree.")
+    sys.exit(0 if all(report.agrees for report in reports) else 1)
+
+
+def _case(name: str) -> dict[str, Any]:
+    try:
+        return cases.case(name)
+    except KeyError:
+        raise click.UsageError(f"there is no case {name!r}: `numpy-rnn vectors list` names them.") from None
+
+
+def _tier(text: str) -> str | float:
+    if text in TIERS:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise click.UsageError(f"--tolerance {text}: expected {', '.join(TIERS)}, or a number.") from None
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """The files themselves; of folders, those that may be answers, of a pair .bin and .txt the first."""
+    found: list[Path] = []
+    for path in paths:
+        inside = [p for p in sorted(path.iterdir()) if p.suffix in ANSWERS] if path.is_dir() else [path]
+        found += [p for p in inside if p.name != "index.json"]
+    if not found:
+        raise click.UsageError(f"{', '.join(map(str, paths))}: no file of results there.")
+    return found
+
+
+def _report(path: Path, name: str | None, tier: str | float) -> Report:
+    shapes: dict[str, tuple[int, ...]] = {}
+    guess = name or path.stem
+    if guess in cases.names():
+        shapes = {n: tuple(t["shape"]) for n, t in cases.case(guess)["tensors"].items()}
+    said, given = formats.read(path, shapes.get)
+    return compared(_case(name or said or path.stem), given, tier)
+
+
+def _lines(report: Report) -> list[str]:
+    head = "agrees" if report.agrees else "differs" if report.wrong else "cannot be judged"
+    lines = [f"{report.case}: {head}, {len(report.checked)} tensors compared"]
+    for name, nearest in report.unknown.items():
+        lines.append(f"  {name} is no tensor of this case" + (f": {nearest}?" if nearest else ""))
+    for name, (got, expected) in report.shapes.items():
+        lines.append(f"  {name} has shape {got}, expected {expected}")
+    if report.first:
+        lines.append(f"  first: {report.first}")
+        lines.append(f"  {len(report.wrong)} wrong: {', '.join(report.wrong)}")
+    for mistake in report.mistakes:
+        lines.append(f"  just these numbers come out when {mistake.what} ({mistake.name})")
+    if report.wrong and not report.mistakes:
+        lines.append("  no mistake of the zoo makes just these numbers")
+    if report.missing:
+        lines.append(f"  not given: {', '.join(report.missing)}")
+    return lines
+
+
+def _document(report: Report) -> dict[str, Any]:
+    return {
+        **report._asdict(),
+        "agrees": report.agrees,
+        "first": report.first and {**report.first._asdict(), "got": str(report.first.got)},
+        "mistakes": [{"name": m.name, "what": m.what} for m in report.mistakes],
+    }

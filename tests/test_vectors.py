@@ -1,0 +1,306 @@
+"""Golden vectors: what is published is right and stays, in every format; the checker finds differences and mistakes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from numpy_rnn import deep, vectors, zoo
+from numpy_rnn.cli import command
+from numpy_rnn.vectors import cases, formats
+from numpy_rnn.vectors.check import TIERS, check
+from numpy_rnn.vectors.document import DTYPES, array, case_of, digest, document, tensors_of, text
+from numpy_rnn.vectors.suite import LEVELS, suite
+from numpy_rnn.zoo.case import CELLS
+
+FOLDER = Path(vectors.__file__).parent
+PUBLISHED = FOLDER / "published"
+each_case = pytest.mark.parametrize("name", cases.names())
+# Of the first suite, as it was published. A case that changes is another case, with another name.
+SUITE_1 = "027b2df540979074adf3ef357d3051c5b260acc8341e969712e6fe1d2765b3f5"
+
+
+def run(*args):
+    return CliRunner().invoke(command, ["vectors", *map(str, args)])
+
+
+def answers(name, *mistakes):
+    """All numbers that a port computes, or one with mistakes."""
+    case = case_of(cases.case(name))
+    with np.errstate(all="ignore"):
+        made = tensors_of(case, *mistakes)
+    return {n: t.value.copy() for n, t in made.items() if t.role not in ("parameter", "input", "upstream")}
+
+
+# ---- what is published
+
+
+def test_the_suite_is_small_and_complete():
+    assert cases.names() == tuple(entry.name for entry in suite())
+    assert len(cases.names()) <= 40
+    assert sum(path.stat().st_size for path in PUBLISHED.iterdir()) < 2_000_000
+    levels = {level for case in cases.all_cases() for level in case["levels"].values()}
+    assert levels == set(range(1, len(LEVELS) + 1))
+    assert {case["cell"] for case in cases.all_cases()} == set(CELLS)
+
+
+def test_a_published_case_never_changes():
+    index = json.loads((PUBLISHED / "index.json").read_text())
+    whole = hashlib.sha256("".join(case["sha256"] for case in cases.all_cases()).encode()).hexdigest()
+    assert index["sha256"] == whole == SUITE_1
+
+
+@each_case
+def test_a_file_follows_the_schema_and_its_own_hash(name):
+    found = cases.case(name)
+    jsonschema.validate(found, json.loads((FOLDER / "schema.json").read_text()))
+    assert found["sha256"] == digest(found)
+    assert (PUBLISHED / f"{name}.json").read_text() == text(found)
+    for tensor in found["tensors"].values():
+        assert len(tensor["data"]) == np.prod(tensor["shape"])
+        assert len(tensor["axes"]) == len(tensor["shape"])
+
+
+@each_case
+def test_what_goes_in_is_the_same_in_float32(name):
+    for tensor in cases.case(name)["tensors"].values():
+        if tensor["role"] in ("parameter", "input", "upstream"):
+            values = array(tensor)
+            assert np.array_equal(values, values.astype(np.float32).astype(np.float64))
+            assert "noise" not in tensor
+
+
+@pytest.mark.skipif(np.finfo(np.longdouble).nmant < 63, reason="references are computed in a wider long double")
+@pytest.mark.parametrize("entry", suite(), ids=lambda entry: entry.name)
+def test_the_same_numbers_come_out_again(entry):
+    again, found = document(entry), cases.case(entry.name)
+    for name, tensor in found["tensors"].items():
+        assert again["tensors"][name]["data"] == tensor["data"], name
+        assert {k: v for k, v in again["tensors"][name].items() if k != "noise"} == {
+            k: v for k, v in tensor.items() if k != "noise"
+        }
+    kept = {"tensors", "sha256"}
+    assert {k: v for k, v in again.items() if k not in kept} == {k: v for k, v in found.items() if k not in kept}
+
+
+@each_case
+def test_numpy_rnn_computes_the_same_by_other_code(name):
+    found = cases.case(name)
+    case, cell = case_of(found), CELLS[found["cell"]]
+    with np.errstate(all="ignore"):
+        y, s_n, tape = deep.forward(cell, case.params, case.x, cell.State(*case.s0), np.array(case.lengths), case.masks)
+        grads, dx, ds0 = deep.backward(tape, case.doutput, cell.State(*case.ds_n))
+    report = check(found, case.named(y, s_n, dx, ds0, grads), 1e-13)
+    assert report.agrees, report
+    assert not report.missing
+
+
+@each_case
+def test_the_noise_floor_is_that_of_each_dtype(name):
+    if cases.case(name)["optional"]:
+        return  # denormal numbers have few digits
+    for tensor in cases.case(name)["tensors"].values():
+        for dtype, kind in DTYPES.items():
+            assert tensor.get("noise", {}).get(dtype, 0) <= 64 * np.finfo(kind).eps
+
+
+# ---- formats
+
+
+@pytest.mark.parametrize("kind", ["json", "npz", "safetensors", "bin"])
+def test_a_format_holds_the_same_numbers(kind, tmp_path):
+    assert run("write", tmp_path, "--format", kind).exit_code == 0
+    for found in cases.all_cases():
+        path = tmp_path / f"{found['name']}.{kind}"
+        _, tensors = formats.read(path, lambda name: None)
+        assert list(tensors) == list(found["tensors"]) or set(tensors) == set(found["tensors"])
+        for name, value in tensors.items():
+            assert value.tobytes() == array(found["tensors"][name]).tobytes(), name
+        if kind == "json":
+            assert path.read_bytes() == (PUBLISHED / path.name).read_bytes()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
+def test_the_headers_compile_and_hold_the_same_numbers(tmp_path):
+    assert run("write", tmp_path, "--format", "c").exit_code == 0
+    names = list(cases.names())
+    sums = "\n".join(
+        f"    s = 0; for (i = 0; i < {max(1, len(t['data']))}; ++i) s += {n.replace('-', '_')}_{k}[i] * (i + 1); "
+        f'printf("%.17g\\n", s);'
+        for n in names
+        for k, t in cases.case(n)["tensors"].items()
+    )
+    includes = "\n".join(f'#include "{name.replace("-", "_")}.h"' for name in names)
+    (tmp_path / "main.c").write_text(
+        f"#include <stdio.h>\n{includes}\nint main(void) {{\n    double s; int i;\n{sums}\n    return 0;\n}}\n"
+    )
+    strict = ["-std=c99", "-pedantic", "-Wall", "-Werror", "-ffp-contract=off", "-O0"]
+    subprocess.run(["cc", *strict, "main.c", "-o", "main", "-lm"], cwd=tmp_path, check=True)
+    out = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    expected = []
+    for n in names:
+        for t in cases.case(n)["tensors"].values():
+            s = 0.0
+            for i, v in enumerate(map(float, t["data"])):
+                s += v * (i + 1)
+            expected.append(s)
+    assert np.array_equal(np.array(out, float), np.array(expected), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gru-plain.json", "{", "is not JSON"),
+        ("gru-plain.json", "[1]", "holds a list, expected an object"),
+        ("gru-plain.json", '{"h_n": ["x"]}', "h_n is no array of numbers"),
+        ("gru-plain.json", '{"h_n": [[1], [1, 2]]}', "h_n is no array of numbers"),
+        ("gru-plain.csv", "h_n,0,1\nh_n,one,1\n", "line 2: 'h_n,one,1', expected name,index,value"),
+        ("gru-plain.csv", "h_n,0,1\nh_n,2,1\n", "h_n has 2 values, but not at the indices 0 … 1"),
+        ("gru-plain.npz", "no zip", "is not npz"),
+        ("gru-plain.xml", "", "has the ending '.xml', expected one of .json"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_said_so(name, content, message, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        formats.read(tmp_path / name, lambda name: None)
+
+
+# ---- the checker
+
+
+@each_case
+def test_right_answers_agree(name):
+    given = answers(name)
+    report = check(cases.case(name), given)
+    assert report.agrees, report
+    assert (report.missing, report.first, report.mistakes) == ((), None, ())
+    halves = {n: v.astype(np.float32) for n, v in given.items()}
+    if not cases.case(name)["optional"]:
+        assert not check(cases.case(name), halves).agrees or all(np.array_equal(halves[n], given[n]) for n in given)
+        assert check(cases.case(name), halves, "f32").agrees
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_mistake_of_the_zoo_moves_a_tensor_by_a_hundred_times_the_tolerance(cell):
+    names = [f"{cell}-{kind}" for kind in ("plain", "stacked", "square")]
+    for mistake in zoo.mistakes(cell):
+        if mistake.group == "precision":
+            continue
+        moved = 0.0
+        for name in names:
+            found = cases.case(name)
+            with np.errstate(all="ignore"):
+                made = tensors_of(case_of(found), mistake)
+            for n, t in found["tensors"].items():
+                right = array(t)
+                if n in made and made[n].value.shape == right.shape and right.size:
+                    error = np.max(np.abs(made[n].value - right)) / (np.max(np.abs(right)) or 1)
+                    moved = max(moved, np.inf if np.isnan(error) else error)
+            if moved > 100 * TIERS["f32"]:
+                break
+        assert moved > 100 * TIERS["f32"], mistake.name
+
+
+def test_the_first_difference_is_where_the_port_went_wrong():
+    given = answers("lstm-plain", zoo.mistake("lstm-path-through-c-dropped"))
+    report = check(cases.case("lstm-plain"), given)
+    assert report.first.tensor == "dc"
+    assert report.first.where[0] == 2  # the last step but one: the path leads from the last one to it
+    assert report.first.equation.endswith("dc[t] += dc[t + 1] * f")
+    assert [m.name for m in report.mistakes] == ["lstm-path-through-c-dropped"]
+    assert "h" not in report.wrong
+
+
+def test_one_wrong_number_is_found_and_nothing_else():
+    given = answers("gru-plain")
+    given["n"][2, 1, 3] += 1e-6
+    first = check(cases.case("gru-plain"), given).first
+    assert (first.tensor, first.where, first.kind) == ("n", (2, 1, 3), "jump")
+    assert set(first.agree) >= {"u_n", "r", "v_n"}
+    assert str(first).startswith("n at step 2, sequence 1, unit 3 is ")
+    assert "by n = tanh(u_n + r * v_n); " in str(first)
+
+
+def test_an_error_that_grows_is_a_drift():
+    given = answers("rnn_tanh-plain")
+    given["h"] *= 1 + 1e-11 * np.array([0.3, 1, 1.2, 1.4])[:, None, None]
+    first = check(cases.case("rnn_tanh-plain"), {"h": given["h"]}).first
+    assert (first.where[0], first.kind) == (0, "jump") or first.kind == "drift"
+    given["h"] = answers("rnn_tanh-plain")["h"] * (1 + 1e-12 * np.array([0.5, 2, 4, 8])[:, None, None])
+    assert check(cases.case("rnn_tanh-plain"), {"h": given["h"]}).first.kind == "drift"
+
+
+def test_names_and_shapes_are_looked_at():
+    given = {
+        "dW_hhh": np.zeros((20, 5)),
+        "h_n": np.zeros((2, 5)),
+        "zzz": 1.0,
+        "output": answers("lstm-plain")["output"],
+    }
+    report = check(cases.case("lstm-plain"), given)
+    assert report.unknown == {"dW_hhh": "dW_hh", "zzz": None}
+    assert report.shapes == {"h_n": ((2, 5), (1, 2, 5))}
+    assert (report.checked, report.wrong, report.agrees) == (("output",), (), False)
+    assert {"c_n", "dx", "dW_ih"} <= set(report.missing)
+
+
+# ---- the command
+
+
+def test_a_port_is_told_what_is_wrong(tmp_path):
+    right, wrong = answers("gru-square"), answers("gru-plain", zoo.mistake("gru-z-turned-around"))
+    np.savez(tmp_path / "gru-square.npz", **right)
+    rows = [f"{n},{i},{v!r}" for n, a in wrong.items() for i, v in enumerate(a.ravel().tolist())]
+    (tmp_path / "gru-plain.csv").write_text("name,index,value\n" + "\n".join(rows) + "\n")
+    done = run("check", tmp_path)
+    assert done.exit_code == 1
+    assert "gru-square: agrees" in done.output
+    assert "gru-plain: differs" in done.output
+    assert "first: h at step 0" in done.output
+    assert "(gru-z-turned-around)" in done.output
+    assert done.output.endswith("1 of 2 cases agree.\n")
+    (report,) = json.loads(run("check", tmp_path / "gru-plain.csv", "--json").output)
+    assert [m["name"] for m in report["mistakes"]] == ["gru-z-turned-around"]
+    assert run("check", tmp_path / "gru-square.npz").exit_code == 0
+
+
+def test_any_part_of_the_answers_will_do(tmp_path):
+    (tmp_path / "mine.json").write_text(
+        json.dumps({"case": "lstm-plain", "h_n": answers("lstm-plain")["h_n"].tolist()})
+    )
+    done = run("check", tmp_path / "mine.json")
+    assert done.exit_code == 0
+    assert "not given: output, c_n, dx" in done.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["check", "lstm-flat.json"], "there is no case 'lstm-flat'"),
+        (["check", "lstm-plain.json", "--tolerance", "tight"], "--tolerance tight: expected f64"),
+        (["check", "."], "no file of results there"),
+        (["write", "out", "--case", "x"], "there is no case 'x'"),
+    ],
+)
+def test_a_wrong_use_gets_one_sentence(args, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    if args[1].endswith(".json"):
+        Path(args[1]).write_text("{}")
+    done = run(*args)
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_the_list_names_every_case():
+    done = run("list")
+    assert all(name in done.output for name in cases.names())
+    assert [case["name"] for case in json.loads(run("list", "--json").output)] == list(cases.names())
