@@ -304,3 +304,90 @@ def test_the_list_names_every_case():
     done = run("list")
     assert all(name in done.output for name in cases.names())
     assert [case["name"] for case in json.loads(run("list", "--json").output)] == list(cases.names())
+
+
+# ---- ports
+
+PORTS = Path(__file__).parent / "ports"
+
+
+def ported_to_c(source, folder, *warnings):
+    """Compile the port in C; returns what answers a case."""
+    (folder / "port.c").write_text(source)
+    options = ["-std=c99", "-O1", "-ffp-contract=off", *warnings]
+    subprocess.run(["cc", *options, "port.c", "-o", "port", "-lm"], cwd=folder, check=True)
+    assert run("write", folder / "cases", "--format", "bin").exit_code == 0
+    (folder / "answers").mkdir()
+
+    def answer(name):
+        done = subprocess.run([folder / "port", folder / "cases" / name], check=True, capture_output=True, text=True)
+        path = folder / "answers" / f"{name}.csv"
+        path.write_text(done.stdout)
+        return path
+
+    return answer
+
+
+c_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
+node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")
+
+
+@c_compiler
+def test_the_port_to_c_passes_every_case(tmp_path):
+    answer = ported_to_c((PORTS / "port.c").read_text(), tmp_path, "-pedantic", "-Wall", "-Wextra", "-Werror")
+    for name in cases.names():
+        answer(name)
+    done = run("check", tmp_path / "answers")
+    assert done.exit_code == 0, done.output
+    assert f"{len(cases.names())} of {len(cases.names())} cases agree." in done.output
+
+
+@node
+@pytest.mark.parametrize("inject", [[], ["--inject"]], ids=["free", "injected"])
+def test_the_port_to_javascript_passes_every_case(inject):
+    done = run("run", "--optional", *inject, "--", "node", PORTS / "port.js")
+    assert done.exit_code == 0, done.output
+    assert "differs" not in done.output
+    if not inject:
+        assert f"{len(cases.names())} of {len(cases.names())} cases agree, 0 skipped." in done.output
+
+
+# In each port: what is written, what a careless author writes, on which case it shows, and its name.
+PLANTED_IN_C = [
+    ("dc_before[k] = dc[k] * f[k] +", "dc_before[k] =", "lstm-plain", "lstm-path-through-c-dropped"),
+    ("dc[k] = dc_given[k] + dm[k]", "dc[k] = dm[k]", "lstm-plain", "lstm-dc-overwritten"),
+    ("memcpy(dh, dh_n + place * R, (size_t)R * sizeof *dh);", "", "gru-stacked", "dh_n-ignored"),
+    ("    add(dp.b_hh, dv, G * H);\n", "", "rnn_tanh-plain", "db_hh-missing"),
+    ("df[k] = dc[k] * c[k];", "df[k] = dc[k] * c_next[k];", "lstm-plain", "lstm-df-of-the-new-c"),
+]
+PLANTED_IN_JS = [
+    ("plus(mul(dc, k.f), plus(", "plus(zeros(H), plus(", "lstm_peephole-plain", "lstm-path-through-c-dropped"),
+    ("dz = mul(ds.h, minus(s.h, k.n))", "dz = mul(ds.h, minus(k.n, s.h))", "gru-plain", "gru-dz-sign"),
+    ("const t = d ? n - 1 - q : q", "const t = q", "lstm-stacked", "reverse-not-reversed"),
+    ("do_ = mul(dm, k.tanh_c)", "do_ = mul(dm, k.c)", "lstm-square", "lstm-do-without-tanh"),
+    ("addTo(g.db_hh.data, dv);", "addTo(g.db_hh.data, du);", "gru-plain", "gru-db_hn-without-reset"),
+]  # fmt: skip
+
+
+@c_compiler
+@pytest.mark.parametrize("planted", PLANTED_IN_C, ids=lambda planted: planted[3])
+def test_a_mistake_in_the_port_to_c_is_named(planted, tmp_path):
+    right, wrong, case, name = planted
+    source = (PORTS / "port.c").read_text()
+    assert right in source
+    path = ported_to_c(source.replace(right, wrong), tmp_path)(case)
+    (report,) = json.loads(run("check", path, "--json").output)
+    assert name in [m["name"] for m in report["mistakes"]], report
+
+
+@node
+@pytest.mark.parametrize("planted", PLANTED_IN_JS, ids=lambda planted: str(planted[3]))
+def test_a_mistake_in_the_port_to_javascript_is_named(planted, tmp_path):
+    right, wrong, case, name = planted
+    source = (PORTS / "port.js").read_text()
+    assert right in source
+    (tmp_path / "port.js").write_text(source.replace(right, wrong))
+    done = run("run", "--case", case, "--json", "--", "node", tmp_path / "port.js")
+    (report,) = json.loads(done.output)
+    assert not report["agrees"]
+    assert name in [m["name"] for m in report["mistakes"]], report

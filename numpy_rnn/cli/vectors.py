@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ..vectors import cases, formats
+from ..vectors import cases, drive, formats
 from ..vectors.check import TIERS, Report
 from ..vectors.check import check as compared
 from ..vectors.suite import LEVELS
@@ -81,6 +81,47 @@ def check(results: Sequence[Path], name: str | None, tolerance: str, as_json: bo
         good = sum(report.agrees for report in reports)
         click.echo(f"{good} of {len(reports)} cases agree.")
     sys.exit(0 if all(report.agrees for report in reports) else 1)
+
+
+@vectors.command("run", context_settings={"ignore_unknown_options": True})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--case", "names", multiple=True, help="May be given several times.  [default: all but optional ones]")
+@click.option("--optional", is_flag=True, help="The optional cases, too.")
+@click.option("--inject", is_flag=True, help="Start every step from the reference's state.")
+@click.option("--tolerance", default="f64", show_default=True, help=f"{', '.join(TIERS)}, or a relative error.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="Seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON.")
+def run(
+    command: Sequence[str],
+    names: Sequence[str],
+    optional: bool,
+    inject: bool,
+    tolerance: str,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Drive a port over its standard input and output: `numpy-rnn vectors run -- ./my_port`.
+
+    The port reads a JSON object a line with the case's name, cell, sizes, lengths and tensors, and answers with one:
+    {"tensors": {name: numbers}}, or {"skip": "why"}. Exit status 0 means that all that was answered agrees.
+    """
+    chosen = [_case(name) for name in names] or [c for c in cases.all_cases() if optional or not c["optional"]]
+    found: list[drive.Answer] = []
+    try:
+        for answer in drive.run(command, chosen, _tier(tolerance), inject, timeout):
+            found.append(answer)
+            if not as_json:
+                lines = _lines(answer.report) if answer.report else [f"{answer.name}: skipped, {answer.skipped}"]
+                click.echo("\n".join(lines))
+    except drive.PortError as error:
+        raise click.ClickException(f"{error}.") from None
+    reports = [answer.report for answer in found if answer.report]
+    good = sum(report.agrees for report in reports)
+    if as_json:
+        click.echo(json.dumps([_document(report) for report in reports], indent=1))
+    else:
+        click.echo(f"{good} of {len(reports)} cases agree, {len(found) - len(reports)} skipped.")
+    sys.exit(0 if reports and good == len(reports) else 1)
 
 
 def _case(name: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from .suite import SUITE, Entry
 from .trace import Trace, equations, trace
 
 FORMAT, SCHEMA = "numpy-rnn golden vectors", 1
-ROLES = ("parameter", "input", "upstream", "forward", "backward", "running", "result")
+GIVEN = ("parameter", "input", "upstream")
+ROLES = (*GIVEN, "forward", "backward", "running", "result")
 # What is measured is rounded up to a power of two, so that it says what it can: how many bits are noise.
 DTYPES = {"float64": np.float64, "float32": np.float32}
 
@@ -65,20 +66,7 @@ def document(entry: Entry) -> dict[str, Any]:
         As it stands in the file.
     """
     case = entry.make()
-    with np.errstate(all="ignore"):
-        exact = tensors_of(case.astype(np.longdouble))
-        noise = {dtype: _noise(tensors_of(case.astype(kind)), exact) for dtype, kind in DTYPES.items()}
-    tensors = {}
-    for name, (role, axes, equation, value) in exact.items():
-        measured = {dtype: noise[dtype][name] for dtype in DTYPES if role not in ("parameter", "input", "upstream")}
-        tensors[name] = {
-            "role": role,
-            "axes": axes.split(),
-            "shape": list(value.shape),
-            **({"equation": equation} if equation else {}),
-            **({"noise": measured} if measured else {}),
-            "data": [_number(v) for v in value.astype(np.float64).ravel().tolist()],
-        }
+    tensors = described(case)
     T, B, I = case.x.shape
     p = case.params[0][0]
     H = len(p.W_hh) // CELLS[case.cell].gates
@@ -95,11 +83,30 @@ def document(entry: Entry) -> dict[str, Any]:
         "sizes": dict(T=T, B=B, I=I, H=H, R=p.W_hh.shape[1], L=len(case.params), D=len(case.params[0])),
         "lengths": list(case.all_lengths),
         "conventions": {"cell": GATES[case.cell], **CONVENTIONS},
-        "order": [name for name, tensor in tensors.items() if tensor["role"] in ROLES[3:]],
+        "order": [name for name, tensor in tensors.items() if tensor["role"] not in GIVEN],
         "provenance": "computed by numpy_rnn.zoo.textbook in long double, rounded to float64",
         "tensors": tensors,
     }
     return {**found, "sha256": digest(found)}
+
+
+def described(case: Case) -> dict[str, dict[str, Any]]:
+    """The tensors of a case as they stand in a document."""
+    with np.errstate(all="ignore"):
+        exact = tensors_of(case.astype(np.longdouble))
+        noise = {dtype: _noise(tensors_of(case.astype(kind)), exact) for dtype, kind in DTYPES.items()}
+    found = {}
+    for name, (role, axes, equation, value) in exact.items():
+        measured = {dtype: noise[dtype][name] for dtype in DTYPES if role not in GIVEN}
+        found[name] = {
+            "role": role,
+            "axes": axes.split(),
+            "shape": list(value.shape),
+            **({"equation": equation} if equation else {}),
+            **({"noise": measured} if measured else {}),
+            "data": [_number(v) for v in value.astype(np.float64).ravel().tolist()],
+        }
+    return found
 
 
 def text(found: Mapping[str, Any]) -> str:

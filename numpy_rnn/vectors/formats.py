@@ -4,8 +4,9 @@
     npz          NumPy: one float64 array a tensor
     safetensors  one float64 tensor a tensor
     c            C99: a header with one array a tensor, for programs without a file system
-    bin          little-endian float64 in one file, and beside it a text that `fscanf` reads, a line a tensor:
-                 name, role, byte offset, number of dimensions, dimensions
+    bin          little-endian float64 in one file, and beside it a text that `fscanf` reads: a line `case NAME CELL`, a
+                 line `sizes T B I H R L D`, a line `lengths …`, a line `tensors N`, and N lines with a tensor's name,
+                 role, byte offset, number of dimensions, and dimensions
 
 A port may answer in json, npz, safetensors, bin, or csv with lines `name,index,value`, the index counting entries in
 row-major order.
@@ -55,7 +56,10 @@ def _write_safetensors(document: Document, folder: Path) -> list[Path]:
 
 def _write_bin(document: Document, folder: Path) -> list[Path]:
     data, index = (folder / f"{document['name']}.{ending}" for ending in ("bin", "txt"))
-    offset, lines, parts = 0, [], []
+    sizes = " ".join(map(str, document["sizes"].values()))
+    lines = [f"case {document['name']} {document['cell']}", f"sizes {sizes}"]
+    lines += [" ".join(map(str, ("lengths", *document["lengths"]))), f"tensors {len(document['tensors'])}"]
+    offset, parts = 0, []
     for name, tensor in document["tensors"].items():
         values = array(tensor).astype("<f8").tobytes()
         lines.append(" ".join(map(str, (name, tensor["role"], offset, len(tensor["shape"]), *tensor["shape"]))))
@@ -217,6 +221,8 @@ def _read_bin(path: Path) -> tuple[str | None, dict[str, Array]]:
     data, index = path.with_suffix(".bin").read_bytes(), path.with_suffix(".txt")
     found = {}
     for number, line in enumerate(index.read_text(encoding="ascii").splitlines(), 1):
+        if line.split(" ")[0] in ("case", "sizes", "lengths", "tensors"):
+            continue  # which answers may leave out
         try:
             name, _, offset, n, *shape = line.split()
             sizes = [int(s) for s in shape]

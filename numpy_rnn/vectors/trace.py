@@ -119,9 +119,12 @@ def trace(case: Case, *mistakes: Mistake) -> Trace:
     ['dh', 'dn', 'dz', 'du_n', 'dv_n', 'dr', 'du_r', 'du_z', 'dx']
     """
     notes = _Notes()
-    results = _machine(case.cell, mistakes, notes).run(case)
-    forward = _gathered(case, notes.steps["forward"], backwards=False)
-    backward = _gathered(case, notes.steps["backward"], backwards=True)
+    machine = _machine(case.cell, mistakes, notes)
+    results = machine.run(case)
+    T, lengths = case.x.shape[0], case.all_lengths
+    taken = {(d, b): [*machine.layers.steps_of(d, n, T)] for d in (0, 1) for b, n in enumerate(lengths)}
+    forward = _gathered(case, notes.steps["forward"], taken, backwards=False)
+    backward = _gathered(case, notes.steps["backward"], taken, backwards=True)
     running = _summed(case, notes.steps["backward"])
     for place, values in forward.items():
         if "c" in values:
@@ -144,25 +147,21 @@ def _places(case: Case, backwards: bool) -> list[tuple[int, int, int]]:
     return list(itertools.product(order, range(len(case.params[0])), range(case.x.shape[1])))
 
 
-def _steps_of(case: Case, d: int, b: int) -> list[int]:
-    """Steps of a sequence in the order in which a direction takes them."""
-    steps = list(range(case.all_lengths[b]))
-    return steps[::-1] if d else steps
-
-
-def _gathered(case: Case, steps: Sequence[_Step], backwards: bool) -> dict[Direction, dict[str, Array]]:
-    """Vectors (T, B, ·) of what was noted for single steps of single sequences."""
+def _gathered(
+    case: Case, steps: Sequence[_Step], taken: Mapping[tuple[int, int], Sequence[int]], backwards: bool
+) -> dict[Direction, dict[str, Array]]:
+    """Vectors (T, B, ·) of what was noted for single steps of single sequences, at the steps that were taken."""
     T, B, _ = case.x.shape
     places = _places(case, backwards)
     found: dict[Direction, dict[str, Array]] = {(l, d): {} for l, d, _ in places}
     for call, t, values in steps:
         l, d, b = places[call]
-        if t >= case.all_lengths[b]:
-            continue  # a mistake that goes on in the padding
+        if t >= len(taken[d, b]):
+            continue
         for name, value in values.items():
             if value.ndim == 1:
                 array = found[l, d].setdefault(name, np.zeros((T, B, len(value)), value.dtype))
-                array[_steps_of(case, d, b)[t], b] = value
+                array[taken[d, b][t], b] = value
     return found
 
 
