@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from numpy_rnn import deep, vectors, zoo
 from numpy_rnn.cli import command
+from numpy_rnn.vectors import __main__ as suite_main
 from numpy_rnn.vectors import cases, formats
 from numpy_rnn.vectors.check import TIERS, check
 from numpy_rnn.vectors.document import DTYPES, array, case_of, digest, document, tensors_of, text
@@ -391,3 +392,11 @@ def test_a_mistake_in_the_port_to_javascript_is_named(planted, tmp_path):
     (report,) = json.loads(done.output)
     assert not report["agrees"]
     assert name in [m["name"] for m in report["mistakes"]], report
+
+
+def test_the_documentation_has_the_equations_that_are_traced(tmp_path):
+    page = Path(__file__).parent.parent / "docs" / "vectors.md"
+    copy = tmp_path / "vectors.md"
+    copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    suite_main.insert(copy)
+    assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")

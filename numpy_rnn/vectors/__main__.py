@@ -1,17 +1,25 @@
-"""`python -m numpy_rnn.vectors` computes the suite anew and writes it where the package keeps it."""
+"""Makes the suite anew: `python -m numpy_rnn.vectors` writes the cases where the package keeps them.
+
+With a Markdown file as argument it writes the equations of all cells between two marks of that file instead.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from .document import SCHEMA, document, text
+from ..zoo.case import CELLS
+from .document import GATES, SCHEMA, document, text
 from .suite import SUITE, suite
+from .trace import equations
+
+MARKS = ("<!-- equations: begin -->", "<!-- equations: end -->")
 
 
-def main(folder: Path) -> int:
+def write(folder: Path) -> None:
     """Write a file for each case, and an index with the hash of them all."""
     folder.mkdir(parents=True, exist_ok=True)
     found = [document(entry) for entry in suite()]
@@ -21,8 +29,30 @@ def main(folder: Path) -> int:
     index = {"suite": SUITE, "schema": SCHEMA, "sha256": whole, "cases": [case["name"] for case in found]}
     (folder / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     print(f"{len(found)} cases in {folder}")
-    return 0
+
+
+def tables() -> Iterator[str]:
+    """The equations of each cell, forward and backward, as Markdown."""
+    for cell in CELLS:
+        yield f"**{cell}**: {GATES[cell]}\n"
+        yield "| forward, for t = 0 … T-1 | | backward, for t = T-1 … 0 | |\n|---|---|---|---|"
+        forward, backward = ([*lines.items()] for lines in equations(cell).values())
+        for k in range(max(len(forward), len(backward))):
+            cells = [*(forward[k] if k < len(forward) else ("", "")), *(backward[k] if k < len(backward) else ("", ""))]
+            yield "| " + " | ".join(f"`{c}`" if c else "" for c in cells) + " |"
+        yield ""
+
+
+def insert(path: Path) -> None:
+    """Put the equations between the marks of a file."""
+    before, rest = path.read_text(encoding="utf-8").split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    body = "\n".join(tables())
+    path.write_text(f"{before}{MARKS[0]}\n{body}{MARKS[1]}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).parent / "published"))
+    if len(sys.argv) > 1:
+        insert(Path(sys.argv[1]))
+    else:
+        write(Path(__file__).parent / "published")
