@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from numpy_rnn import deep, vectors, zoo
 from numpy_rnn.cli import command
 from numpy_rnn.vectors import __main__ as suite_main
-from numpy_rnn.vectors import cases, formats
+from numpy_rnn.vectors import cases, formats, matrix
 from numpy_rnn.vectors.check import TIERS, check
 from numpy_rnn.vectors.document import DTYPES, array, case_of, digest, document, tensors_of, text
 from numpy_rnn.vectors.suite import LEVELS, suite
@@ -305,6 +305,34 @@ def test_the_list_names_every_case():
     done = run("list")
     assert all(name in done.output for name in cases.names())
     assert [case["name"] for case in json.loads(run("list", "--json").output)] == list(cases.names())
+
+
+def test_the_matrix_is_that_of_the_suite():
+    page = (Path(__file__).parent.parent / "docs" / "vectors-matrix.md").read_text(encoding="utf-8")
+    assert matrix.markdown() == page
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(zoo.mistakes())
+    unseen = [row[0] for row in rows if all(mark.startswith("0/") or mark == "·" for mark in row[1:-1])]
+    assert {name.strip("| `") for name in unseen} == {m.name for m in zoo.mistakes() if m.group == "precision"}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_suite_has_the_cases_by_which_the_zoo_tells_all_mistakes_apart(cell):
+    for case in zoo.cases(cell):
+        published = case_of(cases.case(f"{cell}-{case.name}"))
+        assert published.lengths == case.all_lengths
+        parts = ("params", "x", "s0", "doutput", "ds_n", "masks")
+        for a, b in (
+            (getattr(c, part) or () for c in (published, case)) for part in parts if part not in ("x", "doutput")
+        ):
+            assert all(np.array_equal(x, y) for x, y in zip(leaves(a), leaves(b), strict=True))
+        assert np.array_equal(published.x, case.x)
+        assert np.array_equal(published.doutput, case.doutput)
+
+
+def leaves(nest):
+    """The arrays in nested sequences."""
+    return [nest] if isinstance(nest, np.ndarray) else [a for part in nest for a in leaves(part)]
 
 
 # ---- ports
