@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test bench accuracy mutation oldest lint wheel-test clean
+.PHONY: help demo test bench accuracy mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -42,6 +42,13 @@ oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows
 	$(OLDEST_PYTHON) -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/oldest/bin/python -m pytest -q -n 2 --basetemp build/pytest $(CORE_TESTS)
+
+# Keras, Flax, Equinox, Haiku and ONNX Runtime in an environment of their own; the tests use what they said.
+interop:  ## ask other systems for known answers of their layers (downloads some gigabytes) and test against them
+	$(PYTHON) -m venv build/interop
+	build/interop/bin/python -m pip install --quiet -c .constraints-interop.txt keras flax equinox dm-haiku jax onnx onnxruntime torch
+	build/interop/bin/python tests/interop.py
+	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_conventions.py
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check

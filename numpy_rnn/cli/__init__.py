@@ -9,6 +9,7 @@ import click
 from .. import __version__
 from ..files import MissingLibraryError
 from .check import check
+from .convert import convert
 from .sample import sample
 from .train import train
 from .vectors import vectors
@@ -20,7 +21,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample, vectors):
+for subcommand in (check, train, sample, vectors, convert):
     command.add_command(subcommand)
 
 

@@ -20,10 +20,10 @@ from .document import array, case_of, tensors_of
 FACTOR = 100  # times the tolerance of float32
 HEAD = """# Which case shows which mistake
 
-Written by `python -m numpy_rnn.vectors.matrix`. A mistake shows in a case if it moves some tensor by more than 100 times
-the tolerance of float32, relative to its largest entry. The number says in how many of the cases of that kind, for the
-cells that can have the mistake; the last column says which tensor moves first in most of them. Optional cases are left
-out. Mistakes of precision show in float64 alone, and so here in none.
+Written by `python -m numpy_rnn.vectors.matrix`. A mistake shows in a case if it moves some tensor by more than 100
+times the tolerance of float32, relative to its largest entry. The number says in how many of the cases of that kind,
+for the cells that can have the mistake; the last column says which tensor moves first in most of them. Optional cases
+are left out. Mistakes of precision show in float64 alone, and so here in none.
 
 """
 

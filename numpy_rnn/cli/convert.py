@@ -1,0 +1,80 @@
+"""`numpy-rnn convert` carries a layer's parameters from one system's layout to another's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+from .. import files
+from ..conventions import LAYOUTS, ConventionError, from_system, to_system
+from ..modules import TORCH_NAMES
+from ..numerics import Array
+from ..zoo.case import CELLS
+
+OTHERS = tuple(LAYOUTS)
+
+
+@click.command()
+@click.argument("source", metavar="IN", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("target", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--from", "source_system", type=click.Choice(OTHERS), required=True)
+@click.option("--to", "target_system", type=click.Choice(OTHERS), required=True)
+@click.option("--cell", type=click.Choice(list(CELLS)), required=True)
+@click.option("--hidden", type=click.IntRange(1), help="Units, where the file does not tell: cudnn.")
+@click.option("--merge", is_flag=True, help="Add both biases up where the system has one.")
+@click.option("--gradients", is_flag=True, help="What is converted are gradients.")
+def convert(
+    source: Path,
+    target: Path,
+    source_system: str,
+    target_system: str,
+    cell: str,
+    hidden: int | None,
+    merge: bool,
+    gradients: bool,
+) -> None:
+    """Convert parameters, or their gradients, between torch and other systems.
+
+    IN and OUT are safetensors. A file of torch is a state_dict (weight_ih_l0, ...). Others hold the system's own names;
+    those of several layers or directions begin with l0/, l0_reverse/, l1/, and so on.
+    """
+    given, _ = files.read(source)
+    found: dict[str, Array] = {}
+    try:
+        parts = _parts(given, source_system)
+        for place, arrays in parts.items():
+            params = from_system(source_system, cell, arrays, hidden, gradients=gradients)
+            converted = to_system(target_system, cell, params, gradients=gradients, merge=merge)
+            found |= _placed(converted, place, target_system, len(parts) == 1)
+    except ConventionError as error:
+        raise click.ClickException(f"{source}: {error}.") from None
+    files.write(target, found)
+    click.echo(
+        f"{target} holds {len(found)} tensors of {len(parts)} cell{'s' * (len(parts) > 1)}, as {target_system} has them"
+    )
+
+
+def _parts(given: Mapping[str, Array], system: str) -> dict[str, dict[str, Array]]:
+    """A file's arrays by layer and direction: l0, l0_reverse, l1, ..."""
+    found: dict[str, dict[str, Array]] = {}
+    for name, value in given.items():
+        if system == "torch":
+            stem, _, place = name.partition("_l")
+            if stem not in TORCH_NAMES.values():
+                raise ConventionError(f"{name} is no parameter of a recurrent layer in torch")
+            found.setdefault(f"l{place}" if place else "l0", {})[stem] = value
+        else:
+            place, slash, own = name.partition("/")
+            found.setdefault(place if slash else "l0", {})[own if slash else name] = value
+    if not found:
+        raise ConventionError("there is no tensor")
+    return found
+
+
+def _placed(arrays: Mapping[str, Array], place: str, system: str, single: bool) -> dict[str, Array]:
+    """The names that arrays of a layer and direction have in a file."""
+    if system == "torch":
+        return {f"{name}_{place}": value for name, value in arrays.items()}
+    return {name if single else f"{place}/{name}": value for name, value in arrays.items()}
