@@ -58,9 +58,20 @@ def write(path: str | Path, tensors: Mapping[str, Array], metadata: Mapping[str,
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES.values():
             raise ValueError(f"{name} has dtype {tensor.dtype}, a file can hold {', '.join(_NAMES.values())}")
+    data = safetensors_numpy.save({k: np.asarray(v, order="C") for k, v in tensors.items()}, dict(metadata or {}))
+    write_bytes(path, data)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file beside and rename it: what it held before stays until the new one is whole.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    data = safetensors_numpy.save({k: np.asarray(v, order="C") for k, v in tensors.items()}, dict(metadata or {}))
     try:
         with beside.open("wb") as file:
             file.write(data)

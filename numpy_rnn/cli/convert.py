@@ -11,6 +11,7 @@ from .. import files
 from ..conventions import LAYOUTS, ConventionError, from_system, to_system
 from ..modules import TORCH_NAMES
 from ..numerics import Array
+from ..onnx_model import model
 from ..zoo.case import CELLS
 
 OTHERS = tuple(LAYOUTS)
@@ -38,12 +39,16 @@ def convert(
     """Convert parameters, or their gradients, between torch and other systems.
 
     IN and OUT are safetensors. A file of torch is a state_dict (weight_ih_l0, ...). Others hold the system's own names;
-    those of several layers or directions begin with l0/, l0_reverse/, l1/, and so on.
+    those of several layers or directions begin with l0/, l0_reverse/, l1/, and so on. With --to onnx and an OUT that
+    ends in .onnx, it is a whole model, which ONNX Runtime runs.
     """
     given, _ = files.read(source)
     found: dict[str, Array] = {}
     try:
         parts = _parts(given, source_system)
+        if target.suffix == ".onnx":
+            _write_model(target, source_system, target_system, cell, parts, hidden, gradients)
+            return
         for place, arrays in parts.items():
             params = from_system(source_system, cell, arrays, hidden, gradients=gradients)
             converted = to_system(target_system, cell, params, gradients=gradients, merge=merge)
@@ -54,6 +59,26 @@ def convert(
     click.echo(
         f"{target} holds {len(found)} tensors of {len(parts)} cell{'s' * (len(parts) > 1)}, as {target_system} has them"
     )
+
+
+def _write_model(
+    target: Path,
+    source_system: str,
+    target_system: str,
+    cell: str,
+    parts: Mapping[str, Mapping[str, Array]],
+    hidden: int | None,
+    gradients: bool,
+) -> None:
+    """Write an ONNX model, whole or not at all."""
+    if target_system != "onnx" or gradients:
+        raise click.UsageError(f"{target} is to be a model: that takes --to onnx and parameters, not gradients.")
+    state: dict[str, Array] = {}
+    for place, arrays in parts.items():
+        params = from_system(source_system, cell, arrays, hidden)
+        state |= _placed(to_system("torch", cell, params), place, "torch", len(parts) == 1)
+    files.write_bytes(target, model(cell, state).SerializeToString())
+    click.echo(f"{target} is an ONNX model of {len(parts)} cell{'s' * (len(parts) > 1)}")
 
 
 def _parts(given: Mapping[str, Array], system: str) -> dict[str, dict[str, Array]]:
