@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from numpy_rnn import deep, vectors, zoo
 from numpy_rnn.cli import command
+from numpy_rnn.conventions import LAYOUTS, from_system
 from numpy_rnn.vectors import __main__ as suite_main
 from numpy_rnn.vectors import cases, formats, matrix
 from numpy_rnn.vectors.check import TIERS, check
@@ -127,6 +128,30 @@ def test_a_format_holds_the_same_numbers(kind, tmp_path):
             assert value.tobytes() == array(found["tensors"][name]).tobytes(), name
         if kind == "json":
             assert path.read_bytes() == (PUBLISHED / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("system", ["onnx", "keras"])
+def test_parameters_come_in_another_systems_layout_too(system, tmp_path):
+    done = run("write", tmp_path, "--layout", system)
+    assert done.exit_code == 0
+    assert f"{system} has no such cell: lstm_projection-plain" in done.output
+    written = [json.loads(path.read_text()) for path in sorted(tmp_path.iterdir())]
+    assert {case["cell"] for case in written} == set(LAYOUTS[system])
+    for case in written:
+        jsonschema.validate(case, json.loads((FOLDER / "schema.json").read_text()))
+        assert case["sha256"] == digest(case)
+        for l, layer in enumerate(case_of(case).params):
+            for d, p in enumerate(layer):
+                suffix = "" if case["sizes"]["L"] * case["sizes"]["D"] == 1 else f"_l{l}{'_reverse' if d else ''}"
+                names = [
+                    n for n in case["tensors"] if n.startswith(f"{system}.") and (not suffix or n.endswith(suffix))
+                ]
+                names = names if suffix != f"_l{l}" else [n for n in names if not n.endswith("_reverse")]
+                theirs = {n.removeprefix(f"{system}.").removesuffix(suffix): array(case["tensors"][n]) for n in names}
+                back = from_system(system, case["cell"], theirs)
+                assert np.array_equal(back["W_ih"], p.W_ih)
+                assert np.array_equal(back["W_hh"], p.W_hh)
+                assert np.array_equal(back["b_ih"] + back["b_hh"], p.b_ih + p.b_hh)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ..conventions import LAYOUTS
 from ..vectors import cases, drive, formats
 from ..vectors.check import TIERS, Report
 from ..vectors.check import check as compared
@@ -49,13 +50,20 @@ def list_(as_json: bool) -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(list(formats.WRITERS)), default="json", show_default=True)
 @click.option("--case", "names", multiple=True, help="May be given several times.  [default: all]")
-def write(folder: Path, kind: str, names: Sequence[str]) -> None:
+@click.option("--layout", type=click.Choice(["onnx", "keras"]), help="The parameters as this system has them, too.")
+def write(folder: Path, kind: str, names: Sequence[str], layout: str | None) -> None:
     """Write the cases into a folder, which is made if need be.
 
     json: the files themselves. npz, safetensors: arrays by name. c: headers for C99. bin: little-endian float64, and a
-    text beside it with a line `name role offset dimensions sizes...` for each tensor.
+    text beside it with a line `name role offset dimensions sizes...` for each tensor. --layout keras adds tensors as
+    keras.kernel, in which two biases are one where the system has one.
     """
-    found = [_case(name) for name in names] or cases.all_cases()
+    found: list[Mapping[str, Any]] = [_case(name) for name in names] or [*cases.all_cases()]
+    if layout:
+        missing = [case["name"] for case in found if case["cell"] not in LAYOUTS[layout]]
+        found = [formats.with_layout(case, layout) for case in found if case["cell"] in LAYOUTS[layout]]
+        if missing:
+            click.echo(f"{layout} has no such cell: {', '.join(missing)}", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     count = sum(len(formats.WRITERS[kind](case, folder)) for case in found)
     click.echo(f"{folder} holds {len(found)} cases in {count} files")

@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..conventions import to_system
 from ..numerics import Array
-from .document import array, text
+from .document import array, case_of, digest, text
 
 Document = Mapping[str, Any]
 
@@ -33,6 +34,31 @@ Document = Mapping[str, Any]
 def arrays_of(document: Document) -> dict[str, Array]:
     """All tensors of a case, float64."""
     return {name: array(tensor) for name, tensor in document["tensors"].items()}
+
+
+def with_layout(document: Document, system: str) -> Document:
+    """The same case with its parameters in another system's layout, too, as `keras.kernel` or `onnx.W_l1_reverse`.
+
+    Where the system has one bias, it is the sum of both: `keras.bias`.
+
+    Raises
+    ------
+    ConventionError
+        If the system has no such cell, or cannot hold the parameters even so.
+    """
+    case = case_of(document)
+    more = {}
+    for l, layer in enumerate(case.params):
+        for d, p in enumerate(layer):
+            for name, value in to_system(system, case.cell, p._asdict(), merge=True).items():
+                more[f"{system}.{case.parameter_name(name, l, d)}"] = {
+                    "role": "parameter",
+                    "axes": [f"{system}'s"] * value.ndim,
+                    "shape": list(value.shape),
+                    "data": value.ravel().tolist(),
+                }
+    found = {**document, "tensors": {**more, **document["tensors"]}}
+    return {**found, "sha256": digest(found)}
 
 
 def _write_json(document: Document, folder: Path) -> list[Path]:
@@ -92,7 +118,7 @@ def _write_c(document: Document, folder: Path) -> list[Path]:
             f"/* {tensor['role']}: {axes}" + (f"; {tensor['equation']}" if "equation" in tensor else "") + " */",
         ]
         values = [_c_number(v) for v in tensor["data"]] or ["0"]  # C has no empty arrays
-        lines.append(f"static const double {prefix}_{name}[{len(values)}] = {{")
+        lines.append(f"static const double {prefix}_{name.replace('.', '_')}[{len(values)}] = {{")
         lines += [f"    {', '.join(values[k : k + 4])}," for k in range(0, len(values), 4)]
         lines.append("};")
     path.write_text("\n".join([*lines, "", f"#endif /* {guard} */", ""]), encoding="utf-8")
