@@ -3,8 +3,8 @@
     python tests/suites.py docs/vectors-suites.md
 
 ONNX's node tests are taken from the installed package. Keras' problems are built anew from what its tests say of
-themselves: all weights of a kind equal, inputs 0, 1, 2, …; see keras/src/layers/rnn/{lstm,gru,simple_rnn}_test.py. A
-mistake is seen if it moves what the suite compares by more than the suite's own tolerance.
+themselves: all weights of a kind equal, inputs 0, 1, 2, …; see keras/src/layers/rnn/{lstm,gru,simple_rnn}_test.py. So
+are WebNN's, see webnn/conformance_tests/{lstm,gru}.https.any.js of the web platform tests. A mistake is seen if it moves what the suite compares by more than the suite's own tolerance.
 """
 
 from __future__ import annotations
@@ -102,6 +102,24 @@ def keras_tests() -> Iterator[Compared]:
             yield Compared(made(f"keras {cell} {name}", cell, params, x, states, lengths), results, 1e-5)
 
 
+def webnn_tests() -> Iterator[Compared]:
+    """WebNN's conformance tests of lstm and gru: one step, every gate with the same weights, states zero.
+
+    WebNN runs them with relu in place of σ and tanh; here they run with σ and tanh, which can see no less.
+    """
+    W = np.tile([[1, -1], [2, -2]], (4, 1))
+    b = np.tile([1, 2], 4)
+    p = {"W_ih": W, "W_hh": np.full((8, 2), 0.1), "b_ih": b, "b_hh": b}
+    x = np.array([[[1, 2], [2, 1]]])
+    yield Compared(made("webnn lstm", "lstm", [p], x), ("output", "h_n", "c_n"), 1e-6)
+    peepholes = {**p, "P": np.zeros(6)}
+    yield Compared(made("webnn lstm, peepholes", "lstm_peephole", [peepholes], x), ("output", "h_n", "c_n"), 1e-6)
+    W = np.tile([[1, -1], [2, -2], [0.5, -0.5], [0, 0.1]], (3, 1))
+    b = np.array([1, 1, 1, 1, 1, 2, 1, 2, 0.5, 0.5, 0.5, 0.5])  # r, z, n
+    p = {"W_ih": W, "W_hh": np.full((12, 4), 0.1), "b_ih": b, "b_hh": b}
+    yield Compared(made("webnn gru", "gru", [p], np.array([[[1, 2], [2, 1], [1, 1]]])), ("output", "h_n"), 1e-6)
+
+
 def ours() -> Iterator[Compared]:
     """The golden vectors, results alone, but for the optional ones."""
     for document in cases.all_cases():
@@ -147,6 +165,7 @@ def page() -> str:
     suites = {
         f"ONNX {importlib.metadata.version('onnx')}, node tests": list(onnx_node_tests()),
         "Keras 3, tests of LSTM, GRU, SimpleRNN": list(keras_tests()),
+        "WebNN, conformance tests of lstm and gru": list(webnn_tests()),
         "the golden vectors, results alone": list(ours()),
     }
     everything = {m.name for m in zoo.mistakes() if m.group != "precision"}
