@@ -30,6 +30,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from . import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn
 from .bptt import by_hand, by_loop
+from .bptt.function import autocast
 from .cell import Cell
 
 Device = torch.device | str | int | None
@@ -602,9 +603,3 @@ def refuse_projection(proj_size: object) -> None:
     """Refuse what only an LSTM has."""
     if proj_size is not None:
         raise ValueError(f"proj_size argument is only supported for LSTM, not RNN or GRU; got {proj_size}")
-
-
-def autocast(x: Tensor) -> bool:
-    """Whether the operations on `x` choose their dtype themselves."""
-    device = x.device.type
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, sigmoid, tanh
 from torch.nn import Linear, Module
 
-from .modules import Device, autocast
+from .bptt.function import autocast
+from .modules import Device
 
 
 class RNNFromScratch(Module):

@@ -61,10 +61,14 @@ def by_hand(cell: Cell, manual: Manual, params: Any, x: Tensor, s0: Any) -> tupl
 
 def needs_the_loop(x: Tensor, *others: Tensor) -> bool:
     """Whether PyTorch has to see every operation on `x`."""
-    device = x.device.type
-    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     mixed = any(z.dtype != x.dtype for z in others)
-    return autocast or mixed or x.is_complex() or torch.compiler.is_compiling()
+    return autocast(x) or mixed or x.is_complex() or torch.compiler.is_compiling()
+
+
+def autocast(x: Tensor) -> bool:
+    """Whether the operations on `x` choose their dtype themselves."""
+    device = x.device.type
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
 
 
 def signed(function: F) -> F:
