@@ -14,6 +14,7 @@ import numpy as np
 
 from ..numerics import Array
 from ..zoo import Mistake, mistakes
+from ..zoo.case import CELLS
 from .document import GIVEN, array, case_of, tensors_of
 
 # Relative to the largest entry of a tensor: how far a correct port may be off in the arithmetic that it uses.
@@ -153,6 +154,12 @@ def _when(found: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Iterat
         phase = 1 if tensor["role"] == "result" and name in ("output", "h_n", "c_n") else 4
         yield (0 if tensor["role"] in GIVEN else phase, 0, 0, place), np.ones(shape, bool)
         return
+    if "sequence" not in tensor["axes"] and tensor["role"] == "forward":  # a step of an optimizer
+        for t in range(T):
+            at = np.zeros(shape, bool)
+            at[t] = True
+            yield (0, 0, t, place), at
+        return
     forward, reverse = tensor["role"] == "forward", name.endswith("_reverse")
     layer = int(name.split("_l")[-1].removesuffix("_reverse")) if "_l" in name else 0
     for t in range(T):
@@ -218,6 +225,8 @@ def _explained(
     found: Mapping[str, Any], arrays: Mapping[str, Array], bounds: Mapping[str, float]
 ) -> tuple[Mistake, ...]:
     """Mistakes that make just the numbers that were given, on the way and in the end; or, if none does, in the end."""
+    if found["cell"] not in CELLS:
+        return ()
     case = case_of(found)
     results = {name for name in arrays if found["tensors"][name]["role"] == "result"}
     everywhere, in_the_end = [], []

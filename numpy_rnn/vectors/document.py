@@ -22,6 +22,7 @@ import numpy as np
 from ..numerics import Array
 from ..zoo import Case, Mistake
 from ..zoo.case import CELLS
+from .optimizers import RULES, Problem, run
 from .suite import SUITE, Entry
 from .trace import Trace, equations, trace
 
@@ -51,6 +52,13 @@ GATES = {
 }
 
 
+OPTIMIZERS = {
+    "sgd": "torch.optim.SGD: weight decay in the gradient, no dampening; the first step's memory is its gradient",
+    "adam": "torch.optim.Adam: both memories start at zero, eps outside the square root",
+    "clip": "torch.nn.utils.clip_grad_norm_: one norm for all, 1e-6 in the denominator; each step for itself",
+}
+
+
 def document(entry: Entry) -> dict[str, Any]:
     """Compute a case and everything on the way.
 
@@ -67,22 +75,28 @@ def document(entry: Entry) -> dict[str, Any]:
     """
     case = entry.make()
     tensors = described(case)
-    T, B, I = case.x.shape
-    p = case.params[0][0]
-    H = len(p.W_hh) // CELLS[case.cell].gates
+    if isinstance(case, Problem):
+        name, sizes, lengths = case.rule, dict.fromkeys("TBIHRLD", 1) | {"T": len(case.g)}, [len(case.g)]
+        conventions = {"optimizer": OPTIMIZERS[case.rule]}
+    else:
+        name, lengths = case.cell, list(case.all_lengths)
+        p, (T, B, I) = case.params[0][0], case.x.shape
+        H = len(p.W_hh) // CELLS[case.cell].gates
+        sizes = dict(T=T, B=B, I=I, H=H, R=p.W_hh.shape[1], L=len(case.params), D=len(case.params[0]))
+        conventions = {"cell": GATES[case.cell], **CONVENTIONS}
     found = {
         "format": FORMAT,
         "schema": SCHEMA,
         "suite": SUITE,
         "name": entry.name,
-        "cell": case.cell,
+        "cell": name,
         "levels": {"forward": entry.forward, "backward": entry.backward},
         "shows": entry.shows,
         "optional": entry.optional,
         "bias": entry.bias,
-        "sizes": dict(T=T, B=B, I=I, H=H, R=p.W_hh.shape[1], L=len(case.params), D=len(case.params[0])),
-        "lengths": list(case.all_lengths),
-        "conventions": {"cell": GATES[case.cell], **CONVENTIONS},
+        "sizes": sizes,
+        "lengths": lengths,
+        "conventions": conventions,
         "order": [name for name, tensor in tensors.items() if tensor["role"] not in GIVEN],
         "provenance": "computed by numpy_rnn.zoo.textbook in long double, rounded to float64",
         "tensors": tensors,
@@ -90,11 +104,11 @@ def document(entry: Entry) -> dict[str, Any]:
     return {**found, "sha256": digest(found)}
 
 
-def described(case: Case) -> dict[str, dict[str, Any]]:
+def described(case: Case | Problem) -> dict[str, dict[str, Any]]:
     """The tensors of a case as they stand in a document."""
     with np.errstate(all="ignore"):
-        exact = tensors_of(case.astype(np.longdouble))
-        noise = {dtype: _noise(tensors_of(case.astype(kind)), exact) for dtype, kind in DTYPES.items()}
+        exact = _tensors(case.astype(np.longdouble))
+        noise = {dtype: _noise(_tensors(case.astype(kind)), exact) for dtype, kind in DTYPES.items()}
     found = {}
     for name, (role, axes, equation, value) in exact.items():
         measured = {dtype: noise[dtype][name] for dtype in DTYPES if role not in GIVEN}
@@ -183,6 +197,24 @@ def _axes(name: str) -> str:
         (axes for start, axes in AXES.items() if name.split("_l")[0] in (start, f"{start}_0", f"{start}_n")),
         "gate*unit",
     )
+
+
+def _tensors(case: Case | Problem) -> Tensors:
+    return steps_of(case) if isinstance(case, Problem) else tensors_of(case)
+
+
+def steps_of(given: Problem) -> Tensors:
+    """All tensors of an optimizer's steps in the order of execution."""
+    rule = RULES[given.rule]
+    found = {
+        "p_0": Tensor("parameter", "row column", "", given.p_0),
+        "g": Tensor("input", "step row column", "", given.g),
+    }
+    for name, number in rule.hyperparameters.items():
+        found[name] = Tensor("input", "", "", np.array(number, given.g.dtype))
+    for name, value in run(given).items():
+        found[name] = Tensor("forward", "step row column" if value.ndim > 1 else "step", rule.equations[name], value)
+    return found
 
 
 def tensors_of(case: Case, *mistakes: Mistake) -> Tensors:

@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..zoo.case import CELLS
 from .check import Report, check
 from .document import GIVEN, array, case_of, described
 from .formats import parsed
@@ -113,7 +114,7 @@ def request(document: Document) -> dict[str, Any]:
 def single_steps(document: Document) -> Iterator[Document]:
     """A case of one layer and one direction as T cases of one step, each from the reference's state before it."""
     sizes, tensors = document["sizes"], document["tensors"]
-    if sizes["L"] > 1 or sizes["D"] > 1:
+    if sizes["L"] > 1 or sizes["D"] > 1 or document["cell"] not in CELLS:
         return
     states = [name for name in ("h", "c") if name in tensors]
     for t in range(sizes["T"]):

@@ -13,6 +13,7 @@ import numpy as np
 from ..numerics import Array
 from ..zoo import Case, cases
 from ..zoo.case import CELLS, random_case
+from .optimizers import Problem, problem
 
 SUITE = 1  # the version; a published case never changes
 
@@ -25,6 +26,7 @@ LEVELS = (
     "batches of sequences of different lengths",
     "two directions",
     "layers, with dropout masks between them",
+    "steps of optimizers",
     "edge cases",
     "optional: what some systems do otherwise",
 )
@@ -37,7 +39,7 @@ class Entry(NamedTuple):
     forward: int  # level of its values, 1 …
     backward: int  # level of its gradients
     shows: str  # what it is there for
-    make: Callable[[], Case]
+    make: Callable[[], Case | Problem]
     bias: bool = True  # False: all biases are zero, and a port without biases can run it
 
     @property
@@ -75,16 +77,23 @@ def suite() -> Sequence[Entry]:
         for cell in CELLS
     ]
     entries += [
-        Entry("gru-no-bias", 9, 9, "all biases zero", lambda: _scaled("gru", biases=0.0), bias=False),
-        Entry("lstm-saturated", 9, 9, "gates that are 0 or 1 to the last digit", lambda: _scaled("lstm", weights=16.0)),
-        Entry("rnn_relu-large", 9, 9, "values of many thousands", lambda: _scaled("rnn_relu", x=512.0)),
-        Entry("rnn_relu-zeros", 9, 9, "pre-activations that are 0 and -0: relu's derivative there is 0", _zeros),
-        Entry("lstm-probe", 9, 9, "one weight of W_hh is 1, all others 0", lambda: _probe("lstm")),
-        Entry("gru-probe", 9, 9, "one weight of W_hh is 1, all others 0", lambda: _probe("gru")),
-        Entry("rnn_tanh-no-steps", 10, 10, "T = 0: final states are initial states", lambda: _steps("rnn_tanh", 0)),
-        Entry("gru-length-0", 10, 10, "length 0 hands the state through", lambda: _ragged("gru", (3, 0))()),
-        Entry("rnn_tanh-infinite", 10, 10, "infinite inputs: outputs of ±1, gradients NaN", _infinite),
-        Entry("lstm-denormal", 10, 10, "inputs below float32's normal numbers", lambda: _scaled("lstm", x=2.0**-140)),
+        Entry("sgd-momentum", 9, 9, "four steps with momentum and weight decay", lambda: problem("sgd")),
+        Entry("adam-steps", 9, 9, "four steps from a memory of zeros", lambda: problem("adam")),
+        Entry("clip-norm", 9, 9, "gradients beyond the norm and one within", lambda: problem("clip")),
+    ]
+    entries += [
+        Entry("gru-no-bias", 10, 10, "all biases zero", lambda: _scaled("gru", biases=0.0), bias=False),
+        Entry(
+            "lstm-saturated", 10, 10, "gates that are 0 or 1 to the last digit", lambda: _scaled("lstm", weights=16.0)
+        ),
+        Entry("rnn_relu-large", 10, 10, "values of many thousands", lambda: _scaled("rnn_relu", x=512.0)),
+        Entry("rnn_relu-zeros", 10, 10, "pre-activations that are 0 and -0: relu's derivative there is 0", _zeros),
+        Entry("lstm-probe", 10, 10, "one weight of W_hh is 1, all others 0", lambda: _probe("lstm")),
+        Entry("gru-probe", 10, 10, "one weight of W_hh is 1, all others 0", lambda: _probe("gru")),
+        Entry("rnn_tanh-no-steps", 11, 11, "T = 0: final states are initial states", lambda: _steps("rnn_tanh", 0)),
+        Entry("gru-length-0", 11, 11, "length 0 hands the state through", lambda: _ragged("gru", (3, 0))()),
+        Entry("rnn_tanh-infinite", 11, 11, "infinite inputs: outputs of ±1, gradients NaN", _infinite),
+        Entry("lstm-denormal", 11, 11, "inputs below float32's normal numbers", lambda: _scaled("lstm", x=2.0**-140)),
     ]
     return sorted(entries, key=lambda entry: entry.forward)
 

@@ -317,9 +317,51 @@ static void add_gradients(int l, int d, int inputs, Params step, int t) {
     }
 }
 
+/* ---- optimizers */
+
+static void optimize(void) {
+    double *g = input("g"), *p_0 = input("p_0");
+    int n = 0;
+    for (int k = 0; k < given_count; ++k) if (!strcmp(given[k].name, "p_0")) n = given[k].size;
+    for (int t = 0; t < T; ++t) {
+        const double *g_t = g + t * n;
+#define STEP(name) (output(#name, T * n) + t * n)
+#define BEFORE(name) (output(#name, T * n) + (t - 1) * n)
+        if (is("sgd")) for (int k = 0; k < n; ++k) {
+            double p = t ? BEFORE(p)[k] : p_0[k];
+            STEP(d)[k] = g_t[k] + *input("weight_decay") * p;
+            STEP(b)[k] = t ? *input("momentum") * BEFORE(b)[k] + STEP(d)[k] : STEP(d)[k];
+            STEP(p)[k] = p - *input("lr") * STEP(b)[k];
+        } else if (is("adam")) for (int k = 0; k < n; ++k) {
+            double p = t ? BEFORE(p)[k] : p_0[k], beta1 = *input("beta1"), beta2 = *input("beta2");
+            STEP(m)[k] = beta1 * (t ? BEFORE(m)[k] : 0) + (1 - beta1) * g_t[k];
+            STEP(v)[k] = beta2 * (t ? BEFORE(v)[k] : 0) + (1 - beta2) * g_t[k] * g_t[k];
+            STEP(m_hat)[k] = STEP(m)[k] / (1 - pow(beta1, t + 1));
+            STEP(v_hat)[k] = STEP(v)[k] / (1 - pow(beta2, t + 1));
+            STEP(p)[k] = p - *input("lr") * STEP(m_hat)[k] / (sqrt(STEP(v_hat)[k]) + *input("eps"));
+        } else {
+            double sum = 0;
+            for (int k = 0; k < n; ++k) sum += g_t[k] * g_t[k];
+            double norm = output("norm", T)[t] = sqrt(sum), factor = *input("max_norm") / (norm + 1e-6);
+            double scale = output("scale", T)[t] = factor < 1 ? factor : 1;
+            for (int k = 0; k < n; ++k) STEP(clipped)[k] = scale * g_t[k];
+        }
+    }
+}
+
+static void print_all(void) {
+    for (int k = 0; k < made_count; ++k)
+        for (int i = 0; i < made[k].size; ++i) printf("%s,%d,%.17g\n", made[k].name, i, made[k].data[i]);
+}
+
 int main(int count, char **arguments) {
     if (count != 2) failed("expected a case, such as folder/lstm-plain");
     read_case(arguments[1]);
+    if (is("sgd") || is("adam") || is("clip")) {
+        optimize();
+        print_all();
+        return 0;
+    }
     G = strncmp(cell, "lstm", 4) == 0 ? 4 : strncmp(cell, "gru", 3) == 0 ? 3 : 1;
     int single = L == 1 && D == 1, has_c = G == 4;
     double *h_0 = input("h_0"), *c_0 = input("c_0"), *dh_n = input("dh_n"), *dc_n = input("dc_n");
@@ -402,7 +444,6 @@ int main(int count, char **arguments) {
             dy = dx;
         }
     }
-    for (int k = 0; k < made_count; ++k)
-        for (int i = 0; i < made[k].size; ++i) printf("%s,%d,%.17g\n", made[k].name, i, made[k].data[i]);
+    print_all();
     return 0;
 }

@@ -230,10 +230,45 @@ function run(request) {
   return out;
 }
 
+// ---- optimizers
+
+function optimize(request) {
+  const { T } = request.sizes, given = request.tensors, out = {};
+  const number = (name) => Number(given[name].data[0]), g = given.g.data, size = g.length / T;
+  const put = (name, values) => {
+    const shape = Array.isArray(values) ? [T, ...given.p_0.shape] : [T];
+    out[name] = out[name] || { shape, data: [] };
+    out[name].data = out[name].data.concat(values);
+  };
+  let p = given.p_0.data.slice(), b, m = zeros(size), v = zeros(size);
+  for (let t = 0; t < T; t++) {
+    const g_t = g.slice(t * size, (t + 1) * size);
+    if (request.cell === "sgd") {
+      const d = g_t.map((x, k) => x + number("weight_decay") * p[k]);
+      b = t === 0 ? d : d.map((x, k) => number("momentum") * b[k] + x);
+      p = p.map((x, k) => x - number("lr") * b[k]);
+      Object.entries({ d, b, p }).forEach(([name, values]) => put(name, values));
+    } else if (request.cell === "adam") {
+      const beta1 = number("beta1"), beta2 = number("beta2");
+      m = m.map((x, k) => beta1 * x + (1 - beta1) * g_t[k]);
+      v = v.map((x, k) => beta2 * x + (1 - beta2) * g_t[k] * g_t[k]);
+      const m_hat = m.map((x) => x / (1 - beta1 ** (t + 1))), v_hat = v.map((x) => x / (1 - beta2 ** (t + 1)));
+      p = p.map((x, k) => x - number("lr") * m_hat[k] / (Math.sqrt(v_hat[k]) + number("eps")));
+      Object.entries({ m, v, m_hat, v_hat, p }).forEach(([name, values]) => put(name, values));
+    } else {
+      const norm = Math.sqrt(g_t.reduce((sum, x) => sum + x * x, 0)), scale = Math.min(1, number("max_norm") / (norm + 1e-6));
+      put("norm", norm);
+      put("scale", scale);
+      put("clipped", g_t.map((x) => scale * x));
+    }
+  }
+  return out;
+}
+
 const written = (v) => (Number.isFinite(v) ? v : Number.isNaN(v) ? "nan" : v > 0 ? "inf" : "-inf");
 
 readline.createInterface({ input: process.stdin }).on("line", (line) => {
-  const tensors = run(JSON.parse(line));
+  const request = JSON.parse(line), tensors = request.cell in CELLS ? run(request) : optimize(request);
   for (const tensor of Object.values(tensors)) tensor.data = tensor.data.map(written);
   process.stdout.write(JSON.stringify({ tensors }) + "\n");
 });
