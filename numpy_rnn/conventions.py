@@ -15,7 +15,7 @@ assignment. `tests/interop.py` holds those that install against the systems them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -306,6 +306,44 @@ def from_system(
     found = _adjusted(found, how, -1.0 if not gradients else 0.0)
     found = {name: _reordered(a, how.gates, ours, name) for name, a in found.items()}
     return _contiguous(_two_biases(how, cell, found, gradients))
+
+
+def states_to_system(system: str, cell: str, states: Mapping[str, Array]) -> tuple[Array, ...]:
+    """States, or gradients of states, in the order in which a system has them.
+
+    Parameters
+    ----------
+    system, cell : str
+        Keys of `LAYOUTS`.
+    states : mapping of str to array
+        h and, for an LSTM, c, as torch has them: (D, B, H), or (B, H) for one direction.
+
+    Returns
+    -------
+    tuple of array
+        The same arrays: no system lays a state out in another way than as rows, only their order differs.
+
+    Examples
+    --------
+    >>> h, c = np.zeros((1, 2)), np.ones((1, 2))
+    >>> [s.tolist() for s in states_to_system("flax", "lstm", {"h": h, "c": c})]
+    [[[1.0, 1.0]], [[0.0, 0.0]]]
+    """
+    return tuple(states[name] for name in layout(system, cell).states if name in CELLS[cell].State._fields)
+
+
+def states_from_system(system: str, cell: str, states: Sequence[Array]) -> dict[str, Array]:
+    """Undo `states_to_system`.
+
+    Raises
+    ------
+    ConventionError
+        If there are more or fewer states than the cell has.
+    """
+    names = [name for name in layout(system, cell).states if name in CELLS[cell].State._fields]
+    if len(states) != len(names):
+        raise ConventionError(f"{system}'s {cell} has the states {', '.join(names)}; got {len(states)}")
+    return dict(zip(names, states))
 
 
 def _bias_names(how: Layout) -> tuple[str, ...]:

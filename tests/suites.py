@@ -4,7 +4,8 @@
 
 ONNX's node tests are taken from the installed package. Keras' problems are built anew from what its tests say of
 themselves: all weights of a kind equal, inputs 0, 1, 2, …; see keras/src/layers/rnn/{lstm,gru,simple_rnn}_test.py. So
-are WebNN's, see webnn/conformance_tests/{lstm,gru}.https.any.js of the web platform tests. A mistake is seen if it moves what the suite compares by more than the suite's own tolerance.
+are WebNN's, see webnn/conformance_tests/{lstm,gru}.https.any.js of the web platform tests, and rten's, which draws torch's
+random numbers from a seed, see pytorch-ref-tests/rnn.py. A mistake is seen if it moves what the suite compares by more than the suite's own tolerance.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from numpy_rnn import zoo
 from numpy_rnn.conventions import from_system
@@ -120,6 +122,26 @@ def webnn_tests() -> Iterator[Compared]:
     yield Compared(made("webnn gru", "gru", [p], np.array([[[1, 2], [2, 1], [1, 1]]])), ("output", "h_n"), 1e-6)
 
 
+def rten_tests() -> Iterator[Compared]:
+    """rten's reference tests of LSTM and GRU: torch's random weights, one sequence, only the output is compared."""
+    torch.manual_seed(1234)
+    T, I, H = 7, 10, 5
+    x = torch.rand(T, I).numpy()[:, None]
+    h_0, c_0 = torch.rand(1, H).numpy()[None], torch.rand(1, H).numpy()[None]
+    for op in ("LSTM", "GRU"):
+        one, both = (getattr(torch.nn, op)(I, H, bidirectional=d == 2) for d in (1, 2))
+        for name, layer, states in (
+            ("forwards", one, None),
+            ("bidirectional", both, None),
+            ("initial", one, [h_0, c_0] if op == "LSTM" else [h_0]),
+        ):
+            weights = {n: p.detach().numpy() for n, p in layer.named_parameters()}
+            fields = {"W_ih": "weight_ih", "W_hh": "weight_hh", "b_ih": "bias_ih", "b_hh": "bias_hh"}
+            suffixes = ["_l0", "_l0_reverse"][: 2 if layer.bidirectional else 1]
+            params = [{f: weights[n + suffix] for f, n in fields.items()} for suffix in suffixes]
+            yield Compared(made(f"rten {op} {name}", op.lower(), params, x, states), ("output",), 1e-4)
+
+
 def ours() -> Iterator[Compared]:
     """The golden vectors, results alone, but for the optional ones."""
     for document in cases.all_cases():
@@ -166,6 +188,7 @@ def page() -> str:
         f"ONNX {importlib.metadata.version('onnx')}, node tests": list(onnx_node_tests()),
         "Keras 3, tests of LSTM, GRU, SimpleRNN": list(keras_tests()),
         "WebNN, conformance tests of lstm and gru": list(webnn_tests()),
+        "rten, reference tests of LSTM and GRU": list(rten_tests()),
         "the golden vectors, results alone": list(ours()),
     }
     everything = {m.name for m in zoo.mistakes() if m.group != "precision"}

@@ -158,9 +158,17 @@ def test_errors_say_what_came_and_what_was_expected(call, message):
         call()
 
 
-def test_the_order_of_states_is_told():
-    assert conventions.layout("flax", "lstm").states == ("c", "h")
-    assert conventions.layout("keras", "lstm").states == ("h", "c")
+@each_row
+def test_states_stand_in_the_systems_order(system, cell):
+    names = CELLS[cell].State._fields
+    states = {name: np.full((2, H), k) for k, name in enumerate(names)}
+    theirs = conventions.states_to_system(system, cell, states)
+    turned = (system, cell) in {("flax", "lstm"), ("tf1", "lstm")}
+    assert [int(s[0, 0]) for s in theirs] == ([1, 0] if turned else list(range(len(names))))
+    back = conventions.states_from_system(system, cell, theirs)
+    assert all(back[name] is states[name] for name in names)
+    with pytest.raises(ConventionError, match="has the states"):
+        conventions.states_from_system(system, cell, [*theirs, theirs[0]])
 
 
 # ---- the command

@@ -69,6 +69,20 @@ def _noted(t: int, variables: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
             yield name, np.array(value)
 
 
+RESET_BEFORE = "gru_reset_before"  # whose textbook has both sides of n in one line
+
+
+def _pre_activation_apart(statement: ast.stmt) -> list[ast.stmt]:
+    """N = np.tanh(…) as two statements, a_n = … and n = np.tanh(a_n); any other as it is."""
+    if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "n":
+        value = statement.value
+        if isinstance(value, ast.Call) and len(value.args) == 1:
+            inner = ast.Assign([ast.Name("a_n", ast.Store())], value.args[0])
+            value.args = [ast.Name("a_n", ast.Load())]
+            return [inner, statement]
+    return [statement]
+
+
 @cache
 def _noting(module: str, text: str) -> Any:
     """The code of a textbook module that notes every step of its loops over time."""
@@ -77,6 +91,8 @@ def _noting(module: str, text: str) -> Any:
         if isinstance(function, ast.FunctionDef) and function.name in ("forward", "backward"):
             for statement in function.body:
                 if isinstance(statement, ast.For):
+                    if module == RESET_BEFORE:
+                        statement.body = [part for s in statement.body for part in _pre_activation_apart(s)]
                     statement.body += ast.parse(f"_notes.note({function.name!r}, t, locals())").body
             function.body[1:1] = ast.parse(f"_notes.begin({function.name!r})").body  # after the docstring
     return compile(ast.fix_missing_locations(tree), f"<{module}.py, noting>", "exec")
@@ -129,6 +145,8 @@ def trace(case: Case, *mistakes: Mistake) -> Trace:
     for place, values in forward.items():
         if "c" in values:
             values["tanh_c"] = np.tanh(values["c"])
+        if case.cell == RESET_BEFORE and "a_n" in values:
+            values["v_n"] = values["a_n"] - values["u_n"]
         forward[place] = _in_order(case.cell, "forward", values)
     for place, values in backward.items():
         backward[place] = _in_order(case.cell, "backward", values)
@@ -201,9 +219,14 @@ def equations(cell: str) -> dict[str, dict[str, str]]:
             skipped = {"t", "gates", *(f"d{field}" for field in CELLS[cell].Params._fields)}
             skipped |= {whole for whole in ("a", "da", "du", "dv") if any(n.startswith(f"{whole}_") for n in lines)}
             if function.name == "backward":
-                skipped |= {name for name in lines if not name.startswith("d") or name.startswith("dP")}
+                skipped |= {name for name in lines if not name.startswith("d") or name.startswith(("dP", "dW"))}
             elif "c" in lines:  # what stands inside the line of h
                 lines["tanh_c"] = ["tanh_c = np.tanh(c[t + 1])"]
+                lines["h"] = lines.pop("h")
+            elif cell == RESET_BEFORE:
+                lines["v_n"] = ["v_n = W_hn @ (r * h[t]) + b_hn"]
+                lines["n"], lines["h"] = ["n = np.tanh(u_n + v_n)"], lines.pop("h")
+                lines["n"] = lines.pop("n")
                 lines["h"] = lines.pop("h")
             whole = lines.get("a", [""])[0].removeprefix("a = ")
             found[function.name] = {

@@ -181,9 +181,9 @@ static void forward(Params p, int l, int d, int t, int b, const double *x, const
         else for (int k = 0; k < H; ++k) {
             ROW(v_r)[k] = v[k];
             ROW(v_z)[k] = v[H + k];
-            ROW(v_n)[k] = v[2 * H + k];
         }
         for (int k = 0; k < H; ++k) {
+            ROW(v_n)[k] = v[2 * H + k];
             n[k] = tanh(u[2 * H + k] + (is("gru") ? r[k] : 1) * v[2 * H + k]);
             h_next[k] = (1 - z[k]) * n[k] + z[k] * h[k];
         }

@@ -113,8 +113,8 @@ const gruResetBefore = {
     const H = s.h.length, u = plus(times(p.W_ih, x), p.b_ih.data), [W_r, W_z, W_n] = this.parts(p, H);
     const [u_r, u_z, u_n] = range(3).map((k) => block(u, k, H)), b = range(3).map((k) => block(p.b_hh.data, k, H));
     const r = plus(u_r, plus(times(W_r, s.h), b[0])).map(sigmoid), z = plus(u_z, plus(times(W_z, s.h), b[1])).map(sigmoid);
-    const n = plus(u_n, plus(times(W_n, mul(r, s.h)), b[2])).map(Math.tanh);
-    return { u_r, u_z, u_n, r, z, n, h: plus(mul(z.map((q) => 1 - q), n), mul(z, s.h)) };
+    const v_n = plus(times(W_n, mul(r, s.h)), b[2]), n = plus(u_n, v_n).map(Math.tanh);
+    return { u_r, u_z, u_n, r, z, v_n, n, h: plus(mul(z.map((q) => 1 - q), n), mul(z, s.h)) };
   },
   backward(p, k, x, s, ds, g) {
     const H = s.h.length, [W_r, W_z, W_n] = this.parts(p, H), q = mul(k.r, s.h);
