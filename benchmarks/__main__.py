@@ -22,7 +22,7 @@ from .environment import BUSY, describe
 from .measure import Contest
 from .points import GROUPS
 from .problem import CELLS, CPU_DTYPES, CUDA_DTYPES, MODES
-from .results import Results, ResultsError, load, save
+from .results import Results, ResultsError, load, measured_again, save
 
 ROOT = Path(__file__).parents[1]
 QUICK_REPEATS = 3
@@ -165,11 +165,21 @@ def command(
 @readme_option
 @markdown_option
 @plots_option
+@click.option("--again", type=PATH, help="Settings measured again: they take their place in FILE, which is rewritten.")
 def report_command(
-    file: Path, old: Path | None, readme: Path | None, markdown: Path | None, plots_folder: Path | None
+    file: Path,
+    old: Path | None,
+    readme: Path | None,
+    markdown: Path | None,
+    plots_folder: Path | None,
+    again: Path | None,
 ) -> None:
     """Print the tables of a FILE that was measured before; write plots and the README's section."""
-    _show(load(file), file, load(old) if old else None, Outputs(readme, markdown, plots_folder))
+    results = load(file)
+    if again:
+        results = measured_again(results, load(again))
+        save(results, file)
+    _show(results, file, load(old) if old else None, Outputs(readme, markdown, plots_folder))
 
 
 def _check(chosen: plan.Selection, out: Path) -> None:

@@ -38,8 +38,10 @@ def environment(results: Results) -> str:
         found |= {name: process[name] for name in ("gpu", "CUDA", "cuDNN") if name in process}
     parts += [f"{name} {version}" for name, version in found.items()]
     load = e.get("load at start")
-    end = "" if results.complete else " The run was not complete."
-    return f"{'; '.join(parts)}; load average at the start {load}.{end}"
+    again = e.get("measured again")
+    end = f". Measured again after the run, each as a whole: {'; '.join(again)}" if again else ""
+    end += "" if results.complete else ". The run was not complete"
+    return f"{'; '.join(parts)}; load average at the start {load}{end}."
 
 
 def section(results: Results, plots: Sequence[str] = (), tables_file: str | None = None) -> str:

@@ -89,6 +89,21 @@ def _has(m: Measurement, wanted: dict[str, Any]) -> bool:
     return all(getattr(m, name) == value for name, value in wanted.items())
 
 
+def measured_again(results: Results, again: Results) -> Results:
+    """The results with whole settings in place of the same ones, which a later run has measured again.
+
+    A setting that was measured again is replaced with all its contestants and modes, so that figures that are compared
+    come from one run; it is named in the environment.
+    """
+    settings = in_order(m.setting for m in again.measurements)
+    kept = [m for m in results.measurements if m.setting not in settings]
+    environment = dict(results.environment)
+    environment["measured again"] = [*environment.get("measured again", []), *(s.label for s in settings)]
+    order = in_order(m.setting for m in (*results.measurements, *again.measurements))
+    found = sorted([*kept, *again.measurements], key=lambda m: order.index(m.setting))
+    return results._replace(environment=environment, measurements=found)
+
+
 def in_order(values: Iterable[Any]) -> list[Any]:
     """Each value once, in the order of its first appearance."""
     return list(dict.fromkeys(values))

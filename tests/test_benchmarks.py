@@ -379,6 +379,22 @@ def test_compare_names_what_became_slower(tmp_path):
     assert "was ok, is WRONG" in said
 
 
+def test_a_setting_measured_again_takes_its_place_as_a_whole(tmp_path):
+    old = [made(1.0, c, p) for p in (TINY, "6x3x10x20") for c in ("numpy_rnn", "torch.nn")]
+    file, again = saved(tmp_path / "a.json", *old), saved(tmp_path / "b.json", made(5.0, "numpy_rnn", TINY))
+    done = bench("report", file, "--again", again)
+    assert done.status == 0, done.err
+    found = results.load(file)
+    assert [(m.point, m.contestant, m.seconds) for m in found.measurements] == [
+        (TINY, "numpy_rnn", 5.0),  # torch.nn's goes with it: the two would not be of one run
+        ("6x3x10x20", "numpy_rnn", 1.0),
+        ("6x3x10x20", "torch.nn", 1.0),
+    ]
+    assert f"Measured again after the run, each as a whole: rnn {TINY} float32, 2 threads." in " ".join(
+        done.out.split()
+    )
+
+
 def test_compare_says_when_the_machine_is_another(tmp_path):
     old = saved(tmp_path / "old.json", made(1e-3))
     loaded = results.load(old)
