@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -486,3 +487,45 @@ def test_the_documentation_has_the_equations_that_are_traced(tmp_path):
     copy.write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
     suite_main.insert(copy)
     assert copy.read_text(encoding="utf-8") == page.read_text(encoding="utf-8")
+
+
+PORT = """
+import json, sys
+for line in sys.stdin:
+    case = json.loads(line)
+    {answer}
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "message"),
+    [
+        ("print(json.dumps({'skip': 'later'}), flush=True)", 1, "gru-plain: skipped, later"),
+        ("print('no', flush=True)", 1, "answered 'no' to gru-plain, expected JSON"),
+        ("print('[1]', flush=True)", 1, "holds a list, expected an object with names and numbers, at gru-plain"),
+        ("sys.exit(3)", 1, "ended with status 3 at gru-plain"),
+        ("import time; time.sleep(30)", 1, "took more than 1 s at gru-plain"),
+        ("print(json.dumps({'tensors': {'h_n': [0]}}), flush=True)", 1, "h_n has shape (1,), expected (1, 2, 5)"),
+    ],
+)
+def test_a_port_that_does_not_answer_as_it_should(answer, status, message, tmp_path):
+    (tmp_path / "port.py").write_text(PORT.format(answer=answer))
+    done = run(
+        "run",
+        "--case",
+        "gru-plain",
+        "--timeout",
+        1 if "sleep" in answer else 60,
+        "--",
+        sys.executable,
+        tmp_path / "port.py",
+    )
+    assert done.exit_code == status
+    assert message in done.output
+
+
+def test_a_port_that_cannot_be_started(tmp_path):
+    done = run("run", "--", tmp_path / "none")
+    assert done.exit_code == 1
+    assert "Error: cannot start" in done.output
+    assert "No such file" in done.output
