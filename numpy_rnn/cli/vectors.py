@@ -66,7 +66,11 @@ def write(folder: Path, kind: str, names: Sequence[str], layout: str | None) -> 
             click.echo(f"{layout} has no such cell: {', '.join(missing)}", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     count = sum(len(formats.WRITERS[kind](case, folder)) for case in found)
-    click.echo(f"{folder} holds {len(found)} cases in {count} files")
+
+    def several(number: int, what: str) -> str:
+        return f"{number} {what}{'s' * (number != 1)}"
+
+    click.echo(f"{folder} holds {several(len(found), 'case')} in {several(count, 'file')}")
 
 
 @vectors.command("check")
