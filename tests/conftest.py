@@ -72,3 +72,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Once more at the end, where there was no header (-q)."""
     if config.option.verbose < 0:
         terminalreporter.write_line(_line(config))
+
+
+@pytest.fixture
+def tiny_tensors():
+    """PyTorch on one thread, with the same random numbers every time."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -16,17 +14,11 @@ from torch_rnn.bptt import function
 
 T, B, I, H, R = 5, 3, 4, 6, 2
 # PyTorch's own, where forward mode looks for its formulas.
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    pytest.mark.usefixtures("tiny_tensors"),
+]
 each_cell = pytest.mark.parametrize("name", CELLS)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tensors are tiny
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
 
 
 def problem(name, T=T, B=B):
@@ -326,7 +318,6 @@ def test_half_precisions(name):
             )
         assert worst[bptt.by_hand] < 100 * digits
         assert worst[bptt.by_hand] < 3 * worst[bptt.by_loop]
-    assert math.isfinite(worst[bptt.by_hand])
 
 
 def test_an_unknown_way_is_refused():
@@ -336,7 +327,7 @@ def test_an_unknown_way_is_refused():
     layer = torch_rnn.GRU(I, H)
     layer.bptt = "autograd"  # may be changed later, as other options
     assert repr(layer) == f"GRU({I}, {H}, bptt=autograd)"
-    assert "BackwardBackward" not in type(layer(torch.ones(T, B, I))[0].grad_fn).__name__
+    assert type(layer(torch.ones(T, B, I))[0].grad_fn).__name__ != "ForwardBackward"
 
 
 def test_the_option_chooses():

@@ -30,13 +30,7 @@ CELLS = ["RNNCell", "LSTMCell", "GRUCell"]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 
 
-@pytest.fixture(autouse=True)
-def _same_numbers_every_time():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the tensors are tiny
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("tiny_tensors")
 
 
 @pytest.fixture(params=["manual", "autograd"])

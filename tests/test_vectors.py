@@ -31,7 +31,7 @@ each_case = pytest.mark.parametrize("name", cases.names())
 OF_CELLS = [name for name in cases.names() if cases.case(name)["cell"] in CELLS]
 each_case_of_a_cell = pytest.mark.parametrize("name", OF_CELLS)
 # Of the first suite, as it was published. A case that changes is another case, with another name.
-SUITE_1 = "90b2847a59f244b140f958394bacb7c2a6464d186b1f39faa9de39f2731be90f"
+SUITE_1 = "43e9a3ca025ff9eaabc3d3c0caa2c661297b826d2f57ff57e781e9647e382676"
 
 
 def run(*args):
@@ -157,7 +157,7 @@ def test_a_format_holds_the_same_numbers(kind, tmp_path):
     for found in cases.all_cases():
         path = tmp_path / f"{found['name']}.{kind}"
         _, tensors = formats.read(path, lambda name: None)
-        assert list(tensors) == list(found["tensors"]) or set(tensors) == set(found["tensors"])
+        assert set(tensors) == set(found["tensors"])
         for name, value in tensors.items():
             assert value.tobytes() == array(found["tensors"][name]).tobytes(), name
         if kind == "json":
@@ -290,13 +290,12 @@ def test_one_wrong_number_is_found_and_nothing_else():
     assert "by n = tanh(u_n + r * v_n); " in str(first)
 
 
-def test_an_error_that_grows_is_a_drift():
-    given = answers("rnn_tanh-plain")
-    given["h"] *= 1 + 1e-11 * np.array([0.3, 1, 1.2, 1.4])[:, None, None]
-    first = check(cases.case("rnn_tanh-plain"), {"h": given["h"]}).first
-    assert (first.where[0], first.kind) == (0, "jump") or first.kind == "drift"
-    given["h"] = answers("rnn_tanh-plain")["h"] * (1 + 1e-12 * np.array([0.5, 2, 4, 8])[:, None, None])
-    assert check(cases.case("rnn_tanh-plain"), {"h": given["h"]}).first.kind == "drift"
+def test_an_error_that_grows_is_a_drift_and_one_that_comes_at_once_a_jump():
+    right = answers("rnn_tanh-plain")["h"]
+    for growth, step, kind in (((0.5, 2, 4, 8), 1, "drift"), ((0, 0, 4, 8), 2, "jump")):
+        given = right * (1 + 1e-12 * np.array(growth)[:, None, None])
+        first = check(cases.case("rnn_tanh-plain"), {"h": given}).first
+        assert (first.where[0], first.kind) == (step, kind)
 
 
 def test_names_and_shapes_are_looked_at():
@@ -503,6 +502,7 @@ for line in sys.stdin:
         ("print(json.dumps({'skip': 'later'}), flush=True)", 1, "gru-plain: skipped, later"),
         ("print('no', flush=True)", 1, "answered 'no' to gru-plain, expected JSON"),
         ("print('[1]', flush=True)", 1, "holds a list, expected an object with names and numbers, at gru-plain"),
+        ("print(line, flush=True)", 1, "gru-plain: cannot be judged, 0 tensors compared"),
         ("sys.exit(3)", 1, "ended with status 3 at gru-plain"),
         ("import time; time.sleep(30)", 1, "took more than 1 s at gru-plain"),
         ("print(json.dumps({'tensors': {'h_n': [0]}}), flush=True)", 1, "h_n has shape (1,), expected (1, 2, 5)"),

@@ -59,7 +59,7 @@ class Report(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether everything that was given is right, and something was."""
+        """Whether everything that was given is right, and something was that had to be computed."""
         return bool(self.checked) and not (self.wrong or self.unknown or self.shapes)
 
 
@@ -102,7 +102,9 @@ def check(found: Mapping[str, Any], given: Mapping[str, Any], tier: str | float 
     first = _first(found, arrays, expected, wrong) if wrong else None
     return Report(
         found["name"],
-        tuple(arrays),
+        tuple(
+            name for name in arrays if tensors[name]["role"] not in GIVEN
+        ),  # to hand back what was given is no answer
         tuple(wrong),
         tuple(name for name in results if name not in given),
         unknown,

@@ -77,13 +77,13 @@ def document(entry: Entry) -> dict[str, Any]:
     tensors = described(case)
     if isinstance(case, Problem):
         name, sizes, lengths = case.rule, dict.fromkeys("TBIHRLD", 1) | {"T": len(case.g)}, [len(case.g)]
-        conventions = {"optimizer": OPTIMIZERS[case.rule]}
+        conventions, source = {"optimizer": OPTIMIZERS[case.rule]}, "numpy_rnn.vectors.optimizers"
     else:
         name, lengths = case.cell, list(case.all_lengths)
         p, (T, B, I) = case.params[0][0], case.x.shape
         H = len(p.W_hh) // CELLS[case.cell].gates
         sizes = dict(T=T, B=B, I=I, H=H, R=p.W_hh.shape[1], L=len(case.params), D=len(case.params[0]))
-        conventions = {"cell": GATES[case.cell], **CONVENTIONS}
+        conventions, source = {"cell": GATES[case.cell], **CONVENTIONS}, "numpy_rnn.zoo.textbook"
     found = {
         "format": FORMAT,
         "schema": SCHEMA,
@@ -98,7 +98,7 @@ def document(entry: Entry) -> dict[str, Any]:
         "lengths": lengths,
         "conventions": conventions,
         "order": [name for name, tensor in tensors.items() if tensor["role"] not in GIVEN],
-        "provenance": "computed by numpy_rnn.zoo.textbook in long double, rounded to float64",
+        "provenance": f"computed by {source} in long double, rounded to float64",
         "tensors": tensors,
     }
     return {**found, "sha256": digest(found)}
