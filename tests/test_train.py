@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,6 +271,14 @@ def test_a_second_signal_leaves_at_once():
             os.kill(os.getpid(), signal.SIGINT)
         assert exit_.value.code == 130
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ones_own_signal_after_anothers_is_no_second_one():
+    told = SimpleNamespace(group=SimpleNamespace(most=lambda number: max(number, signal.SIGINT)))  # the other's came
+    with Interruption() as interruption:
+        assert Display.wants_to_stop(SimpleNamespace(job=told, interruption=interruption))
+        os.kill(os.getpid(), signal.SIGINT)
+    assert interruption.agreed == interruption.signal == signal.SIGINT
 
 
 def test_without_steps_a_run_goes_on_to_the_end_it_had(run, book, monkeypatch):

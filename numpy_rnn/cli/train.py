@@ -101,16 +101,12 @@ def train(
         console = Console(stderr=as_json, quiet=not first())
         with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
             complete = _run(job, out, interval, display)
-    if not first():
-        sys.exit(0 if complete else 128 + interruption.signal)
-    if as_json:
-        click.echo(json.dumps(_document(job, display, out, complete), indent=1))
-    else:
-        display.say(f"{out} holds the model after {job.history.steps} steps, {display.seconds:.1f} s")
+        _tell(job, display, out, complete, as_json)
+        if first() and not complete:
+            again = ["numpy-rnn", "train", "--resume", "--out", str(out), *(["--text", str(text)] if text else [])]
+            click.echo(f"stopped after step {job.history.steps} of {steps}; go on with: {shlex.join(again)}", err=True)
     if not complete:
-        again = ["numpy-rnn", "train", "--resume", "--out", str(out), *(["--text", str(text)] if text else [])]
-        click.echo(f"stopped after step {job.history.steps} of {steps}; go on with: {shlex.join(again)}", err=True)
-        sys.exit(128 + interruption.signal)
+        sys.exit(128 + interruption.agreed)
 
 
 class LostError(click.ClickException):
@@ -285,10 +281,15 @@ def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
 
 
 class Interruption:
-    """Turns SIGINT and SIGTERM into a wish to stop; a second one leaves at once."""
+    """Turns SIGINT and SIGTERM into a wish to stop; a second one leaves at once.
+
+    What the processes of a run agree on is kept apart from what this one was told: another's signal may be known before
+    one's own arrives, which is then not a second one.
+    """
 
     def __init__(self) -> None:
         self.signal = 0
+        self.agreed = 0
         self._handlers: dict[int, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
@@ -363,8 +364,8 @@ class Display:
 
     def wants_to_stop(self) -> bool:
         """Say whether this step should be the last, in all processes."""
-        self.interruption.signal = self.job.group.most(self.interruption.signal)
-        return self.interruption.signal != 0
+        self.interruption.agreed = self.job.group.most(self.interruption.signal)
+        return self.interruption.agreed != 0
 
     @property
     def speed(self) -> float:
@@ -381,6 +382,13 @@ class Display:
 
 def _bits(loss: float) -> float:
     return loss / math.log(2)
+
+
+def _tell(job: Job, display: Display, out: Path, complete: bool, as_json: bool) -> None:
+    if as_json and first():
+        click.echo(json.dumps(_document(job, display, out, complete), indent=1))
+    elif not as_json:
+        display.say(f"{out} holds the model after {job.history.steps} steps, {display.seconds:.1f} s")
 
 
 def _document(job: Job, display: Display, out: Path, complete: bool) -> dict[str, Any]:
