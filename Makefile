@@ -43,10 +43,11 @@ oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows
 	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/oldest/bin/python -m pytest -q -n 2 --basetemp build/pytest $(CORE_TESTS)
 
-# Keras, Flax, Equinox, Haiku and ONNX Runtime in an environment of their own; the tests use what they said.
+# Keras, Flax, Equinox, Haiku, MLX, TensorFlow 1's cells and ONNX Runtime in an environment of their own; the tests use
+# what they said. On Linux MLX's kernels come with its extra `cpu` only; TF1's cells are those that tf_keras carries on.
 interop:  ## ask other systems for known answers of their layers (downloads some gigabytes) and test against them
 	$(PYTHON) -m venv build/interop
-	build/interop/bin/python -m pip install --quiet -c .constraints-interop.txt keras flax equinox dm-haiku jax onnx onnxruntime torch
+	build/interop/bin/python -m pip install --quiet -c .constraints-interop.txt keras flax equinox dm-haiku jax onnx onnxruntime torch 'mlx[cpu]' tensorflow tf_keras
 	build/interop/bin/python tests/interop.py
 	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_conventions.py
 

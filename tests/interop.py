@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # tensorflow has TF1's cells through tf_keras only, Keras 3 has none
 T, B, I, H = 4, 2, 3, 5
 rng = np.random.default_rng(6)
 ANSWERS: dict[str, Callable[[], dict[str, Any]]] = {}
@@ -260,7 +261,83 @@ answer("cudnn/lstm")(lambda: torch_flat("LSTM", "hc"))
 answer("cudnn/gru")(lambda: torch_flat("GRU", "h"))
 
 
-PACKAGES = {"haiku": "dm-haiku", "onnx": "onnxruntime", "cudnn": "torch"}
+# ---- MLX
+
+
+def mlx(cls: str, order: str) -> dict[str, Any]:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    mx.random.seed(5)
+    layer = getattr(nn, cls)(I, H)  # every bias is random already
+    params = layer.parameters()
+    x, G, states = mx.array(draw(T, B, I)), mx.array(draw(T, B, H)), [mx.array(draw(B, H)) for _ in order]
+
+    def loss(params: Any, x: Any, states: Any) -> Any:
+        layer.update(params)
+        every = layer(x.swapaxes(0, 1), *states)  # all states; those of the RNN and the GRU without a tuple
+        y, *rest = [v.swapaxes(0, 1) for v in (every if len(order) > 1 else (every,))]
+        return (y * G).sum(), y, [v[-1] for v in (y, *rest)]
+
+    (_, y, last), (grads, dx, dstates) = mx.value_and_grad(loss, (0, 1, 2))(params, x, states)
+    return {
+        "x": x,
+        "y": y,
+        "doutput": G,
+        "params": params,
+        "grads": grads,
+        "dx": dx,
+        "s0": dict(zip(order, states)),
+        "s_n": dict(zip(order, last)),
+        "ds0": dict(zip(order, dstates)),
+    }
+
+
+answer("mlx/rnn_tanh")(lambda: mlx("RNN", "h"))
+answer("mlx/lstm")(lambda: mlx("LSTM", "hc"))
+answer("mlx/gru")(lambda: mlx("GRU", "h"))
+
+
+# ---- TensorFlow 1, whose cells TensorFlow 2 still has
+
+
+def tf1(cls: str, order: str) -> dict[str, Any]:
+    import tensorflow as tf
+
+    cell = getattr(tf.compat.v1.nn.rnn_cell, cls)(H)
+    cell.build((B, I))
+    names = [w.name.split("/")[-1].removesuffix(":0") for w in cell.weights]
+    drawn = [draw(*w.shape) * 0.5 for w in cell.weights]
+    params = dict(zip(names, drawn))
+    params["bias"] = np.round(params["bias"] * 64) / 64  # so that taking off the 1 that is added at run time is exact
+    cell.set_weights([params[name] for name in names])
+    x, G, states = tf.constant(draw(T, B, I)), tf.constant(draw(T, B, H)), [tf.constant(draw(B, H)) for _ in order]
+    with tf.GradientTape() as tape:
+        tape.watch([x, *states])
+        outputs, last = [], tuple(states)
+        for t in range(T):
+            output, last = cell(x[t], last)
+            outputs.append(output)
+        y = tf.stack(outputs)
+        loss = tf.reduce_sum(y * G)
+    grads, dx, dstates = tape.gradient(loss, (cell.weights, x, states))
+    return {
+        "x": x,
+        "y": y,
+        "doutput": G,
+        "params": params,
+        "grads": dict(zip(names, grads)),
+        "dx": dx,
+        "s0": dict(zip(order, states)),
+        "s_n": dict(zip(order, last)),
+        "ds0": dict(zip(order, dstates)),
+    }
+
+
+answer("tf1/lstm")(lambda: tf1("BasicLSTMCell", "ch"))
+
+
+PACKAGES = {"haiku": "dm-haiku", "onnx": "onnxruntime", "cudnn": "torch", "tf1": "tf_keras"}
 
 
 def main(path: Path) -> int:

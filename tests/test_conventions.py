@@ -58,7 +58,7 @@ def test_a_systems_own_parameters_give_its_own_numbers(name):
 
 def test_every_system_that_installs_has_answered():
     asked = {name.split("/")[0] for name in ANSWERS}
-    assert asked == {"flax", "equinox", "haiku", "keras", "onnx", "cudnn"}
+    assert asked == {"flax", "equinox", "haiku", "keras", "onnx", "cudnn", "mlx", "tf1"}
     for system in asked - {"cudnn"}:
         assert {name.split("/")[1] for name in ANSWERS if name.startswith(f"{system}/")} == set(LAYOUTS[system])
     assert all("version" in answer for answer in ANSWERS.values())
