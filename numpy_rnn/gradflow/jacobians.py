@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cell import Cell, States
-from .numerics import Array
+from ..cell import Cell, States
+from ..numerics import Array
 
 
 class Steps(NamedTuple):

@@ -1,0 +1,230 @@
+"""`numpy-rnn gradflow` shows how gradients vanish and explode, and what prevents it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import numpy as np
+from click.core import ParameterSource
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from .. import figures
+from ..gradflow import figure
+from ..gradflow.settings import (
+    CELLS,
+    LABELS,
+    SETTINGS,
+    Clipping,
+    Flow,
+    Trained,
+    clipping,
+    flows,
+    reach,
+    trained_flows,
+    trained_reaches,
+)
+from ..numerics import Array
+from ..training.checkpoint import read_checkpoint
+from ..training.learner import initial_model
+from ..training.text import read_text
+from .figure import writable
+from .threads import fitting_threads
+
+SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping
+MAPPED = 40  # steps of the tables of contributions, at most
+
+
+class Results(NamedTuple):
+    """All that a figure and a table show."""
+
+    flows: list[Flow]
+    clippings: list[Clipping]
+    reaches: dict[str, Array]
+
+
+@click.command(context_settings={"show_default": True})
+@click.option(
+    "--cell", "cells", multiple=True, type=click.Choice(list(CELLS)), default=tuple(CELLS), help="May be repeated."
+)
+@click.option("--steps", type=click.IntRange(1), default=100, help="T, how far back to look.")
+@click.option("--hidden", type=click.IntRange(1), default=32, help="Units.")
+@click.option("--inputs", type=click.IntRange(1), default=16, help="Numbers that a step reads, noise.")
+@click.option("--sequences", type=click.IntRange(1), default=8, help="How many to take the median of.")
+@click.option("--seed", type=click.IntRange(0), default=0)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=writable,
+    help="Draw a figure: .png or .svg. An old one is replaced.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A model that `train` saved: look at it instead, before and after training.",
+)
+@click.option(
+    "--text",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What that model reads; by default the text that it was trained on by default.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print all curves as JSON.")
+@click.pass_context
+def gradflow(
+    ctx: click.Context,
+    cells: tuple[str, ...],
+    steps: int,
+    hidden: int,
+    inputs: int,
+    sequences: int,
+    seed: int,
+    out: Path | None,
+    checkpoint: Path | None,
+    text: Path | None,
+    as_json: bool,
+) -> None:
+    """Show how gradients flow back through time, and where they vanish or explode.
+
+    Of every setting the table says by what a gradient is multiplied on its way from the last state to one before it,
+    in the norm: the largest singular value of the product of all steps' Jacobians. Each step is J = E + A W_hh, where A
+    are the activations' derivatives and E is what goes past W_hh: nothing in the plain RNN, the gates' own ways in LSTM
+    and GRU.
+    """
+    if checkpoint is None:
+        if text is not None:
+            raise click.UsageError("--text is read by a trained model: give its --checkpoint, too.")
+        work: Iterator[Any] = _initial(cells, steps, hidden, inputs, sequences, seed)
+        count = sum(s.cell.name.partition("_")[0] in cells for s in SETTINGS) + 2 * len(cells)
+    else:
+        for option in ("cells", "hidden", "inputs", "seed"):
+            if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+                name = option.replace("cells", "cell")
+                raise click.UsageError(f"--{name} cannot be chosen for a trained model: leave it out.")
+        model = _trained(checkpoint, text, steps, sequences)
+        work, count = _of_model(model), 2 * len(model.after.rnn.params()) + 1
+    results = Results([], [], {})
+    errors = Console(stderr=True)
+    with (
+        fitting_threads(sequences, hidden),
+        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
+    ):
+        for part in progress.track(work, total=count, description="measuring"):
+            _keep(results, part)
+    if out is not None:
+        figures.write(figure.draw(results.flows, results.clippings, results.reaches), out)
+    if as_json:
+        click.echo(json.dumps(_document(results, out), indent=1))
+        return
+    _print(results)
+    if out is not None:
+        click.echo(f"{out} holds the figure")
+
+
+def _initial(
+    cells: Sequence[str], steps: int, hidden: int, inputs: int, sequences: int, seed: int
+) -> Iterator[Flow | Clipping | tuple[str, Array]]:
+    yield from flows(steps, sequences, inputs, hidden, seed, cells)
+    for cell in CELLS:
+        if cell in cells:
+            yield clipping(cell, SCALES, steps, sequences, inputs, hidden, seed)
+            yield LABELS[cell], reach(cell, min(steps, MAPPED), inputs, hidden, seed)
+
+
+def _of_model(model: Trained) -> Iterator[Flow | dict[str, Array]]:
+    yield from trained_flows(model)
+    yield trained_reaches(model, MAPPED)
+
+
+def _keep(results: Results, part: Any) -> None:
+    if isinstance(part, Flow):
+        results.flows.append(part)
+    elif isinstance(part, Clipping):
+        results.clippings.append(part)
+    else:
+        results.reaches.update([part] if isinstance(part, tuple) else part)
+
+
+def _trained(path: Path, text: Path | None, steps: int, sequences: int) -> Trained:
+    """Read a model, make the one that its training began with, and take text from the part for validation."""
+    found = read_checkpoint(path)
+    read = read_text(text, found.config.symbols)
+    if text is None and read.sha256 != found.sha256:
+        raise click.UsageError(f"{path} was not trained on the default text: give one with --text.")
+    codes = found.vocabulary.encode(read.vocabulary.codes[read.validation])
+    if len(codes) < steps:
+        raise click.UsageError(f"the text's last tenth has {len(codes)} symbols, too few for --steps {steps}.")
+    starts = np.linspace(0, len(codes) - steps, sequences, dtype=int)
+    symbols = np.stack([codes[start : start + steps] for start in starts], axis=1)
+    return Trained(initial_model(found.config, len(found.vocabulary)), found.model(), symbols)
+
+
+def _document(results: Results, out: Path | None) -> dict[str, Any]:
+    def number(value: float) -> float | None:
+        return value if math.isfinite(value) else None
+
+    return {
+        "figure": None if out is None else str(out),
+        "flows": [
+            {
+                "group": f.group,
+                "setting": f.label,
+                "norm_W_hh": f.weight,
+                "spectral_radius": f.radius,
+                "activation": f.activation,
+                "other": f.other,
+                "lyapunov_exponent": number(f.exponent),
+                "horizon": number(f.horizon),
+                "norms": np.median(f.norms, axis=1)[::-1].tolist(),  # by steps back
+            }
+            for f in results.flows
+        ],
+        "clipping": [
+            {"cell": c.label, "scales": c.scales.tolist(), "norms": c.norms.tolist(), "clipped": c.clipped.tolist()}
+            for c in results.clippings
+        ],
+        "contributions": {label: table.tolist() for label, table in results.reaches.items()},
+    }
+
+
+def _print(results: Results) -> None:
+    console = Console()
+    T = len(results.flows[0].norms) - 1
+    after = sorted({steps for steps in (10, 50, T) if steps <= T})
+    for group, members in groupby(results.flows, key=lambda f: f.group):
+        console.print(_table(group, list(members), after, console.width))
+    console.print(
+        "A: the activations' derivatives, E: what goes past W_hh (root mean squares). λ₁: growth of the gradient's "
+        "norm in a step, as a natural logarithm. Then the norm so many steps back, and how far back it is below 1 %.",
+        highlight=False,
+    )
+
+
+def _table(group: str, members: Sequence[Flow], after: Sequence[int], width: int) -> Table:
+    """One row a setting; on a narrow terminal without the columns that matter least."""
+    columns = {
+        "\n‖W_hh‖": [f"{f.weight:.2f}" for f in members],
+        "\nA": [f"{f.activation:.2f}" for f in members],
+        "\nE": [f"{f.other:.2f}" for f in members],
+        "\nλ₁": [f"{f.exponent:+.2f}" for f in members],
+        **{f"{steps}\nback": [f"{f.after(steps):.0e}" for f in members] for steps in after},
+        "1 %\nat": [f"{f.horizon:.0f}" if math.isfinite(f.horizon) else "never" for f in members],
+    }
+    room = width - 2 - max(len(f.label) for f in members)
+    for least in ("\n‖W_hh‖", "\nE", "\nA", *(f"{steps}\nback" for steps in after[1:])):
+        if sum(1 + max(map(len, (*head.split("\n"), *cells))) for head, cells in columns.items()) > room:
+            del columns[least]
+    table = Table(title=group, title_justify="left", title_style="bold", box=SIMPLE, padding=0)
+    table.add_column("")  # the one that folds if need be
+    for head in columns:
+        table.add_column(head, justify="right", no_wrap=True)
+    for f, cells in zip(members, zip(*columns.values())):
+        table.add_row(f.label, *cells)
+    return table
