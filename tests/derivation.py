@@ -273,11 +273,15 @@ def window_scope() -> Scope:
     a = full["a"]
     names = ("b", "s", "e")
     values: dict[str, Any] = {name: np.array([w[k] for w in windows]) for k, name in enumerate(names)}
-    values["da"] = lambda w, t: noted[w][0][t - windows[w].back]
-    values["dh"] = lambda w, t: noted[w][1][t - windows[w].back] if t >= windows[w].back else np.zeros((H, B))
+    nothing = np.ones((H, B))  # outside a window nothing is defined: a formula must not look there
+
+    def inside_window(part: int) -> Callable[[int, int], Any]:
+        return lambda w, t: noted[w][part][t - windows[w].back] if 0 <= t - windows[w].back < len(noted[w][part]) else nothing
+
+    values["da"], values["dh"] = inside_window(0), inside_window(1)
     values |= {"T": steps, "k1": k1, "k2": k2, "x": Steps(columns(x)), "h": Steps(columns(states.h)), "a": Steps(a)}
     values |= {"W_hh": params.W_hh, "W_ih": params.W_ih, "dW_ih": grads.W_ih, "dW_hh": grads.W_hh, "dx": Steps(columns(dx))}
-    values |= {"db_ih": grads.b_ih[:, None], "db_hh": grads.b_hh[:, None], "ds_0": ds0.h[0].T, "ℓ": Steps(columns(dstates.h))}
+    values |= {"db_ih": grads.b_ih[:, None], "db_hh": grads.b_hh[:, None], "dh_0": ds0.h[0].T, "ℓ": Steps(columns(dstates.h))}
     inside = lambda at: range(windows[at["w"]].back, windows[at["w"]].stop)  # noqa: E731
     return Scope(values, {"t": inside, "w": range(len(windows)), "m": range(steps)}, functions=NONLINEARITIES["rnn_tanh"])
 
@@ -403,7 +407,7 @@ def half_scope() -> Scope:
     """Two relu units, the first on and the second off."""
     cell = numpy_rnn.rnn.RELU
     W = np.array([[2.0, -2.0], [2.0, -2.0]])
-    params = numpy_rnn.rnn.Params(np.zeros((2, 1)), W, np.array([1e6, -1e6]), np.zeros(2))
+    params = numpy_rnn.rnn.Params(np.zeros((2, 1)), W, np.array([10.0, -1e6]), np.zeros(2))
     x = np.zeros((T, 1, 1))
     states, _ = cell.forward(params, x, cell.State(np.ones((1, 2))))
     values = {"W_hh": W, "D": np.diag([1.0, 0.0]), "T": T}
@@ -494,6 +498,7 @@ def scopes_of(page: str) -> dict[str, list[Scope]]:
         "2-rnn": {
             "U": unit_scope,
             "": lambda: [cell_scope("rnn_tanh"), cell_scope("rnn_relu")],
+            "F": lambda: cell_scope("rnn_tanh"),
             "A": abreast_scope,
             "Y": output_scope,
             "M": length_scopes,

@@ -4,7 +4,7 @@ A formula is plain text: `(2')  da_t = dh_{t+1} ∘ f'(a_t)   — rule 1`. What 
 
     W x            product of matrices, or with a number       x ∘ y, x / y     entry by entry
     Wᵀ, W⁻¹        transpose, inverse                           h², Wⁿ          of entries; of a matrix the power
-    h_{t+1}        an entry of a trajectory, a row, a column    [a; b]           one above the other
+    h_{t+1}        an entry of a trajectory, a row, a column    [a; b], [1, 2; 3, 4]   rows, one above the other
     Σ_t, Π_{t=…}   over a whole range, or from … to             ‖W‖, |x|         the largest singular value; of entries
     ⟨x, y⟩         Σ of all x ∘ y                                [t > s]          1 if so, else 0
     ∂y/∂x          Jacobian matrix                              f(a), f'(a)      as the scope defines f
@@ -147,7 +147,7 @@ class Parser:
             node = ("iverson", node, self.take().text, self.side())
         while opening == "[" and self.peek().text == ";":
             self.take()
-            node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())
+            node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())  # a row may be a tuple
         self.take(ENDS[opening])
         self.closing.pop()
         return node
@@ -436,7 +436,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "norm": norm,
     "abs": np.abs,
     "inner": inner,
-    "stack": lambda *parts: np.concatenate(parts),
+    "stack": lambda *rows: np.block([list(row) if isinstance(row, tuple) else [row] for row in rows]),
 }
 
 
