@@ -42,7 +42,9 @@ def textbook(name: str, params: Any, x: Any, s0: Any, dstates: Any = None) -> di
         for part, steps in notes.steps.items():
             for key in steps[0].values if steps else ():
                 if steps[0].values[key].ndim == 1 and (part == "forward" or key.startswith("d")):
-                    found.setdefault(key, []).append(np.stack([s.values[key] for s in sorted(steps, key=lambda s: s.t)]))
+                    found.setdefault(key, []).append(
+                        np.stack([s.values[key] for s in sorted(steps, key=lambda s: s.t)])
+                    )
     return {key: np.stack(value, axis=2) for key, value in found.items()}
 
 
@@ -102,7 +104,11 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
         order = {"lstm": "ifog"}.get(family, gates)
         found |= {gate: Steps(tape.gates[:, k * H : (k + 1) * H]) for k, gate in enumerate(order)}
     if name == "lstm_peephole":
-        found |= {f"{key}P_{gate}": values[f"{key}P"][k * H : (k + 1) * H] for key in ("", "d", "δ") for k, gate in enumerate("ifo")}
+        found |= {
+            f"{key}P_{gate}": values[f"{key}P"][k * H : (k + 1) * H]
+            for key in ("", "d", "δ")
+            for k, gate in enumerate("ifo")
+        }
     for key in ("", "d", "δ"):
         for side in "ih":
             for k, gate in enumerate(gates):
@@ -120,8 +126,16 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
         r, z, n = (found[gate].array for gate in "rzn")
         q = r * values["h"].array[:-1]
         u_r, u_z, u_n = (values[f"u_{gate}"].array for gate in "rzn")
-        found |= {"q": Steps(q), "v_r": Steps(logit(r) - u_r), "v_z": Steps(logit(z) - u_z), "v_n": Steps(np.arctanh(n) - u_n)}
-        found |= {f"da_{gate}": values[f"du_{gate}"] for gate in "rzn"} | {"u": stacked("u", gates), "da": stacked("du", gates)}
+        found |= {
+            "q": Steps(q),
+            "v_r": Steps(logit(r) - u_r),
+            "v_z": Steps(logit(z) - u_z),
+            "v_n": Steps(np.arctanh(n) - u_n),
+        }
+        found |= {f"da_{gate}": values[f"du_{gate}"] for gate in "rzn"} | {
+            "u": stacked("u", gates),
+            "da": stacked("du", gates),
+        }
         for key in ("", "d", "δ"):
             for part in ("W", "b"):
                 found[f"{key}{part}_h{{r,z}}"] = values[f"{key}{part}_hh"][: 2 * H]
@@ -210,7 +224,12 @@ def output_scope() -> Scope:
     _, same, _ = model.cell.backward(tape.cell, numpy_rnn.rnn.State(ℓ))
     assert_close("dx", same, dx.swapaxes(0, 1), 1e-14)
     values = {
-        **{"W_ho": model.h2o.weight, "b_o": model.h2o.bias[:, None], "h": Steps(columns(tape.h)), "ℓ": Steps(columns(ℓ))},
+        **{
+            "W_ho": model.h2o.weight,
+            "b_o": model.h2o.bias[:, None],
+            "h": Steps(columns(tape.h)),
+            "ℓ": Steps(columns(ℓ)),
+        },
         **{"y": Steps(y.transpose(1, 2, 0)), "dy": Steps(dy.transpose(1, 2, 0))},
         **{"dW_ho": grads["h2o.weight"], "db_o": grads["h2o.bias"][:, None]},
     }
@@ -234,7 +253,9 @@ def length_scopes() -> list[Scope]:
         upstream = received[: n + 1].copy()
         upstream[n] = received[n:].sum(axis=0)
         states = cell.forward(params, x[:n, b : b + 1], cell.State(s0.h[b : b + 1]))[1]
-        noted = textbook("rnn_tanh", params, x[:n, b : b + 1], (s0.h[b : b + 1],), (upstream[:, None, :, 0],)) if n else {}
+        noted = (
+            textbook("rnn_tanh", params, x[:n, b : b + 1], (s0.h[b : b + 1],), (upstream[:, None, :, 0],)) if n else {}
+        )
         assert len(states.h) == n + 1
         running[n:] = np.cumsum(received[n:][::-1], axis=0)[::-1]
         if n:
@@ -244,7 +265,9 @@ def length_scopes() -> list[Scope]:
         a = x[:, b] @ params.W_ih.T + params.b_ih + params.b_hh + h[:-1, :, 0] @ params.W_hh.T
         values = {"n": n, "T": T, "h": Steps(h), "a": Steps(a[:, :, None]), "W_hh": params.W_hh, "W_ih": params.W_ih}
         values |= {"da": Steps(da), "dh": Steps(running), "dx": Steps(dx[:, b][:, :, None])}
-        scopes.append(Scope(values, {"t": range(T)}, functions=NONLINEARITIES["rnn_tanh"], received={"dh": Steps(received)}))
+        scopes.append(
+            Scope(values, {"t": range(T)}, functions=NONLINEARITIES["rnn_tanh"], received={"dh": Steps(received)})
+        )
     assert_close("dW_hh", total, grads.W_hh, 1e-13)
     return scopes
 
@@ -276,14 +299,29 @@ def window_scope() -> Scope:
     nothing = np.ones((H, B))  # outside a window nothing is defined: a formula must not look there
 
     def inside_window(part: int) -> Callable[[int, int], Any]:
-        return lambda w, t: noted[w][part][t - windows[w].back] if 0 <= t - windows[w].back < len(noted[w][part]) else nothing
+        return lambda w, t: (
+            noted[w][part][t - windows[w].back] if 0 <= t - windows[w].back < len(noted[w][part]) else nothing
+        )
 
     values["da"], values["dh"] = inside_window(0), inside_window(1)
     values |= {"T": steps, "k1": k1, "k2": k2, "x": Steps(columns(x)), "h": Steps(columns(states.h)), "a": Steps(a)}
-    values |= {"W_hh": params.W_hh, "W_ih": params.W_ih, "dW_ih": grads.W_ih, "dW_hh": grads.W_hh, "dx": Steps(columns(dx))}
-    values |= {"db_ih": grads.b_ih[:, None], "db_hh": grads.b_hh[:, None], "dh_0": ds0.h[0].T, "ℓ": Steps(columns(dstates.h))}
+    values |= {
+        "W_hh": params.W_hh,
+        "W_ih": params.W_ih,
+        "dW_ih": grads.W_ih,
+        "dW_hh": grads.W_hh,
+        "dx": Steps(columns(dx)),
+    }
+    values |= {
+        "db_ih": grads.b_ih[:, None],
+        "db_hh": grads.b_hh[:, None],
+        "dh_0": ds0.h[0].T,
+        "ℓ": Steps(columns(dstates.h)),
+    }
     inside = lambda at: range(windows[at["w"]].back, windows[at["w"]].stop)  # noqa: E731
-    return Scope(values, {"t": inside, "w": range(len(windows)), "m": range(steps)}, functions=NONLINEARITIES["rnn_tanh"])
+    return Scope(
+        values, {"t": inside, "w": range(len(windows)), "m": range(steps)}, functions=NONLINEARITIES["rnn_tanh"]
+    )
 
 
 def clip_scopes() -> list[Scope]:
@@ -349,7 +387,15 @@ def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]
                 direction = type(params)(*(np.zeros_like(q) for q in params))
                 direction[k].ravel()[entry] = 1
                 unmoved = later == 0
-                found.append(run(max(later - 1, 0), later, params if unmoved else moved(params, direction), at(max(later - 1, 0)), upper))
+                found.append(
+                    run(
+                        max(later - 1, 0),
+                        later,
+                        params if unmoved else moved(params, direction),
+                        at(max(later - 1, 0)),
+                        upper,
+                    )
+                )
         size = sum(s.shape[2] for s in states)
         initial = np.eye(size) if later == 0 else np.zeros((size, size))
         return np.concatenate([np.stack(found, axis=1), initial], axis=1)
@@ -357,7 +403,9 @@ def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]
     return jacobian
 
 
-def alone(name: str, b: int, change: Callable[[Any], Any] = lambda params: params) -> tuple[Any, Any, Any, Any, Any, Any]:
+def alone(
+    name: str, b: int, change: Callable[[Any], Any] = lambda params: params
+) -> tuple[Any, Any, Any, Any, Any, Any]:
     """One sequence of a case: cell, params, x, states, dstates, everything noted."""
     cell, params, x, s0, dstates = case(name)
     params = change(params)
@@ -479,7 +527,16 @@ def dual_scope() -> Scope:
     N, rng = 6, rng_of("dual")
     dual = lambda *shape: rtrl.Dual(rng.standard_normal(shape), rng.standard_normal((N, *shape)))  # noqa: E731
     x, y, w, W, b = dual(1, H), dual(1, H), dual(1, I), dual(H, I), dual(H)
-    made = {"x": x, "y": y, "w": w, "sum": x + y, "prod": x * y, "sig": rtrl.sigma(x), "tan": rtrl.tanh(x), "a": rtrl.linear(W, w, b)}
+    made = {
+        "x": x,
+        "y": y,
+        "w": w,
+        "sum": x + y,
+        "prod": x * y,
+        "sig": rtrl.sigma(x),
+        "tan": rtrl.tanh(x),
+        "a": rtrl.linear(W, w, b),
+    }
     names = {"sum": "p", "prod": "q", "sig": "s", "tan": "g"}
     values: dict[str, Any] = {}
     for key, z in made.items():
@@ -494,7 +551,11 @@ def dual_scope() -> Scope:
 def scopes_of(page: str) -> dict[str, list[Scope]]:
     """By page, then by the letter that a number begins with; a digit is "": the equations of a cell's docstring."""
     makers: dict[str, dict[str, Callable[[], Scope | Sequence[Scope]]]] = {
-        "1-chain-rule": {"S": lambda: chain_scope(1, 1, 1), "V": lambda: chain_scope(I, H, 1), "B": lambda: chain_scope(I, H, B)},
+        "1-chain-rule": {
+            "S": lambda: chain_scope(1, 1, 1),
+            "V": lambda: chain_scope(I, H, 1),
+            "B": lambda: chain_scope(I, H, B),
+        },
         "2-rnn": {
             "U": unit_scope,
             "": lambda: [cell_scope("rnn_tanh"), cell_scope("rnn_relu")],

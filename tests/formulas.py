@@ -136,7 +136,11 @@ class Parser:
             elif text in ("ᵀ", "⁻¹"):
                 node = ({"ᵀ": "T", "⁻¹": "inverse"}[text], node)
             else:
-                node = ("^", node, {"²": ("number", 2), "³": ("number", 3)}.get(text, ("name", {"ᵗ": "t", "ⁿ": "n"}.get(text))))
+                node = (
+                    "^",
+                    node,
+                    {"²": ("number", 2), "³": ("number", 3)}.get(text, ("name", {"ᵗ": "t", "ⁿ": "n"}.get(text))),
+                )
         return node
 
     def inside(self, opening: str) -> Node:
@@ -360,7 +364,9 @@ def compare(left: Any, relation: str, right: Any) -> bool:
     if left.shape or right.shape:
         raise FormulaError(f"{relation} compares numbers, got shapes {left.shape} and {right.shape}")
     slack = TOLERANCE * max(abs(left), abs(right)) if relation in "≤≥" else 0.0
-    return bool({"≤": left <= right + slack, "≥": left >= right - slack, "<": left < right, ">": left > right}[relation])
+    return bool(
+        {"≤": left <= right + slack, "≥": left >= right - slack, "<": left < right, ">": left > right}[relation]
+    )
 
 
 def broadcast(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

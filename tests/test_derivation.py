@@ -100,7 +100,11 @@ def survivors(page: str) -> list[tuple[str, str]]:
             try:
                 for scope in scopes:
                     if "+=" in claim:
-                        others = [scope.parse(f.text) for f in found if letter(f.number) == letter(formula.number) and "+=" in f.text]
+                        others = [
+                            scope.parse(f.text)
+                            for f in found
+                            if letter(f.number) == letter(formula.number) and "+=" in f.text
+                        ]
                         scope.add_up([mutant, *(other for other in dict.fromkeys(others) if other != claim)])
                     else:
                         scope.holds(mutant)
@@ -114,7 +118,9 @@ def survivors(page: str) -> list[tuple[str, str]]:
 @each_page
 def test_a_mistake_in_any_equation_is_noticed(page):
     """A sign turned, a factor, a transpose or a term lost, a step too early or too late."""
-    assert set(survivors(page)) == {place for place in EQUIVALENT if place[0] in {f.text for f in displayed(page, "en")}}
+    assert set(survivors(page)) == {
+        place for place in EQUIVALENT if place[0] in {f.text for f in displayed(page, "en")}
+    }
 
 
 @each_page
@@ -233,7 +239,9 @@ def test_every_quoted_line_stands_in_the_code_under_its_number(page):
         named = set(re.findall(r"\(([^)]+)\)", equations))
         assert named <= numbers, equations
         lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
-        places = [k for k, line in enumerate(lines) if line.split("#")[0].strip() == code or f" {code}" in line.split("#")[0]]
+        places = [
+            k for k, line in enumerate(lines) if line.split("#")[0].strip() == code or f" {code}" in line.split("#")[0]
+        ]
         assert len(places) == 1, f"{code} stands {len(places)} times in {file}"
         # The number is that of the line, or of the last numbered line above it.
         above = next(line for line in lines[places[0] :: -1] if re.search(r"# .*\(\w+'?\)", line))
