@@ -5,7 +5,9 @@ Users hold vectors as rows: x is (T, B, I). Cells hold them as **columns**, one 
 half a microsecond for a small array in one piece, and a whole one for a slice in strips.
 
 All of them accept complex arguments and are analytic in them, so that a complex step through any cell
-gives an exact derivative (Squire & Trapp, SIAM Review 40, 1998). (B1) … (B4) are the numbers of docs/derivation, page 1.
+gives an exact derivative (Squire & Trapp, SIAM Review 40, 1998).
+
+(B1) … (B4) are the numbers of docs/derivation, page 1.
 """
 
 from __future__ import annotations

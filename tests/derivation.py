@@ -153,7 +153,7 @@ def chain_scope(I: int, O: int, S: int) -> Scope:
     dh_1, dh_2 = draw(O, S), draw(O, S)
     a = linear(x, W, b)
     δa = linear(x + 1j * STEP * δx, W + 1j * STEP * δW, b + 1j * STEP * δb).imag / STEP
-    h, δh = np.tanh(a), np.tanh(a + 1j * STEP * δa).imag / STEP
+    δh = np.tanh(a + 1j * STEP * δa).imag / STEP
     # The same as one step of the plain recurrent cell, whose W_hh is 0.
     params = numpy_rnn.rnn.Params(W, np.zeros((O, O)), b, np.zeros(O))
     states, tape = numpy_rnn.rnn.forward(params, x, numpy_rnn.rnn.State(np.zeros((S, O))))

@@ -329,7 +329,7 @@ class Scope:
 
     def add_up(self, claims: Sequence[Node]) -> int:
         """Check that the terms of all += make up, with what the loss sends directly, the whole; how many were added."""
-        names = {self.split(claim[1][1], {i: 0 for i in self.indices})[0] for claim in claims}
+        names = {self.split(claim[1][1], dict.fromkeys(self.indices, 0))[0] for claim in claims}
         added = 0
         for name in names:
             whole = self.values[name]
@@ -466,8 +466,15 @@ def formulas(block: str) -> list[Formula]:
     return found
 
 
+STRICTNESS = {"<": "≤", "≤": "<", ">": "≥", "≥": ">"}
+
+
 def mutants(node: Node) -> Iterator[tuple[str, Node]]:
-    """The same formula with one mistake: a sign turned, a factor or a transpose or a term lost, an index off by one."""
+    """The same formula with one mistake.
+
+    A sign turned, a factor, a transpose, a square or a function lost, a number, an index or the beginning of a range off
+    by one, a strict comparison for one that is not.
+    """
     kind, *parts = node
     if kind in ("+", "-"):
         yield f"{kind} turned", ("-" if kind == "+" else "+", *parts)
@@ -476,6 +483,12 @@ def mutants(node: Node) -> Iterator[tuple[str, Node]]:
         yield f"right of {kind} lost", parts[0]
     if kind in ("T", "neg", "inverse") or (kind == "^" and parts[1] == ("number", 2)):
         yield f"{kind} lost", parts[0]
+    if kind == "number":
+        yield "number off by one", ("number", parts[0] + 1)
+    if kind in ("sum", "product") and "=" in parts[0]:
+        yield "range off by one", (kind, parts[0].replace("…", "+1…"), parts[1])
+    if kind == "iverson" and parts[1] in STRICTNESS:
+        yield "strictness", (kind, parts[0], STRICTNESS[parts[1]], parts[2])
     if kind == "call":
         yield f"{parts[0]} lost", parts[1]
     if kind == "name" and "t+1" in parts[0]:
