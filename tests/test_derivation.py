@@ -203,6 +203,19 @@ def test_the_lines_of_clipping_are_carried_out_as_they_stand():
         np.testing.assert_allclose(found["g"], clipped["g"], rtol=1e-12)
 
 
+def test_the_lines_of_sgd_are_carried_out_as_they_stand():
+    rng = np.random.default_rng(0)
+    param = {"p": rng.standard_normal((5, 1))}
+    settings = {"lr": 0.1, "momentum": 0.8, "dampening": 0.0, "weight_decay": 0.3}
+    values = {"p": param["p"].copy(), "v": np.zeros((5, 1)), **settings}
+    sgd = optim.SGD(param, nesterov=True, **settings)
+    for _ in range(3):
+        g = rng.standard_normal((5, 1))
+        sgd.step({"p": g})
+        values = assigned(optim.SGD.__doc__, {**values, "g": g})
+        np.testing.assert_allclose(values["p"], param["p"], rtol=1e-12)
+
+
 def test_the_lines_of_adam_are_carried_out_as_they_stand():
     rng = np.random.default_rng(0)
     param = {"p": rng.standard_normal((5, 1))}
