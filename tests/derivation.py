@@ -185,22 +185,31 @@ def one_sequence(tape: Any, dh: Any, b: int) -> tuple[Any, Any]:
 # ---- page 2: the plain cell: one unit; all columns abreast; outputs; sequences of different lengths
 
 
-def unit_scope() -> Scope:
+def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: Any) -> Scope:
     """One unit, one input, one sequence: every quantity is a number."""
-    rng = rng_of("unit")
-    w, u, b_ih, b_hh = rng.standard_normal(4)
-    x, dh, s0 = rng.standard_normal((T, 1, 1)), rng.standard_normal((T + 1, 1, 1)), rng.standard_normal((1, 1))
+    w, u, b_ih, b_hh = parameters
+    x, dh, s0 = np.reshape(x, (-1, 1, 1)), np.reshape(dh, (-1, 1, 1)), np.array([[h_0]])
     params = numpy_rnn.rnn.Params(np.array([[w]]), np.array([[u]]), np.array([b_ih]), np.array([b_hh]))
-    states, tape = numpy_rnn.rnn.forward(params, x, numpy_rnn.rnn.State(s0))
-    grads, dx, ds0 = numpy_rnn.rnn.backward(tape, numpy_rnn.rnn.State(dh))
-    noted = textbook("rnn_tanh", params, x, (s0,), (dh,))
+    states, tape = cell.forward(params, x, numpy_rnn.rnn.State(s0))
+    grads, dx, ds0 = cell.backward(tape, numpy_rnn.rnn.State(dh))
+    noted = textbook(cell.name, params, x, (s0,), (dh,))
     flat = lambda z: Steps(z.reshape(-1))  # noqa: E731
     values = {
-        **{"T": T, "w": w, "u": u, "b": b_ih + b_hh, "x": flat(x), "h": flat(states.h), "a": flat(noted["a"])},
+        **{"T": len(x), "w": w, "u": u, "b": b_ih + b_hh, "x": flat(x), "h": flat(states.h), "a": flat(noted["a"])},
         **{"dh": flat(np.concatenate([ds0.h[None], noted["dh"]])), "da": flat(noted["da"]), "dx": flat(dx)},
         **{"dw": grads.W_ih[0, 0], "du": grads.W_hh[0, 0], "db": grads.b_ih[0], "ℓ": flat(dh)},
     }
-    return Scope(values, {"t": range(T)}, functions=NONLINEARITIES["rnn_tanh"])
+    return Scope(values, {"t": range(len(x))}, functions=NONLINEARITIES[cell.name])
+
+
+def random_unit_scope() -> Scope:
+    rng = rng_of("unit")
+    draw = rng.standard_normal
+    return unit_scope(numpy_rnn.rnn.TANH, draw(4), draw(T), draw(), draw(T + 1))
+
+
+def numbers_scope() -> Scope:
+    return unit_scope(numpy_rnn.rnn.RELU, (2.0, 3.0, -1.0, 0.0), [3.0, -2.0], 2.0, [0.0, 0.0, 2.0])
 
 
 def abreast_scope() -> Scope:
@@ -557,7 +566,8 @@ def scopes_of(page: str) -> dict[str, list[Scope]]:
             "B": lambda: chain_scope(I, H, B),
         },
         "2-rnn": {
-            "U": unit_scope,
+            "U": random_unit_scope,
+            "P": numbers_scope,
             "": lambda: [cell_scope("rnn_tanh"), cell_scope("rnn_relu")],
             "F": lambda: cell_scope("rnn_tanh"),
             "A": abreast_scope,

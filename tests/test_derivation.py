@@ -71,7 +71,8 @@ def test_every_displayed_formula_holds(page, language):
 
 
 @each_page
-def test_both_languages_have_the_same_formulas_and_quotes(page):
+def test_both_languages_have_the_same_pages_formulas_and_quotes(page):
+    assert {path.stem for path in (DOCS / "zh").iterdir()} == set(PAGES)
     assert displayed(page, "en") == displayed(page, "zh")
     assert quoted(text_of(page, "en")) == quoted(text_of(page, "zh"))
 
@@ -293,13 +294,13 @@ def test_every_page_links_its_twin_and_is_in_its_index(page):
         assert f"]({one}/{page}.md)" in INDEXES[one].read_text(encoding="utf-8")
 
 
-@each_page
-def test_chinese_text_has_chinese_punctuation(page):
-    """Full-width marks after Chinese characters, outside code, formulas and links."""
-    prose = re.sub(r"^```.*?^```$|`[^`]*`|\]\([^)]*\)", "", text_of(page, "zh"), flags=re.MULTILINE | re.DOTALL)
-    wrong = re.findall(r".{0,8}[\u4e00-\u9fff][,;:?!.](?:\s|$|[\u4e00-\u9fff]).{0,8}", prose)
-    assert not wrong
-    assert len(re.findall(r"[\u4e00-\u9fff]", prose)) > 400
+@pytest.mark.parametrize("file", [*(f"{page}.md" for page in PAGES), "../README.zh.md", "../../README.zh.md"])
+def test_chinese_text_has_chinese_punctuation(file):
+    """Full-width marks after Chinese characters, outside code, formulas and links; and it is Chinese."""
+    text = (DOCS / "zh" / file).read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$|`[^`]*`|\]\([^)]*\)", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r".{0,8}[\u4e00-\u9fff][,;:?!.](?:\s|$|[\u4e00-\u9fff]).{0,8}", prose)
+    assert len(re.findall(r"[\u4e00-\u9fff]", prose)) > 300
 
 
 # ---- the reader of formulas is itself read
