@@ -256,8 +256,10 @@ class Adam(Optimizer):
 def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
     """Scale all gradients in place so that their common norm is at most `max_norm`; torch's clip_grad_norm_.
 
-        norm = √ Σ g²                     over every number of every array
-        g    = g · min(1, max_norm / (norm + 1e-6))
+        (N1)  norm = √ Σ g²                     over every number of every array
+        (N2)  g    = g · min(1, max_norm / (norm + 1e-6))
+
+    The numbers are those of docs/derivation, page 6.
 
     Parameters
     ----------
@@ -288,15 +290,15 @@ def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
     _checked("max_norm", max_norm, finite=False)
     if not grads:
         return 0.0
-    norm = np.linalg.norm([np.linalg.norm(g.ravel()) for g in grads.values()])
-    scale = float(np.minimum(max_norm / (norm + 1e-6), 1.0))  # NumPy's minimum passes NaN on, Python's does not
+    norm = np.linalg.norm([np.linalg.norm(g.ravel()) for g in grads.values()])  # (N1)
+    scale = float(np.minimum(max_norm / (norm + 1e-6), 1.0))  # (N2); NumPy's minimum passes NaN on, Python's does not
     for g in grads.values():
-        np.multiply(g, scale, out=g)
+        np.multiply(g, scale, out=g)  # (N2)
     return norm
 
 
 def clip_grad_value(grads: Tensors, value: float) -> None:
-    """Cut every number of every gradient, in place, to -value … value; torch's clip_grad_value_.
+    """Cut every number of every gradient, in place, to -value … value (Q1); torch's clip_grad_value_.
 
     Parameters
     ----------
@@ -318,7 +320,7 @@ def clip_grad_value(grads: Tensors, value: float) -> None:
     """
     value = _checked("value", value, finite=False)
     for g in grads.values():
-        np.clip(g, -value, value, out=g)
+        np.clip(g, -value, value, out=g)  # (Q1)
 
 
 def _checked(name: str, value: float, *, finite: bool = True) -> float:

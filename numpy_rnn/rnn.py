@@ -39,7 +39,7 @@ class Nonlinearity(NamedTuple):
 
 
 def _tanh_derivative(h: Array, out: Array) -> Array:
-    return np.subtract(1, h**2, out)  # type: ignore[no-any-return]
+    return np.subtract(1, h**2, out)  # type: ignore[no-any-return]  # (F2) of docs/derivation
 
 
 def _relu_derivative(h: Array, out: Array) -> Array:

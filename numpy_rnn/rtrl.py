@@ -4,16 +4,17 @@ R. J. Williams, D. Zipser, "A learning algorithm for continually running fully r
 Computation 1 (1989). Beside each state walks its derivative by everything that it depends on: the parameters, the
 initial state, and the inputs so far; call them θ.
 
-    P_0     = ∂s_0 / ∂θ                                   1 where θ is an entry of s_0, else 0
-    P_{t+1} = (∂s_{t+1}/∂s_t) P_t + ∂s_{t+1}/∂θ           the second term with s_t held fixed
-    dθ      = Σ_t ⟨dstates_t, P_t⟩
+    (R1)  P_0     = ∂s_0/∂θ                               1 where θ is an entry of s_0, else 0
+    (R2)  P_{t+1} = (∂s_{t+1}/∂s_t) P_t + ∂s_{t+1}/∂θ     the second term with s_t held fixed
+    (R3)  dθ      = Σ_t ⟨dstates_t, P_t⟩
 
 There is no way back and nothing is transposed, so this is a second derivation of what `backward` computes, and it must
 give the same numbers. It costs (number of θ) × H² a step: it is for small H.
 
 The recursion for P is the chain rule applied to each forward equation in turn. `Dual` carries a value together with its
-derivative by all of θ and knows that rule for sums, products and functions of entries, so that the cells below read
-like the forward equations (1), (2), … of their modules.
+derivative by all of θ and knows that rule for sums (D1), products (D2), functions of entries (D3) and linear maps (D4),
+so that the cells below read like the forward equations (1), (2), … of their modules. The numbers are those of
+docs/derivation, page 8.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ class Dual:
     P: Array  # (N, shape of value)
 
     def __add__(self, other: Dual) -> Dual:
-        return Dual(self.value + other.value, self.P + other.P)
+        return Dual(self.value + other.value, self.P + other.P)  # (D1)
 
     def __mul__(self, other: Dual) -> Dual:
-        return Dual(self.value * other.value, self.P * other.value + self.value * other.P)
+        return Dual(self.value * other.value, self.P * other.value + self.value * other.P)  # (D2)
 
     def __rsub__(self, constant: float) -> Dual:
         return Dual(constant - self.value, -self.P)
@@ -52,20 +53,20 @@ class Dual:
 
 def linear(W: Dual, x: Dual, b: Dual) -> Dual:
     """W x + b for W (O, I), x (B, I) and b (O,)."""
-    P = x.P @ W.value.T + x.value @ W.P.swapaxes(1, 2) + b.P[:, None]
+    P = x.P @ W.value.T + x.value @ W.P.swapaxes(1, 2) + b.P[:, None]  # (D4)
     return Dual(x.value @ W.value.T + b.value, P)
 
 
 def sigma(a: Dual) -> Dual:
     """σ(a); σ' = σ (1 - σ)."""
     s = sigmoid(a.value)
-    return Dual(s, s * (1 - s) * a.P)
+    return Dual(s, s * (1 - s) * a.P)  # (D3)
 
 
 def tanh(a: Dual) -> Dual:
     """tanh(a); tanh' = 1 - tanh²."""
     s = np.tanh(a.value)
-    return Dual(s, (1 - s**2) * a.P)
+    return Dual(s, (1 - s**2) * a.P)  # (D3)
 
 
 def relu(a: Dual) -> Dual:
@@ -177,10 +178,10 @@ def gradients(cell: Cell, params: Any, x: Array, s0: States, dstates: States) ->
 
     n = len(params)
     p = cell.Params(*map(dual, params, offsets))
-    s = tuple(map(dual, s0, offsets[n + 1 :]))
-    total = reaching(s, dstates, 0)
+    s = tuple(map(dual, s0, offsets[n + 1 :]))  # (R1)
+    total = reaching(s, dstates, 0)  # (R3)
     for t, x_t in enumerate(x):
-        s = step(p, dual(x_t, int(offsets[n]) + t * x_t.size), *s)
-        total += reaching(s, dstates, t + 1)
+        s = step(p, dual(x_t, int(offsets[n]) + t * x_t.size), *s)  # (R2)
+        total += reaching(s, dstates, t + 1)  # (R3)
     parts = [g.reshape(v.shape) for g, v in zip(np.split(total, offsets[1:-1]), variables)]
     return cell.Params(*parts[:n]), parts[n], cell.State(*parts[n + 1 :])

@@ -3,6 +3,8 @@
     h_{t+1} = tanh(i2h x_t + h2h h_t)         i2h x = W_ih x + b_ih,  h2h h = W_hh h + b_hh
     y_t     = h2o h_{t+1}                      h2o h = W_ho h + b_o
 
+The second line and its transpose are (Y1) and (Y1') of docs/derivation, page 2.
+
 `torch_rnn` has the same classes with the same names; `state_dict()` of one loads into the other.
 """
 
@@ -131,7 +133,7 @@ class FromScratch(Module, abstract=True):
 
         params = self.cell.Params(self.i2h.weight, self.h2h.weight, self.i2h.bias, self.h2h.bias)
         states, tape = self.cell.forward(params, x, s0)
-        y = linear(states.h[1:], *self.h2o)
+        y = linear(states.h[1:], *self.h2o)  # (Y1)
         s_n = self.cell.State(*(s[-1] for s in states))
         return self._outside(y, batched), self._hidden_outside(s_n, batched), Tape(self, tape, states.h, batched)
 
@@ -172,7 +174,7 @@ class FromScratch(Module, abstract=True):
 
         # y_t = h2o h_{t+1}, and the final state is the trajectory's last.
         dstates = self.cell.State(*(columns(np.zeros((T + 1, self.hidden_size, B), self.dtype)) for _ in ds_n))
-        dstates.h[1:] = linear_dx(dy, self.h2o.weight)
+        dstates.h[1:] = linear_dx(dy, self.h2o.weight)  # (Y1')
         for dstate, ds in zip(dstates, ds_n):
             dstate[-1] += ds
         (di2h, dh2h, di2h_bias, dh2h_bias), dx, ds0 = self.cell.backward(tape.cell, dstates)
@@ -181,8 +183,8 @@ class FromScratch(Module, abstract=True):
             "i2h.bias": di2h_bias,
             "h2h.weight": dh2h,
             "h2h.bias": dh2h_bias,
-            "h2o.weight": linear_dW(dy, h[1:]),
-            "h2o.bias": linear_db(dy),
+            "h2o.weight": linear_dW(dy, h[1:]),  # (Y1')
+            "h2o.bias": linear_db(dy),  # (Y1')
         }
         return grads, self._outside(dx, tape.batched), self._hidden_outside(ds0, tape.batched)
 

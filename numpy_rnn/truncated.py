@@ -12,7 +12,8 @@ receive it from the windows with b_w = 0 alone, which start there.
 Steps are counted in the batch: a sequence that ends inside a window reaches back less than k2 steps from its end.
 
 k2 ≥ k1 is required: else the losses of some steps would silently go nowhere. k1 = k2 are disjoint windows, the usual
-practice (`detach` at the edges). k2 ≥ T is full backpropagation, whatever k1 is.
+practice (`detach` at the edges). k2 ≥ T is full backpropagation, whatever k1 is. As equations, with the numbers that
+stand at the lines below, it is on page 6 of docs/derivation.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def windows(T: int, k1: int, k2: int) -> list[Window]:
     >>> windows(7, k1=3, k2=4)
     [Window(back=0, start=0, stop=3), Window(back=2, start=3, stop=6), Window(back=3, start=6, stop=7)]
     """
-    stops = [min(start + k1, T) for start in range(0, T, k1)] or [0]
-    return [Window(max(0, stop - k2), w * k1, stop) for w, stop in enumerate(stops)]
+    stops = [min(start + k1, T) for start in range(0, T, k1)] or [0]  # (W1)
+    return [Window(max(0, stop - k2), w * k1, stop) for w, stop in enumerate(stops)]  # (W1)
 
 
 def backward(tape: deep.Tape, dy: Array, ds_n: States, k1: int, k2: int) -> tuple[list[list[Grads]], Array, States]:
@@ -95,13 +96,13 @@ def backward(tape: deep.Tape, dy: Array, ds_n: States, k1: int, k2: int) -> tupl
     grads = [[cell.Params(*(np.zeros(p.shape, dtype) for p in p_l))] for (p_l,) in params]
     for back, start, stop in cuts:
         _, _, window = _forward(tape, back, stop, states[back])
-        dy_w = np.where(np.arange(back, stop)[:, None, None] >= start, dy[back:stop], 0)
+        dy_w = np.where(np.arange(back, stop)[:, None, None] >= start, dy[back:stop], 0)  # (W2)
         ends = (start < lengths) & (lengths <= stop) | ((lengths == 0) & (start == 0))
         ds_w = cell.State(*(np.where(ends[:, None], ds, 0) for ds in ds_n))
-        grads_w, dx_w, ds0_w = deep.backward(window, dy_w, ds_w)
-        dx[back:stop] += dx_w
-        ds0 = cell.State(*map(np.add, ds0, ds0_w)) if back == 0 else ds0
-        grads = [[cell.Params(*map(np.add, g, g_w))] for (g,), (g_w,) in zip(grads, grads_w)]
+        grads_w, dx_w, ds0_w = deep.backward(window, dy_w, ds_w)  # (W2)
+        dx[back:stop] += dx_w  # (W4)
+        ds0 = cell.State(*map(np.add, ds0, ds0_w)) if back == 0 else ds0  # (W4)
+        grads = [[cell.Params(*map(np.add, g, g_w))] for (g,), (g_w,) in zip(grads, grads_w)]  # (W3)
     return grads, dx, ds0
 
 

@@ -1,4 +1,4 @@
-"""Every example of the README runs, and every line of code that it quotes exists."""
+"""Every example of the README runs, in English and in Chinese, and every line of code that it quotes exists."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+README, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/README.zh.md"))
+in_both = pytest.mark.parametrize("readme", [README, CHINESE], ids=["en", "zh"])
 
 
-def test_python_examples_print_what_stands_below_them():
+def blocks(readme: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+
+
+@in_both
+def test_python_examples_print_what_stands_below_them(readme):
     namespace: dict[str, object] = {}
-    ran = 0
-    for (language, code), (next_language, expected) in zip(BLOCKS, [*BLOCKS[1:], ("", "")]):
+    ran, found = 0, blocks(readme)
+    for (language, code), (next_language, expected) in zip(found, [*found[1:], ("", "")]):
         if language == "python":
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
@@ -28,20 +35,20 @@ def test_python_examples_print_what_stands_below_them():
     assert ran >= 3
 
 
-def commands() -> list[str]:
-    lines = [line for language, code in BLOCKS if language in ("sh", "console") for line in code.splitlines()]
+def commands(readme: str) -> list[str]:
+    lines = [line for language, code in blocks(readme) if language in ("sh", "console") for line in code.splitlines()]
     return [line.removeprefix("$ ").split("  #")[0] for line in lines if re.match(r"(\$ )?(make|numpy-rnn)", line)]
 
 
 def test_make_targets_exist():
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    named = [c.split()[1] for c in commands() if c.startswith("make")]
+    named = [c.split()[1] for c in commands(README) if c.startswith("make")]
     assert {"demo", "test"} <= set(named) <= set(targets)
 
 
 def test_commands_succeed_one_after_the_other(tmp_path):
     """In one test: some go on from a file of an earlier one, and two test processes would tear them apart."""
-    lines = [c for c in commands() if c.startswith("numpy-rnn")]
+    lines = [c for c in commands(README) if c.startswith("numpy-rnn")]
     assert len(lines) >= 5
     for line in lines:
         command = [sys.executable, "-m", "numpy_rnn", *shlex.split(line)[1:]]
@@ -51,9 +58,21 @@ def test_commands_succeed_one_after_the_other(tmp_path):
         assert done.returncode == 0, f"{line}: {done.stderr}"
 
 
-def test_the_table_of_gradients_quotes_the_code():
+def test_the_chinese_readme_has_the_same_examples_and_commands():
+    """In the same words but for the comments, so that running the English ones is running these."""
+    code = lambda text: [line.split("#")[0].rstrip() for line in text.splitlines()]  # noqa: E731
+    english, chinese = (
+        [code(text) for language, text in blocks(readme) if language in ("python", "console")]
+        for readme in (README, CHINESE)
+    )
+    assert chinese == english
+    assert [c.rstrip() for c in commands(CHINESE)] == [c.rstrip() for c in commands(README)]
+
+
+@in_both
+def test_the_table_of_gradients_quotes_the_code(readme):
     source = " ".join((ROOT / "numpy_rnn" / "rnn.py").read_text().split())
-    rows = re.findall(r"^\| (?:\(\d'\))? ?\|.*\| (`[^|]+`) \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| (?:\(\d'\))? ?\|.*\| (`[^|]+`) \|$", readme, re.MULTILINE)
     assert len(rows) == 7
     quotes = [code for row in rows for code in re.findall(r"`([^`]+)`", row)]
     assert len(quotes) == 10

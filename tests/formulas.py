@@ -1,0 +1,498 @@
+"""The displayed formulas of the docstrings and of docs/derivation, read as they stand and evaluated.
+
+A formula is plain text: `(2')  da_t = dh_{t+1} ∘ f'(a_t)   — rule 1`. What it says:
+
+    W x            product of matrices, or with a number       x ∘ y, x / y     entry by entry
+    Wᵀ, W⁻¹        transpose, inverse                           h², W^{n}       of entries; of a square matrix the power
+    h_{t+1}        an entry of a trajectory, a row, a column    [a; b], [1, 2; 3, 4]   rows, one above the other
+    Σ_t, Π_{t=…}   over a whole range, or from … to             ‖W‖, |x|         the largest singular value; of entries
+    ⟨x, y⟩         Σ of all x ∘ y                                [t > s]          1 if so, else 0
+    ∂y/∂x          Jacobian matrix                              f(a), f'(a)      as the scope defines f
+    a = b = c      each a claim, as are ≤ and ≥                 x += y           one of the terms that make up x
+    — …            a remark
+
+A `Scope` says what the names stand for. An index that is bound nowhere runs over its whole range, and a name that the
+scope lacks is an error: no formula goes unevaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+TOLERANCE = 1e-12
+Node = tuple[Any, ...]
+Indices = dict[str, int]
+
+
+class FormulaError(Exception):
+    """A formula cannot be read or evaluated, or what it claims is not so."""
+
+
+class Unbound(Exception):
+    """An index has no value yet."""
+
+
+# ---- reading
+
+LETTER = "A-Za-zα-ωΑ-ΟΡΤ-Ωℓĝ"  # neither Σ nor Π
+NAME = rf"[{LETTER}][{LETTER}0-9]*[₁₂]?(?:_[A-Za-z0-9]*(?:\{{[^{{}}]*\}})?)?'?"
+TOKENS = re.compile(
+    rf"\s*(?:(?P<jacobian>∂\s*{NAME}\s*/\s*∂\s*{NAME})|(?P<big>[ΣΠ](?:_(?:\{{[^{{}}]*\}}|\w))?)|(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)"
+    rf"|(?P<name>{NAME})|(?P<power>[²ᵀᵗ]|⁻¹)|(?P<op>\+=|[-+∘·/()\[\];,=≤≥<>‖|⟨⟩√^{{}}]))"
+)
+RELATIONS = ("=", "+=", "≤", "≥", "<", ">")
+ENDS = {"(": ")", "[": "]", "‖": "‖", "|": "|", "⟨": "⟩", "{": "}"}
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+
+
+def tokens(text: str) -> list[Token]:
+    found, at = [], 0
+    while at < len(text.rstrip()):
+        match = TOKENS.match(text, at)
+        if not match:
+            raise FormulaError(f"cannot read {text[at:]!r} in {text!r}")
+        found.append(Token(str(match.lastgroup), match.group(match.lastgroup)))
+        at = match.end()
+    return found
+
+
+class Parser:
+    """Recursive descent; a node is a tuple of its kind and its parts."""
+
+    def __init__(self, text: str, functions: Sequence[str] = ()) -> None:
+        self.text, self.functions = text, functions
+        self.tokens, self.at = tokens(text), 0
+        self.closing = [""]
+
+    def peek(self, ahead: int = 0) -> Token:
+        at = self.at + ahead
+        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
+
+    def take(self, expected: str | None = None) -> Token:
+        token = self.peek()
+        if expected is not None and token.text != expected:
+            raise FormulaError(f"expected {expected!r}, got {token.text!r} in {self.text!r}")
+        self.at += 1
+        return token
+
+    def statement(self) -> Node:
+        """Sides and the relations between them."""
+        parts: list[Any] = [self.side()]
+        while self.peek().text in RELATIONS:
+            parts += [self.take().text, self.side()]
+        if self.peek().kind != "end" or len(parts) == 1:
+            raise FormulaError(f"no relation, or {self.peek().text!r} too much, in {self.text!r}")
+        return ("claim", *parts)
+
+    def side(self) -> Node:
+        parts = [self.sum()]
+        while self.peek().text == ",":
+            self.take()
+            parts.append(self.sum())
+        return parts[0] if len(parts) == 1 else ("tuple", *parts)
+
+    def sum(self) -> Node:
+        node: Node = ("neg", self.term()) if self.peek().text == "-" and self.take() else self.term()
+        while self.peek().text in ("+", "-"):
+            node = (self.take().text, node, self.term())
+        return node
+
+    def term(self) -> Node:
+        """∘, · and / from left to right; what stands side by side binds closer."""
+        node = self.beside()
+        while self.peek().text in ("∘", "·", "/"):
+            node = (self.take().text, node, self.beside())
+        return node
+
+    def beside(self) -> Node:
+        node = self.powers()
+        while self.begins():
+            node = ("@", node, self.powers())
+        return node
+
+    def begins(self) -> bool:
+        """Whether another factor begins here."""
+        kind, text = self.peek()
+        if kind in ("name", "number", "jacobian", "big"):
+            return True
+        return text in ("(", "[", "√", "⟨", "‖", "|") and text != self.closing[-1]
+
+    def powers(self) -> Node:
+        node = self.atom()
+        while self.peek().kind == "power" or self.peek().text == "^":
+            text = self.take().text
+            if text == "^":
+                braces = self.peek().text == "{"
+                node = ("^", node, self.inside("{") if braces else self.atom())
+            elif text in ("ᵀ", "⁻¹"):
+                node = ({"ᵀ": "T", "⁻¹": "inverse"}[text], node)
+            else:
+                node = ("^", node, ("number", 2) if text == "²" else ("name", "t"))
+        return node
+
+    def inside(self, opening: str) -> Node:
+        self.take(opening)
+        self.closing.append(ENDS[opening])
+        node = self.side()
+        if opening == "[" and self.peek().text in RELATIONS:
+            node = ("iverson", node, self.take().text, self.side())
+        while opening == "[" and self.peek().text == ";":
+            self.take()
+            node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())  # a row may be a tuple
+        self.take(ENDS[opening])
+        self.closing.pop()
+        return node
+
+    def atom(self) -> Node:
+        kind, text = self.peek()
+        if kind == "number":
+            return ("number", float(self.take().text))
+        if kind == "jacobian":
+            top, bottom = (part.strip().removeprefix("∂") for part in self.take().text.split("/"))
+            return ("jacobian", top.strip(), bottom.strip())
+        if kind == "big":
+            self.take()
+            body = self.term()
+            return ({"Σ": "sum", "Π": "product"}[text[0]], text[1:].removeprefix("_").strip("{}"), body)
+        if kind == "name":
+            self.take()
+            if text in self.functions:
+                power = self.take().text if self.peek().text == "²" else ""
+                if self.peek().text == "(":
+                    node: Node = ("call", text, self.inside("("))
+                    return ("^", node, ("number", 2)) if power else node
+                raise FormulaError(f"{text} without its argument in {self.text!r}")
+            return ("name", text)
+        if text == "√":
+            self.take()
+            return ("call", "√", self.powers() if self.peek().kind != "big" else self.atom())
+        if text in ("(", "[", "‖", "|", "⟨"):
+            node = self.inside(text)
+            if text in ("‖", "|"):
+                return ("norm" if text == "‖" else "abs", node)
+            return ("inner", node) if text == "⟨" else node
+        raise FormulaError(f"expected a quantity, got {text!r} in {self.text!r}")
+
+
+# ---- evaluating
+
+
+class Steps(NamedTuple):
+    """An array whose first axis are moments first, first + 1, …; a bare name means the one at t."""
+
+    array: Any
+    first: int = 0
+
+
+@dataclass
+class Scope:
+    """What names stand for: numbers, matrices (vectors are columns), `Steps`, or functions of integer indices.
+
+    `received` holds, for names that += adds up, what the loss sends them directly; `jacobian(top, bottom)` is asked
+    for ∂top/∂bottom, each a name and its indices.
+    """
+
+    values: Mapping[str, Any]
+    indices: Mapping[str, Any] = field(default_factory=dict)
+    sums: Mapping[str, Sequence[int]] = field(default_factory=dict)  # where Σ has another range than a free index
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    received: Mapping[str, Any] = field(default_factory=dict)
+    jacobian: Callable[..., Any] | None = None
+    columns: str = "s"  # this index counts columns
+
+    def parse(self, text: str) -> Node:
+        return Parser(text, [*FUNCTIONS, *self.functions]).statement()
+
+    def evaluate(self, node: Node, at: Indices) -> Any:
+        kind, *parts = node
+        if kind in ("number",):
+            return np.float64(parts[0])
+        if kind == "name":
+            return self.look_up(parts[0], at)
+        if kind == "jacobian":
+            assert self.jacobian is not None
+            return self.jacobian(*(self.split(part, at) for part in parts))
+        if kind in ("sum", "product"):
+            return self.over(kind, *parts, at)
+        if kind == "call":
+            function = {**FUNCTIONS, **self.functions}[parts[0]]
+            values = self.evaluate(parts[1], at)
+            return np.asarray(function(*values) if isinstance(values, tuple) else function(values))
+        if kind == "iverson":
+            return np.float64(compare(self.evaluate(parts[0], at), parts[1], self.evaluate(parts[2], at)))
+        values = [self.evaluate(part, at) for part in parts]
+        return tuple(values) if kind == "tuple" else OPERATIONS[kind](*values)
+
+    def split(self, name: str, at: Indices) -> tuple[Any, ...]:
+        """A name with its indices: the name itself if the scope knows it as it stands."""
+        if name in self.values or "_" not in name:
+            return (name,)
+        base, subscript = name.split("_", 1)
+        subscript = subscript.strip("{}")
+        parts = subscript.split(",")
+        if len(parts) == 1 and subscript.isalpha() and all(letter in self.indices for letter in subscript):
+            parts = list(subscript)
+        return (base, *(self.integer(part, at) for part in parts))
+
+    def integer(self, text: str, at: Indices) -> int:
+        return int(self.evaluate(Parser(text, list(FUNCTIONS)).side(), at))
+
+    def look_up(self, name: str, at: Indices) -> Any:
+        if name in at:
+            return np.float64(at[name])
+        if name in self.indices and name not in self.values:
+            raise Unbound(name)
+        base, *indices = self.split(name, at)
+        if base not in self.values:
+            raise FormulaError(f"{name!r} is not defined here")
+        value = self.values[base]
+        if callable(value):
+            return np.asarray(value(*indices))
+        if isinstance(value, Steps):
+            step = indices.pop(0) if indices else int(self.look_up("t", at))
+            if not 0 <= step - value.first < len(value.array):
+                raise FormulaError(f"{name!r} has no moment {step}")
+            value = value.array[step - value.first]
+        value = np.asarray(value)
+        if not indices:
+            return value
+        if value.ndim == 1:
+            return value[indices[0]]
+        if name.rstrip("}").endswith(self.columns) and len(indices) == 1:
+            return value[:, indices[0] : indices[0] + 1]
+        return value[indices[0], indices[1]] if len(indices) == 2 else column(value)[indices[0]]
+
+    def over(self, kind: str, subscript: str, body: Node, at: Indices) -> Any:
+        """Σ over ascending indices, Π over descending ones, its factors from left to right."""
+        if not subscript:
+            return np.sum(self.evaluate(body, at))
+        index, _, span = subscript.partition("=")
+        if span:
+            first, last = (self.integer(end, at) for end in span.split("…"))
+            steps = list(range(first, last + 1) if kind == "sum" else range(first, last - 1, -1))
+        else:
+            steps = list(self.sums[index]) if index in self.sums else list(self.range(index, at))
+        if not steps:
+            return np.float64(kind == "product")
+        values = [self.evaluate(body, {**at, index: step}) for step in steps]
+        total = values[0]
+        for value in values[1:]:
+            total = total + value if kind == "sum" else multiply(total, value)
+        return total
+
+    def range(self, index: str, at: Indices) -> Sequence[int]:
+        """Where an index runs, which may depend on others."""
+        span = self.indices[index]
+        try:
+            return list(span(at) if callable(span) else span)
+        except KeyError as missing:
+            raise Unbound(*missing.args) from None
+
+    def holds(self, claim: Node, at: Indices | None = None) -> int:
+        """Check a claim for all values of its free indices; the number of comparisons."""
+        at = at or {}
+        try:
+            values = [part if isinstance(part, str) else self.evaluate(part, at) for part in claim[1:]]
+        except Unbound as unbound:
+            return self.holds_for_all(claim, unbound.args[0], at)
+        for k in range(0, len(values) - 2, 2):
+            left, relation, right = values[k : k + 3]
+            lefts, rights = (side if isinstance(side, tuple) else (side,) for side in (left, right))
+            if len(lefts) != len(rights):
+                raise FormulaError(f"{len(lefts)} and {len(rights)} quantities")
+            for one, other in zip(lefts, rights):
+                if claim[k + 3][0] == "sum" and np.ndim(other) == 2 and np.shape(one) == (len(other), 1):
+                    other = other.sum(axis=1, keepdims=True)  # Σ_t of columns: over sequences, too
+                if not compare(one, relation, other):
+                    raise FormulaError(f"{one} {relation} {other} is not so at {at}")
+        return 1
+
+    def holds_for_all(self, claim: Node, index: str, at: Indices) -> int:
+        try:
+            span = self.range(index, at)
+        except Unbound as first:
+            return self.holds_for_all(claim, first.args[0], at)
+        return sum(self.holds(claim, {**at, index: step}) for step in span)
+
+    def add_up(self, claims: Sequence[Node]) -> int:
+        """Check that the terms of all += make up, with what the loss sends directly, the whole; how many were added."""
+        names = {self.split(claim[1][1], dict.fromkeys(self.indices, 0))[0] for claim in claims}
+        added = 0
+        for name in names:
+            whole = self.values[name]
+            total = np.array(self.received[name].array, dtype=whole.array.dtype)
+            for claim in claims:
+                for t in self.indices["t"]:
+                    base, step = self.split(claim[1][1], {"t": t})
+                    if base == name:
+                        term = self.evaluate(claim[3], {"t": t})
+                        if term.shape != total[0].shape:
+                            raise FormulaError(f"a term of {name} has shape {term.shape}")
+                        total[step] += term
+                        added += 1
+            if not compare(whole.array, "=", total):
+                raise FormulaError(f"the terms of {name} do not add up: {whole.array} against {total}")
+        return added
+
+
+def column(value: Any) -> Any:
+    if value.shape[1] != 1:
+        raise FormulaError(f"one index for a matrix of shape {value.shape}")
+    return value[:, 0]
+
+
+def compare(left: Any, relation: str, right: Any) -> bool:
+    left, right = np.asarray(left), np.asarray(right)
+    if relation in ("=", "+="):
+        if left.shape != right.shape:
+            raise FormulaError(f"shapes {left.shape} and {right.shape}")
+        scale = max(np.max(np.abs(right), initial=0), np.max(np.abs(left), initial=0))
+        return bool(np.all(np.abs(left - right) <= TOLERANCE * scale))
+    if left.shape or right.shape:
+        raise FormulaError(f"{relation} compares numbers, got shapes {left.shape} and {right.shape}")
+    slack = TOLERANCE * max(abs(left), abs(right)) if relation in "≤≥" else 0.0
+    return bool(
+        {"≤": left <= right + slack, "≥": left >= right - slack, "<": left < right, ">": left > right}[relation]
+    )
+
+
+def broadcast(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Entry by entry: shapes equal, or one a number, or one a single column for all sequences."""
+
+    def apply(x: Any, y: Any) -> Any:
+        x, y = np.asarray(x), np.asarray(y)
+        if x.ndim and y.ndim and x.shape != y.shape and not (len(x) == len(y) and 1 in (x.shape[1], y.shape[1])):
+            raise FormulaError(f"shapes {x.shape} and {y.shape}")
+        return operation(x, y)
+
+    return apply
+
+
+def multiply(x: Any, y: Any) -> Any:
+    x, y = np.asarray(x), np.asarray(y)
+    if not x.ndim or not y.ndim:
+        return x * y
+    if x.shape[1] != y.shape[0]:
+        raise FormulaError(f"product of shapes {x.shape} and {y.shape}")
+    return x @ y
+
+
+def power(x: Any, n: Any) -> Any:
+    """Of numbers and of the entries of a vector; of a square matrix the product of n of them."""
+    square = np.ndim(x) == 2 and x.shape[0] == x.shape[1] > 1
+    return np.linalg.matrix_power(x, int(n)) if square else x**n
+
+
+def inner(pair: Any) -> Any:
+    """⟨x, y⟩; of a vector x and a matrix y one number for each column of y."""
+    x, y = pair
+    if np.ndim(x) == 2 and x.shape == (len(y), 1) and y.shape[1] > 1:
+        return y.T @ x
+    if np.shape(x) != np.shape(y):
+        raise FormulaError(f"inner product of shapes {np.shape(x)} and {np.shape(y)}")
+    return np.sum(x * y)
+
+
+def norm(x: Any) -> Any:
+    return np.linalg.norm(x, 2)
+
+
+def sigma(a: Any) -> Any:
+    return 1 / (1 + np.exp(-a))
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "tanh": np.tanh,
+    "σ": sigma,
+    "exp": np.exp,
+    "log": np.log,
+    "√": np.sqrt,
+    "min": np.minimum,
+    "max": np.maximum,
+    "diag": lambda v: np.diag(column(v)),
+    "σ_max": lambda W: np.linalg.svd(W, compute_uv=False)[0],
+    "σ_min": lambda W: np.linalg.svd(W, compute_uv=False)[-1],
+    "ρ": lambda W: np.max(np.abs(np.linalg.eigvals(W))),
+}
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "+": broadcast(np.add),
+    "-": broadcast(np.subtract),
+    "∘": broadcast(np.multiply),
+    "/": broadcast(np.divide),
+    "·": lambda x, y: broadcast(np.multiply)(x, y),
+    "@": multiply,
+    "^": power,
+    "T": lambda x: np.asarray(x).T,
+    "inverse": np.linalg.inv,
+    "neg": np.negative,
+    "norm": norm,
+    "abs": np.abs,
+    "inner": inner,
+    "stack": lambda *rows: np.block([list(row) if isinstance(row, tuple) else [row] for row in rows]),
+}
+
+
+# ---- formulas of a text
+
+
+class Formula(NamedTuple):
+    number: str  # such as (2'), or that of the line above
+    text: str
+
+
+def formulas(block: str) -> list[Formula]:
+    """The formulas of a displayed block; several in a line stand three spaces or more apart."""
+    found, number = [], ""
+    for line in block.splitlines():
+        line = line.split("—")[0]
+        if match := re.match(r"\s*\((\w+'?)\)\s", line):
+            number, line = match.group(1), line[match.end() :]
+        line = re.sub(r"\s+(\+?=|≤|≥)", r" \1", line)
+        found += [Formula(number, piece.strip()) for piece in re.split(r"\s{3,}", line) if piece.strip()]
+    return found
+
+
+STRICTNESS = {"<": "≤", "≤": "<", ">": "≥", "≥": ">"}
+
+
+def mutants(node: Node) -> Iterator[tuple[str, Node]]:
+    """The same formula with one mistake.
+
+    A sign turned, a factor, a transpose, a square or a function lost, a number, an index or the beginning of a range off
+    by one, a strict comparison for one that is not.
+    """
+    kind, *parts = node
+    if kind in ("+", "-"):
+        yield f"{kind} turned", ("-" if kind == "+" else "+", *parts)
+    if kind in ("∘", "·", "@", "/"):
+        yield f"left of {kind} lost", parts[1]
+        yield f"right of {kind} lost", parts[0]
+    if kind in ("T", "neg", "inverse") or (kind == "^" and parts[1] == ("number", 2)):
+        yield f"{kind} lost", parts[0]
+    if kind == "number":
+        yield "number off by one", ("number", parts[0] + 1)
+    if kind in ("sum", "product") and "=" in parts[0]:
+        yield "range off by one", (kind, parts[0].replace("…", "+1…"), parts[1])
+    if kind == "iverson" and parts[1] in STRICTNESS:
+        yield "strictness", (kind, parts[0], STRICTNESS[parts[1]], parts[2])
+    if kind == "call":
+        yield f"{parts[0]} lost", parts[1]
+    if kind == "name" and "t+1" in parts[0]:
+        yield "t instead of t+1", ("name", parts[0].replace("{t+1}", "t").replace("t+1", "t"))
+    elif kind == "name" and re.search(r"_t$", parts[0]):
+        yield "t+1 instead of t", ("name", re.sub(r"_t$", "_{t+1}", parts[0]))
+    for k, part in enumerate(parts):
+        if isinstance(part, tuple) and part and isinstance(part[0], str):
+            if kind == "claim" and k == 0:
+                continue
+            for what, changed in mutants(part):
+                yield what, (kind, *parts[:k], changed, *parts[k + 1 :])
