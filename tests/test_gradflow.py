@@ -71,7 +71,7 @@ def test_a_step_is_what_goes_through_the_recurrent_weights_and_what_does_not(nam
         return
     through = np.zeros_like(J)
     through[..., : params.W_hh.shape[1]] = A @ params.W_hh
-    assert_close("(J3)", J, E + through, 1e-15)
+    assert_close("(T3)", J, E + through, 1e-15)
     assert (E == 0).all() == name.startswith("rnn")
     # A by complex steps in b_hh, which stands beside W_hh h_t.
     states, _ = cell.forward(params, x, s0)

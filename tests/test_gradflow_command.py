@@ -30,7 +30,7 @@ def test_contracting_weights_vanish_expanding_ones_explode_and_the_identity_hold
     """Each claim of the first panel, at a size where the seed does not matter."""
     flows = {f.label: f for f in settings.flows(T=40, B=4, I=8, H=16, seed=0, cells=["rnn"])}
     contracting, orthogonal = flows["contracting: 0.5 · orthogonal"], flows["orthogonal"]
-    # σ₁ ≤ max f' · ‖W_hh‖ (J4): 0.5 a step.
+    # σ₁ ≤ max f' · ‖W_hh‖ (T4): 0.5 a step.
     assert contracting.weight == pytest.approx(0.5)
     assert (contracting.norms <= 0.5 ** np.arange(40, -1, -1)[:, None] * (1 + 1e-12)).all()
     assert contracting.horizon <= 7

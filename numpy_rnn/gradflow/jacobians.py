@@ -2,20 +2,20 @@
 
 A state s_t is all that a cell carries from one step to the next: h, or h and c side by side, S numbers.
 
-    (J1)  J_t         = ∂s_{t+1}/∂s_t                              one step
-    (J2)  ∂s_t/∂s_k   = J_{t-1} J_{t-2} … J_k                      for k ≤ t; the unit matrix for k = t
-    (J3)  J_t         = E_t + A_t W_hh                             A_t = ∂s_{t+1}/∂(W_hh h_t); E_t: every other way;
+    (T1)  J_t         = ∂s_{t+1}/∂s_t                              one step
+    (T2)  ∂s_t/∂s_k   = J_{t-1} J_{t-2} … J_k                      for k ≤ t; the unit matrix for k = t
+    (T3)  J_t         = E_t + A_t W_hh                             A_t = ∂s_{t+1}/∂(W_hh h_t); E_t: every other way;
                                                                    A_t W_hh stands in the columns of h
-    (J4)  ‖∂s_t/∂s_k‖ ≤ Π_l (‖E_l‖ + ‖A_l‖ ‖W_hh‖)                 over the steps l = k … t-1
+    (T4)  ‖∂s_t/∂s_k‖ ≤ Π_l (‖E_l‖ + ‖A_l‖ ‖W_hh‖)                 over the steps l = k … t-1
 
 The plain RNN has no other way: E_t = 0 and A_t = diag f'(a_t), so its gradients shrink at least as fast as powers of
 max f' · ‖W_hh‖ once that is below 1, and can only explode if it is above (Pascanu, Mikolov & Bengio 2013,
 arXiv:1211.5063v2, section 2.1; Hochreiter 1991). E_t is what LSTM and GRU add: c_{t+1} = f ∘ c_t + …, and
 h_{t+1} = z ∘ h_t + ….
 
-    (C1)  dW          = Σ_t Σ_{k ≤ t} C_{t,k}                      C_{t,k}: the loss by s_{t+1}, W's use at step k
-    (L1)  λ_i         = 1/T · ln σ_i(∂s_T/∂s_0)                    for large T, by (L2)
-    (L2)  J_t Q_t     = Q_{t+1} R_{t+1},   λ_i = 1/T · Σ_t ln |R_t|_ii     Q_0 = 1, QR decompositions
+    (T5)  dW          = Σ_t Σ_{k ≤ t} C_{t,k}                      C_{t,k}: the loss by s_{t+1}, W's use at step k
+    (T6)  λ_i         = 1/T · ln σ_i(∂s_T/∂s_0)                    for large T, by (T7)
+    (T7)  J_t Q_t     = Q_{t+1} R_{t+1},   λ_i = 1/T · Σ_t ln |R_t|_ii     Q_0 = 1, QR decompositions
 
 The Jacobians are the hand-written backward itself, asked for one unit after the other: nothing is derived anew.
 """
@@ -32,7 +32,7 @@ from ..numerics import Array
 
 
 class Steps(NamedTuple):
-    """The Jacobian of every step (J1), and what it is made of (J3)."""
+    """The Jacobian of every step (T1), and what it is made of (T3)."""
 
     J: Array  # (T, B, S, S)
     E: Array  # (T, B, S, S), what does not go through W_hh
@@ -52,7 +52,7 @@ def flat(states: States) -> Array:
 
 
 def step_jacobians(cell: Cell, params: Any, x: Array, s0: States) -> Steps:
-    """Jacobians of each step of each sequence, by the cell's own backward (J1), (J3).
+    """Jacobians of each step of each sequence, by the cell's own backward (T1), (T3).
 
     Parameters
     ----------
@@ -98,11 +98,11 @@ def _jacobian(cell: Cell, tape: Any, rows: States, W_hh: Array) -> Array:
     dstates = cell.State(*(np.stack([np.zeros_like(row), row]) for row in rows))
     _, _, ds = cell.backward(tape, dstates)
     S = flat(ds).shape[1]
-    return flat(ds).reshape(-1, S, S)
+    return flat(ds).reshape(-1, S, S)  # (T1)
 
 
 def temporal_jacobians(J: Array, t: int | None = None) -> Array:
-    """∂s_t/∂s_k for all k ≤ t (J2).
+    """∂s_t/∂s_k for all k ≤ t (T2).
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def temporal_jacobians(J: Array, t: int | None = None) -> Array:
     products = np.empty((t + 1, *J.shape[1:]), J.dtype)
     products[t] = np.eye(J.shape[-1])
     for k in reversed(range(t)):
-        products[k] = products[k + 1] @ J[k]
+        products[k] = products[k + 1] @ J[k]  # (T2)
     return products
 
 
@@ -162,7 +162,7 @@ def singular_values(M: Array) -> Array:
 
 
 def bound(steps: Steps, W_hh: Array) -> Array:
-    """Bounds of ‖∂s_T/∂s_k‖ for all k, by the norms of each step's factors (J4).
+    """Bounds of ‖∂s_T/∂s_k‖ for all k, by the norms of each step's factors (T4).
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def bound(steps: Steps, W_hh: Array) -> Array:
     """
     if steps.A is None:
         raise ValueError("A is None, expected Jacobians of a cell in which W_hh does not stand behind itself")
-    factor = norms(steps.E) + norms(steps.A) * norms(W_hh)
+    factor = norms(steps.E) + norms(steps.A) * norms(W_hh)  # (T4)
     products = np.cumprod(factor[::-1], axis=0)[::-1]
     return np.concatenate([products, np.ones((1, factor.shape[1]))])
 
@@ -211,7 +211,7 @@ def horizon(norms: Array, fraction: float = 0.01) -> Array:
 
 
 def lyapunov_exponents(J: Array) -> Array:
-    """Rates at which neighbouring trajectories part or meet, in natural logarithms a step (L1), (L2).
+    """Rates at which neighbouring trajectories part or meet, in natural logarithms a step (T6), (T7).
 
     The largest is the rate of the norm: gradients explode above 0 and vanish below. By QR decompositions, as the
     product of many matrices itself keeps no more than its largest singular values (Benettin, Galgani, Giorgilli &
@@ -238,7 +238,7 @@ def lyapunov_exponents(J: Array) -> Array:
     total = np.zeros((B, S))
     with np.errstate(divide="ignore"):
         for J_t in J:
-            Q, R = np.linalg.qr(J_t @ Q)  # (L2)
+            Q, R = np.linalg.qr(J_t @ Q)  # (T7)
             total += np.log(np.abs(np.diagonal(R, axis1=1, axis2=2)))
     return -np.sort(-total / T, axis=1)
 
@@ -251,7 +251,7 @@ def contributions(
     dstates: States,
     measure: Callable[[Any], Any] = lambda grads: grads.W_hh,
 ) -> Array:
-    """The table whose sum is a gradient: the loss by s_{t+1} through the use of the parameters at step k (C1).
+    """The table whose sum is a gradient: the loss by s_{t+1} through the use of the parameters at step k (T5).
 
     Sums over a band t - k2 < k ≤ t are truncated backpropagation, k2 steps back from the loss of every step
     (`truncated` with k1 = 1).
