@@ -11,6 +11,7 @@ from ..files import MissingLibraryError
 from .check import check
 from .convert import convert
 from .sample import sample
+from .trace import trace
 from .train import train
 from .vectors import vectors
 
@@ -21,7 +22,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample, vectors, convert):
+for subcommand in (check, trace, train, sample, vectors, convert):
     command.add_command(subcommand)
 
 

@@ -77,7 +77,7 @@ class Walk(NamedTuple):
     lines: tuple[Line, ...]
     moments: tuple[Moment, ...]  # all forward ones, then all backward ones
     jacobians: tuple[Jacobian, ...]  # in the order of the steps backwards
-    given: tuple[int, ...]  # indices of what no equation computes: parameters, inputs, h_0, G, K, and where sums begin
+    given: tuple[int, ...]  # indices of values: parameters, inputs, initial state, G and K, and dh_t and dc_t as the loss sends them
     gradients: Mapping[str, Array]  # as `Case.named` calls them, in the shapes of parameters, x (T, B, I) and states
 
     def value(self, name: str) -> Array:
@@ -109,7 +109,7 @@ def small_case(cell: str, steps: int, inputs: int, hidden: int, projection: int,
     def draw(*shape: int, scale: float = 1.0) -> Array:
         return np.round(scale * rng.standard_normal(shape), 2) + 0.0  # no -0.0
 
-    params = kind.Params(*(draw(*shape, scale=0.7) for shape in parameter_shapes(kind, inputs, hidden, R)))
+    params = kind.Params(*(draw(*shape, scale=0.5) for shape in parameter_shapes(kind, inputs, hidden, R)))
     units = (R, hidden)[: len(kind.State._fields)]
     x, s0 = draw(steps, 1, inputs), tuple(draw(1, 1, u, scale=0.5) for u in units)
     return Case("trace", cell, [[params]], x, s0, draw(steps, 1, R), tuple(draw(1, 1, u) for u in units))
@@ -206,8 +206,8 @@ class _Walker:
         self.fields: tuple[str, ...] = self.cell.State._fields
         self._give()
         self._send()
-        self._zero_gradients()
         self.given = tuple(range(len(self.values)))
+        self._zero_gradients()
 
     def _give(self) -> None:
         case, T = self.case, len(self.case.x)
