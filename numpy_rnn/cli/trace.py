@@ -139,14 +139,12 @@ def _tables(found: Walk) -> Iterator[Table]:
 def _add_lines(table: Table, found: Walk, lines: list[Line]) -> None:
     for n, line in enumerate(lines):
         values = [found.values[i] for i in line.outputs]
-        apart = len(values) > len(line.equation.targets) or "; " in line.equation.text.partition(" = ")[0]
+        apart = len(values) > 1
         names = [v.name.rpartition("_")[0] if apart else "" for v in values]
         shown = [_numbers(v.array, name) for v, name in zip(values, names)]
-        table.add_row(f"({line.equation.number})" if n == 0 else "", at_step(line), _joined(shown if apart else shown[:1]))
-
-
-def _joined(texts: list[Text]) -> Text:
-    return Text("\n").join(texts)
+        value = Text("\n").join(shown)
+        # As Text: in a string, rich takes [v_r; v_z] for markup.
+        table.add_row(f"({line.equation.number})" if n == 0 else "", Text(at_step(line)), value)
 
 
 def _jacobian(found: Walk, t: int) -> Table:

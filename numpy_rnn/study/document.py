@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..numerics import Array
-from .notation import Token
 from .source import module_of
 from .verdict import BY_HAND, TOLERANCE, Verdict
 from .walk import Jacobian, Line, Walk, with_step
@@ -45,42 +44,31 @@ def at_step(line: Line) -> str:
     return with_step(line.equation.text, line.step)
 
 
-def left_side(line: Line) -> str:
-    """What the line gives a value to, with the number of the step."""
-    return with_step(line.equation.text.rpartition(" = " if " += " not in line.equation.text else " += ")[0], line.step)
-
-
-def pieces(walk: Walk, line: Line) -> Iterator[tuple[Token, str, int | None]]:
-    """The right side's pieces: each as it is, with the number of the step, and which value it stands for."""
-    tokens = [t for t in line.equation.tokens if t.kind != "sum"]
-    for n, token in enumerate(tokens):
-        if token.kind == "space" and n == 0:
-            continue
-        text = _ACTIVATIONS.get(walk.cell.name, {}).get(token.text, token.text) if token.kind == "function" else token.text
-        yield token, with_step(text, line.step), line.inputs[token.text] if token.kind == "name" else None
+def pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
+    """The right side's pieces, with the number of the step put in, and which value each stands for."""
+    activations = _ACTIVATIONS.get(walk.cell.name, {})
+    for kind, text in line.equation.tokens:
+        if kind == "name":
+            yield with_step(text, line.step), line.inputs[text]
+        elif kind != "sum":
+            yield activations.get(text, text) if kind == "function" else text, None
 
 
 def with_numbers(walk: Walk, line: Line) -> str:
-    """A line's equation with the numbers put in and worked out.
+    """A line's right side with the numbers put in, and worked out.
 
     Examples
     --------
     >>> from .walk import small_case, walk
     >>> found = walk(small_case("gru", steps=3, inputs=3, hidden=2, projection=1, seed=0))
     >>> line = next(line for line in found.lines if line.equation.targets == ("dv_n",))
-    >>> at_step(line), with_numbers(found, line)  # doctest: +SKIP
+    >>> at_step(line), with_numbers(found, line)
+    ('dv_n = du_n ∘ r', '[0.0001; -0.8682] ∘ [0.2925; 0.4095] = [0.0000; -0.3555]')
     """
-    shown = "".join(text if v is None else written(walk.values[v].array) for _, text, v in pieces(walk, line))
+    shown = "".join(text if v is None else written(walk.values[v].array) for text, v in pieces(walk, line)).strip()
     if line.before is not None:
         shown = f"{written(walk.values[line.before].array)} + {shown}"
-    return f"{shown} = {written(_result(walk, line))}"
-
-
-def _result(walk: Walk, line: Line) -> Array:
-    """What came out, whole; where an equation has two names on the left for one value, the value once."""
-    arrays = [walk.values[i].array for i in line.outputs]
-    same = len(line.equation.targets) > 1 and "[" not in line.equation.targets[0] and "; " not in left_side(line)
-    return arrays[0] if same or len(arrays) == 1 else np.concatenate(arrays)
+    return f"{shown} = {written(line.result)}"
 
 
 def loss(walk: Walk) -> str:
@@ -150,8 +138,8 @@ def _line(walk: Walk, line: Line) -> dict[str, Any]:
         "remark": line.equation.remark,
         "direction": line.direction,
         "step": line.step,
-        "left": left_side(line),
-        "right": [{"text": text, "value": value} for _, text, value in pieces(walk, line)],
+        "left": with_step(line.equation.left, line.step),
+        "right": [{"text": text, "value": value} for text, value in pieces(walk, line)],
         "before": line.before,
         "outputs": line.outputs,
         "code": [c._asdict() for c in line.code],

@@ -38,6 +38,7 @@ class Equation(NamedTuple):
 
     number: str  # as in the docstring, such as "3'"
     text: str  # as in the docstring
+    left: str  # the left side; several names for one value, as "du_r = dv_r"
     targets: tuple[str, ...]  # names that receive the value; the parts of [a; b] apart
     adds: bool  # += or Σ_t: the value is added to what is there
     tokens: tuple[Token, ...]  # of the right side
@@ -121,7 +122,7 @@ def _equation(number: str, text: str) -> Equation:
     pieces = tokens(rights[0])
     adds = sides[1] == "+=" or any(t.kind == "sum" for t in pieces)
     others = tuple(python(tokens(right)) for right in rights[1:])
-    return Equation(number, text, targets, adds, pieces, python(pieces), others, "")
+    return Equation(number, text, " = ".join(lefts), targets, adds, pieces, python(pieces), others, "")
 
 
 def _apart(text: str) -> list[str]:

@@ -51,7 +51,7 @@ function nameNodes(text) {
   });
   return nodes;
 }
-const names = /[∂A-Za-z][A-Za-z]*(?:_(?:\{[^}]*\}|[A-Za-z0-9]+)(?:\{[^}]*\})?)?/g;
+const names = /[∂ΣA-Za-z][A-Za-z]*(?:_(?:\{[^}]*\}|[A-Za-z0-9]+)(?:\{[^}]*\})?)?/g;
 function equationNodes(text) {
   const nodes = [];
   let at = 0;
@@ -99,11 +99,10 @@ function sum(line) {
   if (line.before !== null) box.append(mini(line.before, line.left.replace(/^\[.*/, "")), "+");
   for (const { text, value } of line.right) {
     if (value !== null) box.append(mini(value, text));
-    else if (text.trim()) box.append(make("span", {}, text.trim()));
+    else if (text.trim()) box.append(make("span", { class: /[ᵀ²]/.test(text) && text.length === 1 ? "up" : "" }, text.trim()));
   }
   box.append("=");
-  const same = line.outputs.length > 1 && line.left.includes(" = ");
-  for (const output of same ? line.outputs.slice(0, 1) : line.outputs) {
+  for (const output of line.outputs) {
     box.append(make("span", { class: "mini" }, valueButton(output, "new" + (line.direction === "backward" ? " b" : "")), make("span", { class: "of" }, ...nameNodes(values[output].name))));
   }
   return box;
@@ -119,7 +118,7 @@ function code(found) {
   return list;
 }
 function scrolling(label, ...children) {
-  return make("div", { class: "scroll", role: "group", tabindex: "0", "aria-label": label }, ...children);
+  return make("div", { class: "scroll", role: "group", "aria-label": label }, ...children);
 }
 
 // --- hover and focus ----------------------------------------------------------------------------------------------
@@ -147,7 +146,11 @@ function showTip(target) {
   if (described) described.removeAttribute("aria-describedby");
   described = target;
   target.setAttribute("aria-describedby", "tip");
-  const box = target.getBoundingClientRect();
+  placeTip();
+}
+function placeTip() {
+  if (!described) return;
+  const box = described.getBoundingClientRect();
   const { offsetWidth: w, offsetHeight: h } = tip;
   const left = Math.max(8, Math.min(box.left, innerWidth - w - 8));
   const below = box.bottom + 6;
@@ -170,7 +173,8 @@ document.addEventListener("focusin", (event) => {
   if (target && (target.matches(":focus-visible") || target.matches("button"))) showTip(target);
   else hideTip();
 });
-addEventListener("scroll", hideTip, { passive: true });
+addEventListener("scroll", placeTip, { passive: true, capture: true });
+addEventListener("resize", placeTip);
 
 // --- the unrolled graph -------------------------------------------------------------------------------------------
 const WIDE = 118, LEFT = 34, MIDDLE = 92, R = 21;
@@ -216,31 +220,40 @@ function latestIndex(name, moment) {
 }
 const latest = (name, moment) => values[latestIndex(name, moment)];
 
+// A lane for each field of the state; the cell stands across all of them.
+const lane = (k) => MIDDLE + 66 * k;
 function buildGraph() {
-  const width = stateX(T) + LEFT, height = 196;
-  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width: Math.min(width * 1.45, 1100), style: `min-width: ${width * 0.82}px; max-width: 100%; height: auto` });
-  if (width * 0.82 > 0.9 * innerWidth) svg.style.maxWidth = "none";
+  const { fields } = data;
+  const bottom = lane(fields.length - 1);
+  const width = stateX(T) + LEFT, height = bottom + 98;
+  const least = width * 0.75, room = byId("graph").clientWidth;
+  const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, width: Math.max(least, Math.min(width * 1.15, room)) });
   for (let t = 0; t < T; t++) {
-    edge(svg, "forward", t, stateX(t) + R, MIDDLE, cellX(t) - 25, MIDDLE);
-    edge(svg, "forward", t, cellX(t) + 25, MIDDLE, stateX(t + 1) - R - 2, MIDDLE);
-    edge(svg, "forward", t, cellX(t), 153, cellX(t), MIDDLE + 22);
-    edge(svg, "backward", t, stateX(t + 1) - 14, MIDDLE + 19, cellX(t) + 17, MIDDLE + 21, 14);
-    edge(svg, "backward", t, cellX(t) - 17, MIDDLE + 20, stateX(t) + 15, MIDDLE + 19, 14);
+    fields.forEach((_, k) => {
+      edge(svg, "forward", t, stateX(t) + R, lane(k), cellX(t) - 25, lane(k));
+      edge(svg, "forward", t, cellX(t) + 25, lane(k), stateX(t + 1) - R - 2, lane(k));
+      const under = lane(k) === bottom ? 21 : 16;
+      edge(svg, "backward", t, stateX(t + 1) - 14, lane(k) + 19, cellX(t) + (under === 21 ? 17 : 27), lane(k) + under, 14);
+      edge(svg, "backward", t, cellX(t) - (under === 21 ? 17 : 26), lane(k) + under, stateX(t) + 15, lane(k) + 19, 14);
+    });
+    edge(svg, "forward", t, cellX(t), bottom + 61, cellX(t), bottom + 22);
     edge(svg, "loss", t + 1, stateX(t + 1), 32, stateX(t + 1), MIDDLE - R - 2);
   }
   for (let t = 0; t < T; t++) {
     const cell = node(svg, `Cell, step ${t}: go to its first equation`, null, (m) => m.step === t, () => go(firstOf(moments[now].direction, t)));
-    cell.append(make("rect", { class: "shape", x: cellX(t) - 25, y: MIDDLE - 20, width: 50, height: 40, rx: 9 }));
-    cell.append(make("text", { class: "cellname", x: cellX(t), y: MIDDLE - 2 }, data.cell.split("_")[0].toUpperCase()), make("text", { class: "small", x: cellX(t), y: MIDDLE + 12 }, `step ${t}`));
-    named(svg, `x_${t}`, cellX(t), 168, 15, (m) => m.direction === "forward" && m.step === t && m.number === "1");
-    named(svg, `G_${t + 1}`, stateX(t + 1), 17, 15, (m) => m.direction === "backward" && m.step === t && m.number === lastNumber());
+    const centre = (MIDDLE + bottom) / 2;
+    cell.append(make("rect", { class: "shape", x: cellX(t) - 25, y: MIDDLE - 20, width: 50, height: bottom - MIDDLE + 40, rx: 9 }));
+    cell.append(make("text", { class: "cellname", x: cellX(t), y: centre - 2 }, data.cell.split("_")[0].toUpperCase()), make("text", { class: "small", x: cellX(t), y: centre + 12 }, `step ${t}`));
+    named(svg, `x_${t}`, cellX(t), bottom + 76, 15, (m) => m.direction === "forward" && m.step === t && m.number === "1");
+    named(svg, `G_${t + 1}`, stateX(t + 1), 17, 15, (m) => m.direction === "backward" && m.step === t && m.number === `${lastNumber()}'`);
   }
   for (let t = 0; t <= T; t++) {
-    const active = (m) => (m.direction === "forward" ? m.step === t - 1 && m.number === lastNumber() : m.step === t && m.number === "1'");
-    named(svg, `h_${t}`, stateX(t), MIDDLE, R, active);
+    fields.forEach((field, k) => named(svg, `${field}_${t}`, stateX(t), lane(k), R, (m) => changes(m, field, t)));
   }
   byId("graph").append(svg);
 }
+// Whether a moment computes this state, or adds to its gradient.
+const changes = (moment, field, t) => moment.lines.some((line) => lines[line].outputs.some((output) => values[output].name === (moment.direction === "forward" ? "" : "d") + `${field}_${t}`));
 const lastNumber = () => moments[lastOf("forward", 0)].number;
 function node(svg, text, value, active, action) {
   const made = make("g", { class: "node", role: "button", tabindex: "0", "aria-label": text });
@@ -354,9 +367,11 @@ function drawJacobian() {
     scrolling("The gradient through this step", product),
     make("h3", {}, "Its factors"),
   );
+  const factors = make("div", { class: "factors" });
+  box.append(factors);
   for (const index of j.lines) {
     const line = lines[index];
-    box.append(make("div", { class: "line" }, make("div", { class: "equation" }, ...equationNodes(line.at_step)), scrolling(`Numbers of ${line.at_step}`, sum(line))));
+    factors.append(make("div", { class: "line" }, make("div", { class: "equation" }, ...equationNodes(line.at_step)), scrolling(`Numbers of ${line.at_step}`, sum(line))));
   }
 }
 const transposed = (rows) => rows[0].map((_, c) => rows.map((row) => row[c]));
@@ -473,11 +488,11 @@ function buildGradients() {
   verdict.append(data.ok ? good : "They differ.", data.note ? ` ${data.note}.` : "");
   if (!data.ok) verdict.className = "bad";
 }
-// (T, B, I) and (B, H) with B = 1 as a matrix of rows; a vector as a row.
+// x (T, B, I) with B = 1 as a row for each step; a bias or a state (1, 1, H) as a column.
 function flat(array) {
-  if (!Array.isArray(array[0])) return [array];
+  if (!Array.isArray(array[0])) return array.map((v) => [v]);
   if (!Array.isArray(array[0][0])) return array;
-  return array.flat();
+  return array.length === 1 && T > 1 ? array[0][0].map((v) => [v]) : array.flat();
 }
 
 // --- moving through the moments -----------------------------------------------------------------------------------

@@ -42,7 +42,8 @@ class Line(NamedTuple):
     step: int
     inputs: Mapping[str, int]  # names on the right side -> index of the value
     before: int | None  # index of the value to which the right side was added
-    outputs: tuple[int, ...]  # indices of what came out: of a vector of gates the gates' parts
+    result: Array  # what came out, whole
+    outputs: tuple[int, ...]  # its parts: indices of values; one index if it is one, or has several names
     code: tuple[CodeLine, ...]  # none for a Jacobian
 
 
@@ -77,7 +78,7 @@ class Walk(NamedTuple):
     lines: tuple[Line, ...]
     moments: tuple[Moment, ...]  # all forward ones, then all backward ones
     jacobians: tuple[Jacobian, ...]  # in the order of the steps backwards
-    given: tuple[int, ...]  # indices of values: parameters, inputs, initial state, G and K, and dh_t and dc_t as the loss sends them
+    given: tuple[int, ...]  # indices of values: parameters, inputs, h_0, G, K, and dh_t as the loss sends it
     gradients: Mapping[str, Array]  # as `Case.named` calls them, in the shapes of parameters, x (T, B, I) and states
 
     def value(self, name: str) -> Array:
@@ -110,6 +111,8 @@ def small_case(cell: str, steps: int, inputs: int, hidden: int, projection: int,
         return np.round(scale * rng.standard_normal(shape), 2) + 0.0  # no -0.0
 
     params = kind.Params(*(draw(*shape, scale=0.5) for shape in parameter_shapes(kind, inputs, hidden, R)))
+    if cell == "rnn_relu":  # else it often happens that all units are off, and all gradients 0
+        params = params._replace(b_ih=abs(params.b_ih), b_hh=abs(params.b_hh))
     units = (R, hidden)[: len(kind.State._fields)]
     x, s0 = draw(steps, 1, inputs), tuple(draw(1, 1, u, scale=0.5) for u in units)
     return Case("trace", cell, [[params]], x, s0, draw(steps, 1, R), tuple(draw(1, 1, u) for u in units))
@@ -212,32 +215,32 @@ class _Walker:
     def _give(self) -> None:
         case, T = self.case, len(self.case.x)
         for name, w in case.params[0][0]._asdict().items():
-            self._set((name, None), w if w.ndim == 2 else w[:, None], None, "a parameter")
+            self._set((name, None), w if w.ndim == 2 else w[:, None], None, "parameter")
         for t in range(T):
-            self._set(("x", t), case.x[t].T, None, f"the input of step {t}")
+            self._set(("x", t), case.x[t].T, None, f"input of step {t}")
         for field, s in zip(self.fields, case.s0):
-            self._set((field, 0), s[0].T, None, "the initial state")
+            self._set((field, 0), s[0].T, None, "initial state")
 
     def _send(self) -> None:
         """Begin the gradients of the states with what the loss sends them directly, and say how it is made up."""
         case, T = self.case, len(self.case.x)
         for t in range(T):
-            self._set(("G", t + 1), case.doutput[t].T, None, f"what arrives at the output of step {t}, h_{t + 1}")
+            self._set(("G", t + 1), case.doutput[t].T, None, f"arrives at the output of step {t}")
         for field, ds_n in zip(self.fields, case.ds_n):
-            self._set((f"K_{field}", None), ds_n[0].T, None, f"what arrives at the final state, {field}_{T}")
+            self._set((f"K_{field}", None), ds_n[0].T, None, f"arrives at the final {field}_{T}")
         for t in range(T + 1):
             for field, ds_n in zip(self.fields, case.ds_n):
                 terms = [f"G_{t}"] * (field == "h" and t > 0) + [f"K_{field}"] * (t == T)
                 zero = np.zeros_like(ds_n[0].T)
                 sent = sum((v.array for v in self.values if v.name in terms), zero)
                 self.loss[f"d{field}", t] = sent
-                meaning = f"what the loss sends to {field}_{t} directly: {' + '.join(terms) or 'nothing'}"
+                meaning = f"from the loss: {' + '.join(terms) or 'nothing'}"
                 self._set((f"d{field}", t), sent, None, meaning)
 
     def _zero_gradients(self) -> None:
         for name, w in self.case.params[0][0]._asdict().items():
             zero = np.zeros_like(w if w.ndim == 2 else w[:, None])
-            self._set((f"d{name}", None), zero, None, "the sum before the first step backwards")
+            self._set((f"d{name}", None), zero, None, "no step has added to it yet")
 
     def _set(self, key: Key, array: Array, line: int | None, meaning: str = "") -> int:
         name, t = key
@@ -298,12 +301,12 @@ class _Walker:
         line = len(self.lines)
         outputs = tuple(self._outputs(equation, result, t, line))
         code = code_lines(self.cell, direction, equation.number, equation.targets[0]) if equation.number != "∂" else ()
-        self.lines.append(Line(equation, direction, t, inputs, before, outputs, code))
+        self.lines.append(Line(equation, direction, t, inputs, before, result, outputs, code))
         return line
 
     def _outputs(self, equation: Equation, result: Array, t: int, line: int) -> Sequence[int]:
         """Give the result to the names on the left."""
-        stacked = "; " in equation.text.partition(" = ")[0]
+        stacked = equation.left.startswith("[")
         parts = np.split(result, len(equation.targets)) if stacked else [result] * len(equation.targets)
         found = []
         for name, array in zip(equation.targets, parts):
@@ -317,7 +320,7 @@ class _Walker:
                 found += [self._index(name.removesuffix("t") + gate, t) for gate in self.gates]
             else:
                 found.append(index)
-        return found
+        return found if stacked or len(found) > len(equation.targets) else found[:1]
 
     def _jacobian(self, t: int, arrived: Array) -> Jacobian:
         lines = tuple(self._carry_out(e, "backward", t) for e in read(JACOBIANS[self.case.cell]))
