@@ -202,7 +202,7 @@ function edge(svg, direction, step, x1, y1, x2, y2, bend = 0) {
 // A vector as a row of small squares, filled as soon as it is known.
 function bits(svg, name, x, y) {
   const found = [];
-  const n = latest(name, moments.length).rows.length, side = Math.min(9, 40 / n);
+  const n = latest(name, moments.length).rows.length, side = Math.min(9, 30 / n);
   for (let k = 0; k < n; k++) {
     const bit = make("rect", { class: "bit none", x: x - (n * side) / 2 + k * side, y, width: side, height: side });
     svg.append(bit);
@@ -417,7 +417,8 @@ function genericName(line, name) {
 }
 function drawValues() {
   const moment = moments[now];
-  for (const { heads, direction, rows } of tables) {
+  for (const { table, heads, direction, rows } of tables) {
+    if (direction === moment.direction) table.parentElement.scrollLeft = heads[moment.step].offsetLeft - table.parentElement.clientWidth / 2;
     heads.forEach((head, t) => head.classList.toggle("here", direction === moment.direction && t === moment.step));
     for (const { row, cells, number } of rows) {
       row.classList.toggle("here", direction === moment.direction && number === moment.number);
