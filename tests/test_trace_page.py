@@ -98,6 +98,7 @@ def test_the_page_moves_by_keys_buttons_and_by_itself(opened):
     assert "moment 2 of" in where(page)
     page.keyboard.press("End")
     assert where(page).startswith("Backward, step 0, equation (1')")
+    assert page.get_by_role("slider").input_value() == page.get_by_role("slider").get_attribute("max")
     page.get_by_role("button", name="Previous moment").click()
     assert where(page).startswith("Backward, step 0, equation (2')")
     page.get_by_role("button", name="First moment").click()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ def number(v: float) -> str:
 
     Examples
     --------
-    >>> number(-1e-9), number(-0.62505)
+    >>> number(-1e-9), number(-0.62508)
     ('0.0000', '-0.6251')
     """
     text = f"{v:.{DECIMALS}f}"
@@ -107,7 +108,7 @@ def document(walk: Walk, verdict: Verdict, seed: int) -> dict[str, Any]:
     """
     T, _, I = walk.case.x.shape
     params = walk.case.params[0][0]
-    return {
+    found = {
         "ok": verdict.ok,
         "cell": walk.cell.name,
         "module": f"{module_of(walk.cell).__name__.replace('.', '/')}.py",
@@ -127,6 +128,7 @@ def document(walk: Walk, verdict: Verdict, seed: int) -> dict[str, Any]:
         "tolerance": TOLERANCE,
         "note": verdict.note,
     }
+    return {key: _finite(value) for key, value in found.items()}
 
 
 def _line(walk: Walk, line: Line) -> dict[str, Any]:
@@ -159,3 +161,12 @@ def stretch(j: Jacobian) -> float:
 def _gradient(verdict: Verdict, name: str) -> dict[str, Any]:
     ways = {way: found[name].tolist() for way, found in verdict.gradients.items()}
     return {"ways": ways, "errors": {way: verdict.error(way, name) for way in ways if way != BY_HAND}}
+
+
+def _finite(value: Any) -> Any:
+    """The same without NaN and infinities, which JSON does not have: they become words."""
+    if isinstance(value, Mapping):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

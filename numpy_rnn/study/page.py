@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
@@ -26,16 +25,7 @@ def page(document: Mapping[str, Any]) -> str:
     folder = files(__package__)
     text = {kind: folder.joinpath(f"page.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
     # "<" could end the script element from inside a string.
-    data = json.dumps(_finite(document), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     parts = {"cell": html.escape(document["cell"]), "style": text["css"], "script": text["js"], "data": data}
     before, *rest = text["html"].split("{{")
     return before + "".join(parts[name] + after for name, _, after in (part.partition("}}") for part in rest))
-
-
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not have: they become words."""
-    if isinstance(value, Mapping):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
