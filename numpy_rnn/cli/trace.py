@@ -159,7 +159,7 @@ def _jacobian(found: Walk, t: int) -> Table:
     table.add_row("", f"(∂{s}_{t + 1}/∂{s}_{t})ᵀ d{s}_{t + 1}", _numbers(j.carried))
     table.add_row("", "+ what the loss sends directly", _numbers(j.loss))
     table.add_row("", f"= d{s}_{t}, as (1') has it", _numbers(j.result))
-    table.add_row("", "can stretch a gradient at most by", number(stretch(j)).rjust(8))
+    table.add_row("", "largest singular value, the most it can stretch", number(stretch(j)).rjust(8))
     return table
 
 

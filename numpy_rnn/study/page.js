@@ -99,7 +99,8 @@ function sum(line) {
   if (line.before !== null) box.append(mini(line.before, line.left.replace(/^\[.*/, "")), "+");
   for (const { text, value } of line.right) {
     if (value !== null) box.append(mini(value, text));
-    else if (text.trim()) box.append(make("span", { class: /[ᵀ²]/.test(text) && text.length === 1 ? "up" : "" }, text.trim()));
+    else if (/^[ᵀ²]$/.test(text) && box.lastChild.matches?.(".mini")) box.lastChild.firstChild.append(make("span", { class: "up" }, text));
+    else if (text.trim()) box.append(make("span", {}, text.trim()));
   }
   box.append("=");
   for (const output of line.outputs) {
@@ -363,7 +364,7 @@ function drawJacobian() {
   );
   const whole = j.fields.length === 1 ? "" : ` Here s is ${j.fields.join(" above ")}.`;
   box.append(
-    make("p", { class: "remark" }, `The gradient that arrives, times the transpose of one local Jacobian, plus what the loss sends directly, is the gradient that leaves.${whole} It can grow at most ${number(j.stretch)} times.`),
+    make("p", { class: "remark" }, `The gradient that arrives, times the transpose of one local Jacobian, plus what the loss sends directly, is the gradient that leaves.${whole} By the product alone it leaves at most ${number(j.stretch)} times as long as it arrived, the largest singular value.`),
     scrolling("The gradient through this step", product),
     make("h3", {}, "Its factors"),
   );
@@ -558,7 +559,7 @@ document.addEventListener("keydown", (event) => {
 
 slider.max = moments.length - 1;
 byId("module").textContent = data.module;
-byId("loss").textContent = data.loss;
+byId("loss").append(...data.loss.split(/([A-Za-zΣ]_[A-Za-z0-9])/).flatMap((part, n) => (n % 2 ? nameNodes(part) : [part])));
 byId("command").textContent = data.command;
 byId("legend").append("smaller than 0: ", ...[-2, -0.5, -0.1, -0.01].map((v, n) => make("span", { class: `n ${shade(v)}` }, ["≤ −1", "≤ −0.25", "≤ −0.05", "< 0"][n])), " greater: ", ...[0.01, 0.1, 0.5, 2].map((v, n) => make("span", { class: `n ${shade(v)}` }, ["> 0", "≥ 0.05", "≥ 0.25", "≥ 1"][n])));
 buildTicks();
