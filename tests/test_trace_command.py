@@ -359,6 +359,16 @@ def test_60_columns_are_enough():
         assert "…" not in done.stdout.replace("h_1 … h_T", "")  # nothing is cut off
 
 
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_terminal_without_unicode_is_no_reason_to_fail(arguments):
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "numpy_rnn", "trace", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    if arguments:
+        assert any("∘" in line["equation"] for line in json.loads(done.stdout)["lines"])
+
+
 def test_the_same_seed_gives_the_same_output():
     assert run("--seed", "3").output == run("--seed", "3").output != run("--seed", "4").output
 

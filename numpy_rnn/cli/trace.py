@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Iterator
@@ -68,10 +69,12 @@ def trace(
         write_bytes(html, page(document(found, judged, seed)).encode())
         click.echo(f"{html} holds the page: open it in a browser", err=as_json)
     if as_json:
-        click.echo(json.dumps(document(found, judged, seed), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(document(found, judged, seed), indent=1))
     elif html is not None:
         click.echo(_sentence(judged))
     else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a ? instead
         _print(Console(), found, judged, seed)
     sys.exit(0 if judged.ok else 1)
 
