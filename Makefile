@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test bench accuracy mutation oldest interop lint wheel-test clean
+.PHONY: help demo test bench accuracy picture mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -33,6 +33,9 @@ mutation: $(STAMP)  ## break the numerical core in thousands of places and count
 
 accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/accuracy.md
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.accuracy --markdown docs/accuracy.md
+
+picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace writes (needs Chromium)
+	$(BIN)/python tests/trace_picture.py docs/plots/trace.png
 
 # Anything from 3.10 to 3.12; newer ones have no wheels of the oldest torch.
 OLDEST_PYTHON ?= python3

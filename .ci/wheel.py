@@ -16,6 +16,7 @@ where = pathlib.Path(numpy_rnn.__file__).parent
 assert "site-packages" in str(where), f"not the installed package: {where}"
 assert (where / "py.typed").exists()
 assert (where.parent / "torch_rnn" / "py.typed").exists()
+assert all((where / "study" / f"page.{kind}").exists() for kind in ("html", "css", "js"))
 assert numpy_rnn.__version__ == importlib.metadata.version("numpy-rnn")
 assert not any(importlib.util.find_spec(name) for name in ("torch", "click", "rich", "safetensors"))
 

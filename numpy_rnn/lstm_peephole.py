@@ -90,7 +90,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         i[:], f[:], g[:] = sigmoid(i + P_i * c_t), sigmoid(f + P_f * c_t), np.tanh(g)  # (2)
         np.add(f * c_t, i * g, out=c_next)  # (3)
         o[:] = sigmoid(o + P_o * c_next)  # (4)
-        np.tanh(c_next, out=tanh_c_t)
+        np.tanh(c_next, out=tanh_c_t)  # (5)
         np.multiply(o, tanh_c_t, out=h_next)  # (5)
     return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)
 

@@ -93,7 +93,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         ifo_t *= half
         ifo_t += half
         np.add(f * c_t, i * g, out=c_next)  # (3)
-        np.tanh(c_next, out=tanh_c_t)
+        np.tanh(c_next, out=tanh_c_t)  # (4)
         m = o * tanh_c_t  # (4)
         h_next[:] = params.W_hr.dot(m)  # (5)
     return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)

@@ -128,7 +128,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
 
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
     da = np.empty(h[1:].shape, np.result_type(h, dh_loss))
-    nonlinearity.df(h[1:], da)
+    nonlinearity.df(h[1:], da)  # (2')
     dh = dh_loss[T].astype(da.dtype)
     for da_t, dh_loss_t in backwards(da, dh_loss[:-1]):
         da_t *= dh  # (2')

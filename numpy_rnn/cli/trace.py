@@ -1,0 +1,192 @@
+"""`numpy-rnn trace` shows every number of a small case, forwards and backwards, equation by equation."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..files import write_bytes
+from ..numerics import Array
+from ..study.document import at_step, document, loss, number, stretch
+from ..study.page import page
+from ..study.verdict import BY_HAND, TOLERANCE, Verdict, verdict
+from ..study.walk import Line, Walk, small_case, walk
+from ..zoo.case import CELLS
+
+NAMES = {"rnn": "rnn_tanh", **{name: name for name in CELLS}}
+ABREAST = 4  # numbers on a line
+COLUMNS = (BY_HAND, "complex step", "autograd")
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--cell", "name", type=click.Choice(list(NAMES)), default="rnn", help="rnn is rnn_tanh.")
+@click.option("--steps", type=click.IntRange(1, 20), default=3, help="T.")
+@click.option("--input", "inputs", type=click.IntRange(1, 8), default=3, help="I, features of each x_t.")
+@click.option("--hidden", type=click.IntRange(1, 8), default=2, help="H, units.")
+@click.option("--projection", type=click.IntRange(1, 8), help="R, of lstm_projection alone.  [default: 1]")
+@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed gives the same numbers.")
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page that shows all of it.")
+@click.option("--overwrite", is_flag=True, help="Replace --html if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, numbers in full.")
+def trace(
+    name: str,
+    steps: int,
+    inputs: int,
+    hidden: int,
+    projection: int | None,
+    seed: int,
+    html: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Follow every number of a small case forwards, then backwards.
+
+    The equations are those of the cell's docstring, by their numbers, (1) to (4) and back from (4') to (1'); all that
+    is given has two decimals, so that a pocket calculator can follow. Each step backwards also shows the local
+    Jacobian that carries the gradient to the step before. At the end stands the gradient by hand beside those by
+    complex step and by autograd; exit status 0 means that all agree.
+    """
+    cell = NAMES[name]
+    if projection is not None and cell != "lstm_projection":
+        raise click.UsageError(f"--projection is of --cell lstm_projection alone, this is {name}.")
+    if overwrite and html is None:
+        raise click.UsageError("--overwrite replaces a page: it needs --html.")
+    if html is not None and html.exists() and not overwrite:
+        raise click.UsageError(f"{html} exists: replace it with --overwrite, or choose another name.")
+    found = walk(small_case(cell, steps, inputs, hidden, projection or 1, seed))
+    judged = verdict(found)
+    if html is not None:
+        write_bytes(html, page(document(found, judged, seed)).encode())
+        click.echo(f"{html} holds the page: open it in a browser", err=as_json)
+    if as_json:
+        click.echo(json.dumps(document(found, judged, seed), indent=1))
+    elif html is not None:
+        click.echo(_sentence(judged))
+    else:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a ? instead
+        _print(Console(), found, judged, seed)
+    sys.exit(0 if judged.ok else 1)
+
+
+def _print(console: Console, found: Walk, judged: Verdict, seed: int) -> None:
+    T, _, I = found.case.x.shape
+    H = found.case.params[0][0].W_ih.shape[0] // found.cell.gates
+    heading = f"{found.cell.name}: T = {T} steps, I = {I} inputs, H = {H} units, one sequence, seed {seed}."
+    console.print(Text(heading, style="bold"))
+    activation = f" f is {found.cell.name.removeprefix('rnn_')}." if found.cell.name.startswith("rnn_") else ""
+    console.print(Text(f"{loss(found)} Vectors are columns, printed side by side.{activation}"))
+    console.print(_given(found))
+    for table in _tables(found):
+        console.print(table)
+    console.print(_gradients(judged))
+    console.print(Text(_sentence(judged), style="green" if judged.ok else "bold red"))
+
+
+def _table(title: str, *columns: str, style: str = "bold") -> Table:
+    table = Table(title=title, title_justify="left", title_style=style, box=SIMPLE, padding=(0, 1, 0, 0))
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "value")
+    return table
+
+
+def _numbers(array: Array, name: str = "") -> Text:
+    """A vector side by side, a matrix row by row, signs apart by colour; long ones on several lines."""
+    rows = array.T if array.shape[1] == 1 else array
+    text = Text()
+    parts = [row[k : k + ABREAST] for row in rows for k in range(0, len(row), ABREAST)]
+    for n, row in enumerate(parts):
+        label = f"{name if n == 0 else '':4}" if name else ""
+        text.append("\n" * (n > 0) + label, style="dim")
+        for v in row:
+            text.append(f"{number(v):>8}", style="magenta" if v < 0 else "green" if v > 0 else "dim")
+    return text
+
+
+def _given(found: Walk) -> Table:
+    table = _table("Given", "name", "value", "what it is")
+    for index in found.given:
+        value = found.values[index]
+        table.add_row(value.name, _numbers(value.array), value.meaning)
+    return table
+
+
+def _tables(found: Walk) -> Iterator[Table]:
+    """One for each step forwards, and two for each step backwards."""
+    fields = found.cell.State._fields
+    T = len(found.case.x)
+    for direction, steps in (("forward", range(T)), ("backward", reversed(range(T)))):
+        for t in steps:
+            old, new = (", ".join(f"{'d' * (direction == 'backward')}{f}_{s}" for f in fields) for s in (t, t + 1))
+            way = f"{old} → {new}" if direction == "forward" else f"{new} → {old}"
+            style = "bold blue" if direction == "forward" else "bold yellow"
+            table = _table(f"{direction.capitalize()}, step {t}: {way}", "", "equation", "value", style=style)
+            for moment in found.moments:
+                if (moment.direction, moment.step) == (direction, t):
+                    _add_lines(table, found, [found.lines[i] for i in moment.lines])
+            yield table
+            if direction == "backward":
+                yield _jacobian(found, t)
+
+
+def _add_lines(table: Table, found: Walk, lines: list[Line]) -> None:
+    for n, line in enumerate(lines):
+        values = [found.values[i] for i in line.outputs]
+        apart = len(values) > 1
+        names = [v.name.rpartition("_")[0] if apart else "" for v in values]
+        shown = [_numbers(v.array, name) for v, name in zip(values, names)]
+        value = Text("\n").join(shown)
+        # As Text: in a string, rich takes [v_r; v_z] for markup.
+        table.add_row(f"({line.equation.number})" if n == 0 else "", Text(at_step(line)), value)
+
+
+def _jacobian(found: Walk, t: int) -> Table:
+    (j,) = (j for j in found.jacobians if j.step == t)
+    s = j.fields[0] if len(j.fields) == 1 else "s"
+    state = "" if len(j.fields) == 1 else f", s = ({', '.join(j.fields)})"
+    table = _table(f"Local Jacobian of step {t}{state}", "", "factor or product", "value", style="bold yellow")
+    _add_lines(table, found, [found.lines[i] for i in j.lines])
+    if len(j.fields) > 1:
+        table.add_row("", f"∂s_{t + 1}/∂s_{t}, of blocks", _numbers(j.matrix))
+    table.add_row("", f"d{s}_{t + 1}, as it arrived", _numbers(j.arrived))
+    table.add_row("", f"(∂{s}_{t + 1}/∂{s}_{t})ᵀ d{s}_{t + 1}", _numbers(j.carried))
+    table.add_row("", "+ what the loss sends directly", _numbers(j.loss))
+    table.add_row("", f"= d{s}_{t}, as (1') has it", _numbers(j.result))
+    table.add_row("", "largest singular value, the most it can stretch", number(stretch(j)).rjust(8))
+    return table
+
+
+def _gradients(judged: Verdict) -> Table:
+    """Of each gradient its largest entry, by each way, and the largest difference of all entries and ways."""
+    ways = [way for way in COLUMNS if way in judged.gradients]
+    table = _table("Gradients: the largest entry of each, and how far any entry is apart", "", *ways, "apart")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, hand in judged.gradients[BY_HAND].items():
+        where = np.unravel_index(np.argmax(np.abs(hand)), hand.shape)
+        label = f"{name}[{','.join(str(i) for i in where)}]"
+        error = judged.worst(name)
+        style = "green" if error <= TOLERANCE else "bold red"
+        figures = (f"{judged.gradients[way][name][where]:.6f}" for way in ways)
+        table.add_row(label, *figures, Text(f"{error:.0e}", style=style))
+    return table
+
+
+def _sentence(judged: Verdict) -> str:
+    found = judged.gradients[BY_HAND]
+    name = max(found, key=lambda name: (judged.worst(name) != judged.worst(name), judged.worst(name)))
+    error = f"{judged.worst(name):.0e} of the largest entry, in {name}; allowed is {TOLERANCE:.0e}."
+    note = f" {judged.note}." if judged.note else ""
+    if judged.ok:
+        return f"All agree: {', '.join(judged.gradients)}. Apart at most {error}{note}"
+    return f"The gradients differ: {', '.join(judged.gradients)}. Apart by {error}{note}"

@@ -1,0 +1,114 @@
+"""The gradients of a walk's case by ways that do not know of one another, side by side."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..compare import TOLERANCES, difference
+from ..gradcheck import numeric_gradient, of_cell
+from ..numerics import Array
+from ..zoo import Case
+from ..zoo.case import CELLS
+from .source import module_of
+from .walk import Walk
+
+TOLERANCE = TOLERANCES["float64"]
+BY_HAND = "by hand"  # numpy_rnn's backward; what all others are held against
+NO_TORCH = "PyTorch is not installed, so there is no gradient by autograd: pip install 'numpy-rnn[torch]'"
+
+
+class Verdict(NamedTuple):
+    """Every gradient by every way."""
+
+    gradients: Mapping[str, Mapping[str, Array]]  # way -> name, such as "dW_hh" -> gradient
+    note: str  # which way is missing, and why; "" if none is
+
+    def error(self, way: str, name: str) -> float:
+        """Largest difference from the gradient by hand, relative to its largest entry."""
+        return difference(self.gradients[way][name], self.gradients[BY_HAND][name])[0]
+
+    def worst(self, name: str) -> float:
+        """The largest of these errors over all ways; a NaN counts as larger than all."""
+        return max((self.error(way, name) for way in self.gradients if way != BY_HAND), key=lambda e: (e != e, e))
+
+    @property
+    def ok(self) -> bool:
+        """Whether all ways agree."""
+        return all(self.worst(name) <= TOLERANCE for name in self.gradients[BY_HAND])
+
+
+def verdict(walk: Walk) -> Verdict:
+    """Compute the gradients of a walk's case in all ways.
+
+    Parameters
+    ----------
+    walk : Walk
+
+    Returns
+    -------
+    Verdict
+        "by hand" is the cell's `backward`, "by equation" the walk, then "complex step" and, where PyTorch is installed,
+        "autograd" through `torch_rnn`'s explicit loop.
+    """
+    case = walk.case
+    ways = {BY_HAND: by_hand(case), "by equation": walk.gradients, "complex step": by_complex_step(case)}
+    if importlib.util.find_spec("torch") is None:
+        return Verdict(ways, NO_TORCH)
+    return Verdict(ways | {"autograd": by_autograd(case)}, "")
+
+
+def dstates(case: Case) -> tuple[Array, ...]:
+    """What the loss sends to every state of the trajectory directly, (T+1, B, ·) each."""
+    found = tuple(np.zeros((len(case.x) + 1, *ds_n.shape[1:])) for ds_n in case.ds_n)
+    found[0][1:] = case.doutput
+    for ds, ds_n in zip(found, case.ds_n):
+        ds[-1] += ds_n[0]
+    return found
+
+
+def _named(case: Case, grads: Any, dx: Array, ds0: Any) -> dict[str, Array]:
+    """The gradients as `Walk.gradients` names them."""
+    fields = CELLS[case.cell].State._fields
+    states = {f"d{field}_0": ds[None] for field, ds in zip(fields, ds0)}
+    return {"dx": dx, **states, **{f"d{f}": g for f, g in zip(case.params[0][0]._fields, grads)}}
+
+
+def by_hand(case: Case) -> dict[str, Array]:
+    """By the cell's own backward."""
+    cell = CELLS[case.cell]
+    _, tape = cell.forward(case.params[0][0], case.x, cell.State(*(s[0] for s in case.s0)))
+    return _named(case, *cell.backward(tape, cell.State(*dstates(case))))
+
+
+def by_complex_step(case: Case) -> dict[str, Array]:
+    """One entry at a time, by the imaginary part of the loss."""
+    cell, params = CELLS[case.cell], case.params[0][0]
+    problem = of_cell(cell, params, case.x, cell.State(*(s[0] for s in case.s0)))
+    inputs, upstream = list(problem.inputs.values()), dstates(case)
+    found = [numeric_gradient(problem.f, inputs, k, upstream) for k in range(len(inputs))]
+    n = len(params)
+    return _named(case, found[:n], found[n], found[n + 1 :])
+
+
+def by_autograd(case: Case) -> dict[str, Array]:
+    """By PyTorch through `torch_rnn`'s cell, which has the time loop written out."""
+    import torch
+
+    name = module_of(CELLS[case.cell]).__name__.replace("numpy_rnn", "torch_rnn")
+    mirror = importlib.import_module(name)
+    (cell,) = (c for c in vars(mirror).values() if getattr(c, "name", "") == case.cell)
+
+    def leaf(a: Array) -> torch.Tensor:
+        return torch.tensor(a, dtype=torch.float64, requires_grad=True)
+
+    params, x = cell.Params(*map(leaf, case.params[0][0])), leaf(case.x)
+    s0 = cell.State(*(leaf(s[0]) for s in case.s0))
+    upstream = [torch.tensor(ds, dtype=torch.float64) for ds in dstates(case)]
+    found = [g.numpy() for g in torch.autograd.grad([*cell.forward(params, x, s0)], [*params, x, *s0], upstream)]
+    n = len(params)
+    return _named(case, found[:n], found[n], found[n + 1 :])

@@ -1,0 +1,444 @@
+"""`numpy-rnn trace`: docstrings' equations carried out, against the cells' own code, and what the command says of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import numpy_rnn
+from numpy_rnn.cli import command
+from numpy_rnn.compare import difference
+from numpy_rnn.study import verdict as verdicts
+from numpy_rnn.study import walk as walks
+from numpy_rnn.study.document import document, with_numbers
+from numpy_rnn.study.notation import of_docstring, python, read, tokens
+from numpy_rnn.study.source import FUNCTIONS, code_lines, module_of
+from numpy_rnn.study.verdict import BY_HAND, TOLERANCE, by_hand, dstates, verdict
+from numpy_rnn.study.walk import small_case, walk, with_step
+from numpy_rnn.vectors.trace import trace as textbook
+from numpy_rnn.zoo.case import CELLS
+
+ROOT = Path(numpy_rnn.__file__).parents[1]
+SIZES = {"steps": 4, "inputs": 5, "hidden": 3, "projection": 2, "seed": 7}
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, ["trace", *arguments])
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def walked(request):
+    return walk(small_case(request.param, **SIZES))
+
+
+def close(a, b):
+    error, *where = difference(np.asarray(a), np.asarray(b))
+    assert error <= 1e-12, where
+
+
+# --- the equations ------------------------------------------------------------------------------------------------
+
+
+# How many equations there are under each number: none is lost as a remark.
+COUNTS = {
+    "rnn_tanh": ({"1": 1, "2": 1}, {"2'": 1, "1'": 6}),
+    "lstm": ({"1": 1, "2": 4, "3": 1, "4": 1}, {"4'": 2, "3'": 4, "2'": 4, "1'": 6}),
+    "lstm_projection": ({"1": 1, "2": 4, "3": 1, "4": 1, "5": 1}, {"5'": 2, "4'": 2, "3'": 4, "2'": 4, "1'": 6}),
+    "lstm_peephole": ({"1": 1, "2": 3, "3": 1, "4": 1, "5": 1}, {"5'": 2, "4'": 3, "3'": 4, "2'": 6, "1'": 6}),
+    "gru": ({"1": 2, "2": 2, "3": 1, "4": 1}, {"4'": 3, "3'": 3, "2'": 2, "1'": 6}),
+    "gru_reset_before": ({"1": 2, "2": 2, "3": 3, "4": 1}, {"4'": 3, "3'": 4, "2'": 2, "1'": 7}),
+}
+
+
+@pytest.mark.parametrize("cell", COUNTS)
+def test_every_equation_of_the_docstring_is_read(cell):
+    text = module_of(CELLS[cell]).__doc__
+    squeezed = re.sub(r"\s+", " ", text)
+    for equations, counts in zip(of_docstring(text), COUNTS[cell], strict=True):
+        numbers = [e.number for e in equations]
+        assert {n: numbers.count(n) for n in dict.fromkeys(numbers)} == counts
+        assert list(dict.fromkeys(numbers)) == list(counts)
+        for e in equations:  # as it stands there; of several on one left side, the right side
+            assert e.text in squeezed or e.text.partition(" = ")[2] in squeezed
+
+
+def test_the_notation_refuses_what_is_no_formula():
+    for text in ("tanh or relu", "W_hh %", "(a", "∘ b"):
+        with pytest.raises(ValueError, match="is no formula"):
+            python(tokens(text))
+    (equation,) = read("    (2)   h_t = f(a_t)        f = tanh or relu")
+    assert (equation.text, equation.remark) == ("h_t = f(a_t)", "f = tanh or relu")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A B", "AB"),
+        ("Aᵀ v", "Atv"),
+        ("v ∘ w + A v", "v*w+Av"),
+        ("(1 - v²) ∘ w", "(1-v2)w"),
+        ("[v; w]", "[v;w]"),
+        ("diag(v) A", "diag(v)A"),
+        ("tanh²(v)", "tanh2"),
+    ],
+)
+def test_the_notation_means_what_it_says(text, expected):
+    rng = np.random.default_rng(0)
+    A, B, v, w = (rng.standard_normal(shape) for shape in ((3, 3), (3, 2), (3, 1), (3, 1)))
+    meant = {
+        "AB": A @ B,
+        "Atv": A.T @ v,
+        "v*w+Av": v * w + A @ v,
+        "(1-v2)w": (1 - v * v) * w,
+        "[v;w]": np.vstack([v, w]),
+        "diag(v)A": np.diag(v[:, 0]) @ A,
+        "tanh2": np.tanh(v) ** 2,
+    }
+    names = {"A": A, "B": B, "v": v, "w": w}
+    found = eval(python(tokens(text)), {**walks._functions("lstm"), "at": names.__getitem__})
+    np.testing.assert_array_equal(found, meant[expected])
+
+
+# --- the values ---------------------------------------------------------------------------------------------------
+
+
+def test_states_and_gradients_are_those_of_the_cell(walked):
+    case, cell = walked.case, walked.cell
+    states, _ = cell.forward(case.params[0][0], case.x, cell.State(*(s[0] for s in case.s0)))
+    for field, s in states._asdict().items():
+        for t, s_t in enumerate(s):
+            close(walked.value(f"{field}_{t}"), s_t.T)
+    hand = by_hand(case)
+    assert list(walked.gradients) == list(hand)
+    for name, gradient in hand.items():
+        close(walked.gradients[name], gradient)
+
+
+def test_everything_on_the_way_is_what_the_textbook_has(walked):
+    """`zoo.textbook` was written apart from the docstrings; it has every gate and every gradient of one."""
+    found = textbook(walked.case)
+    compared, names = set(), {*found.forward[0, 0], *found.backward[0, 0]}
+    for values in (found.forward[0, 0], found.backward[0, 0]):
+        for name, array in values.items():
+            if walked.cell.name == "gru_reset_before":  # where both sides of the sum receive the same
+                name = name.replace("du_", "da_")
+            for t, v in enumerate(array[:, 0]):
+                moment = t + 1 if name in ("h", "c", "dh", "dc") else t
+                if any(value.name == f"{name}_{moment}" for value in walked.values):
+                    close(walked.value(f"{name}_{moment}")[:, 0], v)
+                    compared.add(name)
+    missing = {
+        name.replace("du_", "da_") if walked.cell.name == "gru_reset_before" else name for name in names
+    } - compared
+    assert missing <= {"tanh_c", "a_n"}  # inner parts of a line, which the docstrings do not name
+
+
+def test_two_forms_of_an_equation_agree(walked):
+    """The docstring of the GRU has h_{t+1} in two forms: (1 - z) ∘ n + z ∘ h_t = n + z ∘ (h_t - n)."""
+    others = [line for line in walked.lines if line.equation.others]
+    assert bool(others) == walked.cell.name.startswith("gru")
+    for line in others:
+        at = {name: walked.values[index].array for name, index in line.inputs.items()}
+        for other in line.equation.others:
+            close(
+                eval(other, {**walks._functions(walked.cell.name), "at": at.__getitem__}),
+                walked.values[line.outputs[0]].array,
+            )
+
+
+def test_moments_stand_in_the_order_of_execution(walked):
+    T = SIZES["steps"]
+    forward, backward = (
+        list(dict.fromkeys(e.number for e in es)) for es in of_docstring(module_of(walked.cell).__doc__)
+    )
+    expected = [("forward", t, n) for t in range(T) for n in forward]
+    expected += [("backward", t, n) for t in reversed(range(T)) for n in backward]
+    assert [(m.direction, m.step, m.number) for m in walked.moments] == expected
+    for n, line in enumerate(walked.lines):  # nothing is computed from what comes later
+        used = [*line.inputs.values()] + ([] if line.before is None else [line.before])
+        assert all(walked.values[i].line is None or walked.values[i].line < n for i in used)
+        assert all(walked.values[i].line == n for i in line.outputs)
+
+
+def test_numbers_have_two_decimals_and_hide_nothing(walked):
+    params = walked.case.params[0][0]
+    for name, w in {**params._asdict(), "x": walked.case.x, "h_0": walked.case.s0[0], "G": walked.case.doutput}.items():
+        np.testing.assert_array_equal(w, np.round(w, 2), name)
+        assert np.any(w), name
+    assert not np.array_equal(params.b_ih, params.b_hh)
+
+
+def test_the_numbers_put_in_can_be_worked_out(walked):
+    """What is printed is read again as text, with nothing but the rules of the notation, and gives the printed result."""
+
+    def matrix(match):
+        rows = [[float(v) for v in row.split()] for row in match[1].split(";")]
+        names.append(np.array(rows))
+        return f"N_x{'a' * len(names)}"
+
+    worked = 0
+    for line in walked.lines:
+        if "[" in line.equation.text:
+            continue
+        names = []
+        text, _, result = with_numbers(walked, line).rpartition(" = ")
+        text = re.sub(r"\[([-\d. ;]+)\]", matrix, text)
+        if "'" in text or "relu" in text:
+            continue
+        at = {f"N_x{'a' * (n + 1)}": array for n, array in enumerate(names)}
+        found = eval(python(tokens(text)), {**walks._functions(walked.cell.name), "at": at.__getitem__})
+        printed = np.array([[float(v) for v in row.split()] for row in result.strip("[]").split(";")])
+        np.testing.assert_allclose(found, printed, atol=3e-3)
+        worked += 1
+    assert worked >= 7 * SIZES["steps"]  # all but f of the RNN
+
+
+def test_with_numbers_the_activation_has_its_name():
+    for cell, f in (("rnn_tanh", "tanh"), ("rnn_relu", "relu")):
+        found = walk(small_case(cell, **SIZES))
+        texts = {line.equation.number: with_numbers(found, line) for line in found.lines}
+        assert texts["2"].startswith(f"{f}([")
+        assert f" ∘ {f}'([" in texts["2'"]
+
+
+# --- the Jacobian -------------------------------------------------------------------------------------------------
+
+
+def test_the_local_jacobian_carries_the_gradient_to_the_step_before(walked):
+    sent = dstates(walked.case)
+    assert [j.step for j in walked.jacobians] == [3, 2, 1, 0]
+    arrived = np.concatenate([ds[-1].T for ds in sent])
+    for j in walked.jacobians:
+        loss = np.concatenate([ds[j.step].T for ds in sent])
+        close(j.arrived, arrived)
+        close(j.loss, loss)
+        close(j.carried, j.matrix.T @ j.arrived)
+        close(j.carried + j.loss, j.result)
+        assert np.any(j.carried)
+        arrived = j.result
+    start = np.concatenate([by_hand(walked.case)[f"d{field}_0"][0].T for field in walked.cell.State._fields])
+    close(arrived, start)
+
+
+def test_the_local_jacobian_is_that_of_the_cells_own_step(walked):
+    """Column by column, by a complex step through one step of the cell's forward."""
+    case, cell = walked.case, walked.cell
+    states, _ = cell.forward(case.params[0][0], case.x, cell.State(*(s[0] for s in case.s0)))
+    sizes = [s.shape[2] for s in states]
+    for j in walked.jacobians:
+        columns = []
+        for k in range(sum(sizes)):
+            flat = np.concatenate([s[j.step, 0] for s in states]) + 1e-30j * np.eye(sum(sizes))[k]
+            s_t = cell.State(*(part[None] for part in np.split(flat, np.cumsum(sizes)[:-1])))
+            after, _ = cell.forward(case.params[0][0], case.x[j.step : j.step + 1], s_t)
+            columns.append(np.concatenate([s[1, 0].imag / 1e-30 for s in after]))
+        close(j.matrix, np.stack(columns, axis=1))
+
+
+# --- the code -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_equation_has_its_line_of_code(cell):
+    for function, equations in zip(FUNCTIONS, of_docstring(module_of(CELLS[cell]).__doc__)):
+        for e in equations:
+            found = code_lines(CELLS[cell], function, e.number, e.targets[0])
+            assert any(f"({e.number})" in line.text.partition("  # ")[2] for line in found), e
+            for line in found:
+                text = (ROOT / line.file).read_text(encoding="utf-8").splitlines()
+                assert text[line.line - 1].strip() == line.text
+
+
+@pytest.mark.parametrize(
+    ("cell", "function", "number", "name", "expected"),
+    [
+        ("rnn_tanh", "forward", "2", "h_{t+1}", ["f(a_t, h_next)  # (2)"]),
+        ("rnn_relu", "backward", "2'", "da_t", ["nonlinearity.df(h[1:], da)  # (2')", "da_t *= dh  # (2')"]),
+        ("rnn_tanh", "backward", "1'", "dh_t", ["dh = W_hh_T.dot(da_t)  # (1')", "dh += dh_loss_t"]),
+        ("lstm", "forward", "2", "i", ["np.tanh(a, out=a)  # (2)", "ifo_t *= half", "ifo_t += half"]),
+        ("lstm", "backward", "3'", "dc_t", ["dc *= f_t  # (3')", "dc += dc_loss_t"]),
+        ("lstm", "backward", "4'", "dc_{t+1}", ["dc_dh = o * (1 - tanh_c**2)  # (4')", "dc += dh * dc_dh_t  # (4')"]),
+        ("lstm_projection", "backward", "5'", "dm", ["dm = W_hr_T.dot(dh_next)  # (5')"]),
+        ("gru", "backward", "4'", "dh_t", ["dh *= z_t  # (4')"]),
+        ("gru", "backward", "1'", "dx_t", ["dx = (du.T @ W_ih).reshape(T, B, I)  # (1')"]),
+    ],
+)
+def test_the_lines_of_code_are_the_right_ones(cell, function, number, name, expected):
+    assert [line.text for line in code_lines(CELLS[cell], function, number, name)] == expected
+
+
+def test_the_code_line_of_a_value_is_that_of_its_equation(walked):
+    for line in walked.lines:
+        assert bool(line.code) == (line.equation.number != "∂")
+        assert any(f"({line.equation.number})" in code.text for code in line.code) == bool(line.code)
+
+
+# --- the verdict --------------------------------------------------------------------------------------------------
+
+
+def test_all_ways_agree(walked):
+    pytest.importorskip("torch")
+    found = verdict(walked)
+    assert list(found.gradients) == [BY_HAND, "by equation", "complex step", "autograd"]
+    assert found.ok
+    assert found.note == ""
+    for name in found.gradients[BY_HAND]:
+        assert found.worst(name) <= TOLERANCE
+    errors = [found.error(way, name) for way in found.gradients if way != BY_HAND for name in found.gradients[way]]
+    if walked.cell.name != "rnn_relu":  # whose products of few numbers come out the same
+        assert any(e > 0 for e in errors)  # they are computed apart
+
+
+@pytest.mark.parametrize("way", ["by_hand", "by_complex_step", "by_autograd"])
+def test_a_wrong_gradient_is_seen(way, monkeypatch):
+    pytest.importorskip("torch")
+    right = getattr(verdicts, way)
+
+    def wrong(case):
+        found = right(case)
+        return {**found, "dW_hh": found["dW_hh"] * (1 + 1e-9)}
+
+    monkeypatch.setattr(verdicts, way, wrong)
+    done = run("--cell", "gru")
+    assert done.exit_code == 1
+    assert "The gradients differ" in done.output
+    assert "1e-09 of the largest entry, in dW_hh" in " ".join(done.output.split())
+
+
+def test_a_nan_is_no_agreement(walked):
+    found = verdict(walked)
+    broken = {**found.gradients[BY_HAND], "dx": np.full_like(walked.case.x, np.nan)}
+    judged = verdicts.Verdict({**found.gradients, "complex step": broken}, "")
+    assert not judged.ok
+    assert np.isnan(judged.worst("dx"))
+    assert '"nan"' in json.dumps(document(walked, judged, 7), allow_nan=False)  # JSON has no NaN
+
+
+def test_without_pytorch_it_says_so(monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+    done = run("--cell", "gru")
+    assert done.exit_code == 0
+    assert "PyTorch is not installed, so there is no gradient by autograd: pip install" in " ".join(done.output.split())
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cell", ["rnn", *CELLS])
+def test_it_prints_every_equation_of_every_step(cell):
+    done = run("--cell", cell, "--steps", "2")
+    assert done.exit_code == 0, done.output
+    name = "rnn_tanh" if cell == "rnn" else cell
+    text = re.sub(r"\s", "", done.output)
+    for equations in of_docstring(module_of(CELLS[name]).__doc__):
+        for e in equations:
+            for t in (0, 1):
+                assert f"({e.number})" in text
+                head = re.sub(r"\s", "", with_step(e.text, t))[:14]  # what a line of the table surely holds
+                assert head in text, head
+    assert all(part in text for part in ("Theloss", "LocalJacobianofstep1", "Allagree"))
+    assert "\x1b" not in done.output
+
+
+def test_60_columns_are_enough():
+    options = dict(capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "60", "TERM": "dumb"})
+    for cell in ("lstm", "gru_reset_before"):
+        done = subprocess.run([sys.executable, "-m", "numpy_rnn", "trace", "--cell", cell], **options)
+        assert max(map(len, done.stdout.splitlines())) <= 60
+        assert "…" not in done.stdout.replace("h_1 … h_T", "")  # nothing is cut off
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",)])
+def test_a_terminal_without_unicode_is_no_reason_to_fail(arguments):
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-m", "numpy_rnn", "trace", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    if arguments:
+        assert any("∘" in line["equation"] for line in json.loads(done.stdout)["lines"])
+
+
+def test_the_same_seed_gives_the_same_output():
+    assert run("--seed", "3").output == run("--seed", "3").output != run("--seed", "4").output
+
+
+def test_json_holds_everything(walked):
+    sizes = ("--steps", "4", "--input", "5", "--hidden", "3", "--seed", "7")
+    projection = ("--projection", "2") if walked.cell.name == "lstm_projection" else ()
+    done = run("--cell", walked.cell.name, *sizes, *projection, "--json")
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert found["ok"] is True
+    assert found == json.loads(json.dumps(document(walked, verdict(walked), 7)))
+    assert found["command"].split()[2:] == ["--cell", walked.cell.name, *sizes[:6], *projection, *sizes[6:]]
+    by_name = {v["name"]: v["rows"] for v in found["values"]}
+    np.testing.assert_array_equal(by_name["h_4"], walked.value("h_4"))  # numbers in full
+
+
+def test_the_page_is_one_file_that_asks_for_nothing(tmp_path):
+    target = tmp_path / "page.html"
+    done = run("--cell", "lstm", "--html", str(target))
+    assert done.exit_code == 0
+    assert "holds the page" in done.output
+    text = target.read_text(encoding="utf-8")
+    assert not re.search(r"https?://(?!www\.w3\.org/)|@import|<link[^>]*href=\"(?!data:)|<script[^>]*src=", text)
+    assert "{{" not in text
+    assert json.loads(re.search(r'id="data">(.*)</script>', text)[1])["cell"] == "lstm"
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_page_is_not_overwritten_unasked(tmp_path):
+    target = tmp_path / "page.html"
+    target.write_text("mine", encoding="utf-8")
+    done = run("--html", str(target))
+    assert done.exit_code == 2
+    assert "exists: replace it with --overwrite" in done.output
+    assert target.read_text(encoding="utf-8") == "mine"
+    assert run("--html", str(target), "--overwrite").exit_code == 0
+    assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_with_json_and_a_page_standard_output_is_json_alone(tmp_path):
+    done = run("--html", str(tmp_path / "page.html"), "--json")
+    assert json.loads(done.stdout)["ok"] is True
+    assert "holds the page" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--cell", "transformer"], "'transformer' is not one of 'rnn'"),
+        (["--steps", "0"], "0 is not in the range 1<=x<=20"),
+        (["--steps", "three"], "'three' is not a valid integer"),
+        (["--hidden", "9"], "9 is not in the range 1<=x<=8"),
+        (["--seed", "-1"], "-1 is not in the range x>=0"),
+        (["--projection", "1"], "--projection is of --cell lstm_projection alone, this is rnn."),
+        (["--overwrite"], "--overwrite replaces a page: it needs --html."),
+        (["--html", "."], "File '.' is a directory"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(arguments, sentence):
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert sentence in done.output
+    assert "Traceback" not in done.output
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    target = tmp_path / "none" / "page.html"
+    done = subprocess.run(
+        [sys.executable, "-m", "numpy_rnn", "trace", "--html", target], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"numpy-rnn: .*none.*: No such file or directory\n", done.stderr)
