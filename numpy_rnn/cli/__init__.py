@@ -10,6 +10,7 @@ from .. import __version__
 from ..files import MissingLibraryError
 from .check import check
 from .convert import convert
+from .experiment import experiment
 from .sample import sample
 from .train import train
 from .vectors import vectors
@@ -21,7 +22,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample, vectors, convert):
+for subcommand in (check, train, sample, vectors, convert, experiment):
     command.add_command(subcommand)
 
 

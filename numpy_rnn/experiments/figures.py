@@ -1,0 +1,192 @@
+"""Figures of the experiments. Needs Matplotlib, which the extra `plot` brings."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import MissingLibraryError, write_bytes
+from .explosion import Descent
+from .tasks import Task
+from .training import Run
+
+SUFFIXES = (".png", ".svg")
+# Okabe and Ito's colours, which all can tell apart; markers and dashes for those who print in grey.
+STYLES: dict[str, dict[str, Any]] = {
+    "rnn": dict(color="#D55E00", marker="o", linestyle="-", label="RNN (tanh)"),
+    "lstm": dict(color="#0072B2", marker="s", linestyle="-", label="LSTM"),
+    "gru": dict(color="#009E73", marker="^", linestyle="-", label="GRU"),
+    "lstm-chrono": dict(color="#0072B2", marker="D", linestyle="--", label="LSTM, chrono start"),
+    "gru-chrono": dict(color="#009E73", marker="v", linestyle="--", label="GRU, chrono start"),
+    "irnn": dict(color="#CC79A7", marker="P", linestyle="-", label="IRNN (relu, W_hh = 1)"),
+}
+CLIPPED, UNCLIPPED = dict(color="#0072B2", linestyle="-"), dict(color="#D55E00", linestyle="--")
+BASELINE: dict[str, Any] = dict(color="black", linestyle=":", linewidth=1.4, label="no memory")
+RC = {
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "svg.hashsalt": "numpy_rnn",  # the same data give the same file
+}
+WIDTH, HEIGHT, DPI = 9.0, 2.7, 120  # inches, inches of a row of panels, dots
+
+
+def matplotlib() -> Any:
+    """Import Matplotlib.
+
+    Raises
+    ------
+    MissingLibraryError
+        If it is not installed; the message says how to install it.
+    """
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ModuleNotFoundError:
+        raise MissingLibraryError("a figure needs Matplotlib: pip install 'numpy-rnn[plot]'") from None
+    return matplotlib
+
+
+def runs(task: Task, found: Sequence[Run]) -> Any:
+    """Draw the score against the lag, and for each lag the score against the steps of training.
+
+    Parameters
+    ----------
+    task : Task
+    found : sequence of Run
+        At least one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    lags = _distinct(run.settings.lag for run in found)
+    with matplotlib().rc_context(RC):
+        figure, panels = _panels(1 + len(lags))
+        _against_lag(panels[0], task, found, lags)
+        for panel, lag in zip(panels[1:], lags):
+            _against_steps(panel, task, [run for run in found if run.settings.lag == lag], lag)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if len(labels) < 5 else 4)
+    return figure
+
+
+def descents(found: Sequence[Descent], clip: float) -> Any:
+    """Draw the gradient's norm against the steps of training, without and with clipping, for each cell and lag.
+
+    Parameters
+    ----------
+    found : sequence of Descent
+        At least one.
+    clip : float
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    kinds = _distinct((d.settings.cell, d.settings.lag) for d in found)
+    with matplotlib().rc_context(RC):
+        figure, panels = _panels(len(kinds))
+        for panel, (cell, lag) in zip(panels, kinds):
+            _norms(panel, [d for d in found if (d.settings.cell, d.settings.lag) == (cell, lag)])
+            panel.set_title(f"{STYLES[cell]['label']}, T = {lag}")
+            panel.sharey(panels[0])
+        lines = [panels[0].plot([], [], **style)[0] for style in (UNCLIPPED, CLIPPED)]
+        lines += panels[0].plot([], [], "kX", markersize=7)
+        labels = ["no clipping", f"clipped to a norm of {clip:g}", "infinity or NaN: the run is over"]
+        figure.legend(lines, labels, loc="outside lower center", ncols=3)
+    return figure
+
+
+def write(figure: Any, path: Path) -> None:
+    """Write a figure in the format that the name's suffix says, whole or not at all.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    data = io.BytesIO()
+    # Without the date and the version of Matplotlib.
+    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
+    with matplotlib().rc_context(RC):
+        figure.savefig(data, format=path.suffix[1:], dpi=DPI, metadata=metadata)
+    write_bytes(path, data.getvalue())
+
+
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    return sorted(set(values))
+
+
+def _panels(count: int) -> tuple[Any, list[Any]]:
+    """As many panels as needed, in rows of at most four."""
+    rows = math.ceil(count / 4)
+    across = math.ceil(count / rows)
+    figure = matplotlib().figure.Figure(figsize=(WIDTH, rows * HEIGHT + 0.4), layout="constrained")
+    return figure, [figure.add_subplot(rows, across, k + 1) for k in range(count)]
+
+
+def _against_lag(panel: Any, task: Task, found: Sequence[Run], lags: Sequence[int]) -> None:
+    """The mean over the seeds, and a bar from the worst to the best."""
+    for cell in _in_order(found):
+        style, points = STYLES[cell], []
+        for lag in lags:
+            scores = [r.score for r in found if (r.settings.cell, r.settings.lag) == (cell, lag)]
+            if scores:
+                points.append((lag, sum(scores) / len(scores), min(scores), max(scores)))
+        x, mean, low, high = zip(*points)
+        panel.plot(x, mean, markersize=5, **style)
+        panel.vlines(x, low, high, color=style["color"], alpha=0.4, linewidth=3)
+    panel.plot(lags, [task.baseline(lag) for lag in lags], **BASELINE)
+    panel.set_xscale("log")
+    panel.set_xticks(lags, [str(lag) for lag in lags])
+    panel.set_xticks([], minor=True)
+    panel.set_xlabel("lag T, steps")
+    panel.set_title("when training ended")
+    _score_axis(panel, task)
+
+
+def _against_steps(panel: Any, task: Task, found: Sequence[Run], lag: int) -> None:
+    """A line for each run, with its cell's marker at the end."""
+    for cell in _in_order(found):
+        style = {**STYLES[cell], "label": None}
+        for run in (run for run in found if run.settings.cell == cell):
+            steps, scores = zip(*run.curve)
+            panel.plot(steps, scores, **style, markevery=[len(steps) - 1], markersize=5, linewidth=1.2)
+    panel.axhline(task.baseline(lag), **{**BASELINE, "label": None})
+    panel.set_xlabel("steps of training")
+    panel.set_title(f"T = {lag}")
+    panel.set_xlim(left=0)
+    _score_axis(panel, task)
+
+
+def _score_axis(panel: Any, task: Task) -> None:
+    panel.set_ylabel(task.measure)
+    panel.set_ylim(0, 1.05 if task.rising else None)
+
+
+def _in_order(found: Sequence[Run]) -> list[str]:
+    """Cells of the runs, in the order of `STYLES`."""
+    present = {run.settings.cell for run in found}
+    return [cell for cell in STYLES if cell in present]
+
+
+def _norms(panel: Any, found: Sequence[Descent]) -> None:
+    for d in found:
+        style = CLIPPED if d.settings.clip else UNCLIPPED
+        steps = [k for k, norm in enumerate(d.norms, 1) if math.isfinite(norm) and norm > 0]
+        panel.plot(steps, [d.norms[k - 1] for k in steps], linewidth=0.9, **style)
+        if d.burst:
+            last = max((norm for norm in d.norms if math.isfinite(norm)), default=1.0)
+            panel.plot(d.burst, last, "X", color=UNCLIPPED["color"], markeredgecolor="black", markersize=8)
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel("steps of training")
+    panel.set_ylabel("norm of the gradient, before clipping")
