@@ -24,7 +24,7 @@ from ..experiments import figures
 from ..experiments.explosion import Descent, descent
 from ..experiments.model import CELLS
 from ..experiments.tasks import TASKS, Task
-from ..experiments.training import Run, Settings, train
+from ..experiments.training import LEARNING_RATES, Run, Settings, train
 from .threads import fitting_threads
 from .train import Interruption
 
@@ -50,7 +50,7 @@ class Lags(click.ParamType[tuple[int, ...]]):
         return found
 
 
-def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):  # which a FloatRange lets through
         raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
     return value
@@ -81,7 +81,8 @@ def _options(
             "cells",
             multiple=True,
             type=click.Choice(list(CELLS)),
-            help=f"May be given several times.  [default: {', '.join(cells)}]",
+            default=cells,
+            help="May be given several times.",
         ),
         click.option("--lags", type=Lags(), default=lags, help="Steps to remember."),
         click.option("--steps", type=click.IntRange(1), default=steps, help="Steps of training at most."),
@@ -90,10 +91,10 @@ def _options(
         click.option(
             "--lr",
             type=click.FloatRange(0, min_open=True),
-            callback=_positive,
+            callback=_finite,
             help=f"Learning rate.  [default: {lr}]",
         ),
-        click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, callback=_positive, help="Norm."),
+        click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, callback=_finite, help="Norm."),
         click.option("--seed", type=click.IntRange(0), default=0, help="Of the first run of a kind."),
         click.option("--seeds", type=click.IntRange(1), default=seeds, help="Runs of a kind, with one seed each."),
         click.option(
@@ -144,15 +145,13 @@ def copying(**options: Any) -> None:
 
 
 @experiment.command(context_settings={"show_default": True})
-@_options(
-    cells=(*SHOWN, "lstm-chrono", "gru-chrono"), lags="5,10,20,30,50,100", steps=500, hidden=32, seeds=2
-)
+@_options(cells=(*SHOWN, "lstm-chrono", "gru-chrono"), lags="5,10,20,30,50,100", steps=500, hidden=32, seeds=2)
 def lag(**options: Any) -> None:
     """Name the first symbol of a sequence that goes on with blanks; guessing is right one time in eight.
 
     The score is the accuracy on 500 sequences.
     """
-    _curves("lag", **options, cells_by_default=(*SHOWN, "lstm-chrono", "gru-chrono"))
+    _curves("lag", **options)
 
 
 @experiment.command(context_settings={"show_default": True})
@@ -168,7 +167,7 @@ def explode(
     out, as_json, sizes = options.pop("out"), options.pop("as_json"), options
     todo = [
         Settings("adding", cell, T, **sizes, lr=lr or 0.01, clip=limit, seed=s, interval=1)
-        for cell in cells or ("irnn",)
+        for cell in dict.fromkeys(cells)
         for T in lags
         for limit in (0.0, clip)
         for s in range(seed, seed + seeds)
@@ -192,15 +191,14 @@ def _curves(
     seeds: int,
     out: Path | None,
     as_json: bool,
-    cells_by_default: Sequence[str] = SHOWN,
     **sizes: Any,
 ) -> None:
     """Train on a task, once for each lag, cell and seed."""
     task, interval = TASKS[name], max(1, min(100, sizes["steps"] // 20))
     todo = [
-        Settings(name, cell, T, **sizes, lr=lr or CELLS[cell].lr, seed=s, interval=interval)
+        Settings(name, cell, T, **sizes, lr=lr or LEARNING_RATES[name][cell], seed=s, interval=interval)
         for T in lags
-        for cell in dict.fromkeys(cells or cells_by_default)
+        for cell in dict.fromkeys(cells)
         for s in range(seed, seed + seeds)
     ]
     with Work(todo, as_json) as work:
@@ -209,7 +207,7 @@ def _curves(
             click.echo(json.dumps(_runs_document(task, found, work), indent=1))
         elif found:
             work.console.print(_runs_table(task, found))
-            work.say("* solved, after so many steps on average; the others took all that --steps grants")
+            work.say("* solved, after so many steps")
         work.end(len(found), out, lambda: figures.runs(task, found))
 
 
@@ -222,15 +220,17 @@ class Work:
     def __init__(self, todo: Sequence[Settings], as_json: bool) -> None:
         self.todo = todo
         self.console = Console(stderr=as_json)
-        bar = Console(stderr=True)
+        errors = Console(stderr=True)
         self.progress = Progress(
             BarColumn(),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
-            console=bar,
-            disable=not bar.is_terminal,
+            console=errors,
+            disable=not errors.is_terminal,
             transient=True,
         )
+        self.bar = self.progress.add_task("", total=sum(s.steps * s.lag for s in todo))
+        self.done = 0  # steps of training times steps of a sequence
         self.interruption = Interruption()
         self.threads = fitting_threads(todo[0].batch, todo[0].hidden)
 
@@ -249,22 +249,24 @@ class Work:
     def each(self, run: Callable[[Settings, Callable[[int, float], bool]], R], number: str) -> list[R]:
         """Do the runs; `number` is the name of what they tell after each step."""
         found: list[R] = []
-        with self.progress as progress:
-            bar = progress.add_task("", total=sum(s.steps * s.lag for s in self.todo))
-            done = 0
+        with self.progress:
             for settings in self.todo:
-
-                def stepped(step: int, value: float, s: Settings = settings, done: int = done) -> bool:
-                    text = f"{s.cell}, lag {s.lag}: {number} {value:.3g}"
-                    progress.update(bar, completed=done + step * s.lag, description=text)
-                    return not self.interruption.signal
-
-                found.append(run(settings, stepped))
+                found.append(run(settings, self._watched(settings, number)))
                 if self.interruption.signal:
                     break
-                done += settings.steps * settings.lag
+                self.done += settings.steps * settings.lag
         self.seconds = time.perf_counter() - self.start
         return found
+
+    def _watched(self, settings: Settings, number: str) -> Callable[[int, float], bool]:
+        """What a run calls after each step: moves the bar, and says whether to go on."""
+
+        def stepped(step: int, value: float) -> bool:
+            text = f"{settings.cell}, lag {settings.lag}: {number} {value:.3g}"
+            self.progress.update(self.bar, completed=self.done + step * settings.lag, description=text)
+            return not self.interruption.signal
+
+        return stepped
 
     def say(self, line: str) -> None:
         """Print a line of text."""
@@ -286,10 +288,10 @@ def _runs_table(task: Task, found: Sequence[Run]) -> Table:
     """Lags down, cells across."""
     table = Table(box=SIMPLE, padding=(0, 1), title=f"{task.name}: {task.measure}", title_justify="left")
     table.add_column("lag", justify="right", no_wrap=True)
-    table.add_column("no\nmemory", justify="right", no_wrap=True, vertical="bottom")
+    table.add_column("no memory", justify="right")
     cells = list(dict.fromkeys(run.settings.cell for run in found))
     for cell in cells:
-        table.add_column(cell.replace("-", "\n"), justify="right", vertical="bottom")
+        table.add_column(cell.replace("-", " "), justify="right")
     for T in dict.fromkeys(run.settings.lag for run in found):
         row = ([run for run in found if (run.settings.lag, run.settings.cell) == (T, cell)] for cell in cells)
         table.add_row(str(T), f"{task.baseline(T):.3g}", *map(_runs_text, row))
@@ -302,17 +304,19 @@ def _runs_text(runs: Sequence[Run]) -> Text:
         return Text("·", style="dim")
     scores, steps = [run.score for run in runs], [run.steps for run in runs if run.solved]
     text = Text(f"{sum(scores) / len(scores):.3g}", style="green" if len(steps) == len(runs) else "")
-    if len(runs) > 1:
+    if min(scores) != max(scores):
         text.append(f"\n{min(scores):.3g} … {max(scores):.3g}", style="dim")
     if steps:
-        count = f"{len(steps)} of {len(runs)}, " if len(runs) > 1 else ""
+        count = f"{len(steps)} of {len(runs)}, " if len(steps) < len(runs) else ""
         text.append(f"\n* {count}{sum(steps) / len(steps):.0f}", style="dim")
     return text
 
 
 def _descents_table(found: Sequence[Descent], clip: float) -> Table:
     """Cells and lags down, without and with clipping across."""
-    table = Table(box=SIMPLE, padding=(0, 1), title="Runs that ended in infinity or NaN, and when", title_justify="left")
+    table = Table(
+        box=SIMPLE, padding=(0, 1), title="Runs that ended in infinity or NaN, and when", title_justify="left"
+    )
     for name in ("cell", "lag", "clip", "burst", "at step", "largest norm", "last loss"):
         table.add_column(name, justify="left" if name == "cell" else "right")
     for cell, T, limit in dict.fromkeys((d.settings.cell, d.settings.lag, d.settings.clip) for d in found):

@@ -1,10 +1,10 @@
 """Training with and without clipping: from the same weights, on the same sequences, with plain gradient descent.
 
 The gradient that has come back over k steps holds a product of k factors W_hhᵀ f'(a_t). Where these are larger than 1
-on average it grows exponentially with k. tanh holds it down, since tanh' is near 0 where the states are large; relu does
-not, so that one step along such a gradient throws the weights so far that the next states, which grow as W_hhᵏ, are no
-longer numbers. Scaling the gradient to a norm of at most 1 keeps its direction and takes a step of bounded length
-(Pascanu, Mikolov & Bengio, ICML 2013, arXiv 1211.5063 v2, section 3.2).
+on average it grows exponentially with k. tanh holds it down, since tanh' is near 0 where the states are large; relu
+does not, so that one step along such a gradient throws the weights so far that the next states, which grow as W_hhᵏ,
+are no longer numbers. Scaling the gradient to a norm of at most 1 keeps its direction and takes a step of bounded
+length (Pascanu, Mikolov & Bengio, ICML 2013, arXiv 1211.5063 v2, section 3.2).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Descent(NamedTuple):
     @property
     def burst(self) -> int | None:
         """The first step, counted from 1, at which the loss or the gradient's norm was infinite or not a number."""
-        last = len(self.losses)
-        return None if not last or math.isfinite(self.losses[-1]) and math.isfinite(self.norms[-1]) else last
+        finite = all(map(math.isfinite, (*self.losses[-1:], *self.norms[-1:])))
+        return None if finite else len(self.losses)
 
     @property
     def largest_norm(self) -> float:

@@ -23,6 +23,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "gru-chrono": dict(color="#009E73", marker="v", linestyle="--", label="GRU, chrono start"),
     "irnn": dict(color="#CC79A7", marker="P", linestyle="-", label="IRNN (relu, W_hh = 1)"),
 }
+ABOVE = 1e40  # where infinity and NaN are drawn: float32 ends at 3e38
 CLIPPED, UNCLIPPED = dict(color="#0072B2", linestyle="-"), dict(color="#D55E00", linestyle="--")
 BASELINE: dict[str, Any] = dict(color="black", linestyle=":", linewidth=1.4, label="no memory")
 RC = {
@@ -33,6 +34,7 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "numpy_rnn",  # the same data give the same file
 }
 WIDTH, HEIGHT, DPI = 9.0, 2.7, 120  # inches, inches of a row of panels, dots
@@ -94,13 +96,19 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
     kinds = _distinct((d.settings.cell, d.settings.lag) for d in found)
     with matplotlib().rc_context(RC):
         figure, panels = _panels(len(kinds))
+        panels[0].set_ylabel("gradient's norm before clipping")
         for panel, (cell, lag) in zip(panels, kinds):
             _norms(panel, [d for d in found if (d.settings.cell, d.settings.lag) == (cell, lag)])
-            panel.set_title(f"{STYLES[cell]['label']}, T = {lag}")
+            panel.set_title(f"{cell.upper()}, T = {lag}")
             panel.sharey(panels[0])
+        for panel in panels:
+            panel.set_ylim(top=10 * ABOVE)
+            ticks = [10.0**k for k in range(-6, 37, 6)]
+            panel.set_yticks([*ticks, ABOVE], [*(f"$10^{{{math.log10(t):.0f}}}$" for t in ticks), "inf, NaN"])
+            panel.set_yticks([], minor=True)
         lines = [panels[0].plot([], [], **style)[0] for style in (UNCLIPPED, CLIPPED)]
         lines += panels[0].plot([], [], "kX", markersize=7)
-        labels = ["no clipping", f"clipped to a norm of {clip:g}", "infinity or NaN: the run is over"]
+        labels = ["no clipping", f"clipped to a norm of {clip:g}", "the run is over"]
         figure.legend(lines, labels, loc="outside lower center", ncols=3)
     return figure
 
@@ -149,27 +157,29 @@ def _against_lag(panel: Any, task: Task, found: Sequence[Run], lags: Sequence[in
     panel.set_xticks(lags, [str(lag) for lag in lags])
     panel.set_xticks([], minor=True)
     panel.set_xlabel("lag T, steps")
-    panel.set_title("when training ended")
-    _score_axis(panel, task)
+    panel.set_title("at the end of training")
+    _score_axis(panel, task, lags[0])
 
 
 def _against_steps(panel: Any, task: Task, found: Sequence[Run], lag: int) -> None:
-    """A line for each run, with its cell's marker at the end."""
+    """A line for each run, with a large marker where it ended: where the task was solved, mostly."""
     for cell in _in_order(found):
         style = {**STYLES[cell], "label": None}
         for run in (run for run in found if run.settings.cell == cell):
             steps, scores = zip(*run.curve)
-            panel.plot(steps, scores, **style, markevery=[len(steps) - 1], markersize=5, linewidth=1.2)
+            panel.plot(steps, scores, **style, markevery=max(1, len(steps) // 5), markersize=4, linewidth=1)
+            panel.plot(steps[-1], scores[-1], **{**style, "markersize": 7})
     panel.axhline(task.baseline(lag), **{**BASELINE, "label": None})
     panel.set_xlabel("steps of training")
     panel.set_title(f"T = {lag}")
-    panel.set_xlim(left=0)
-    _score_axis(panel, task)
+    panel.set_xlim(0, 1.05 * max(run.settings.steps for run in found))
+    _score_axis(panel, task, lag)
 
 
-def _score_axis(panel: Any, task: Task) -> None:
+def _score_axis(panel: Any, task: Task, lag: int) -> None:
+    """From 0 to 1, or to twice the baseline: what is beyond it tells nothing."""
     panel.set_ylabel(task.measure)
-    panel.set_ylim(0, 1.05 if task.rising else None)
+    panel.set_ylim(0, 1.05 if task.rising else 2 * task.baseline(lag))
 
 
 def _in_order(found: Sequence[Run]) -> list[str]:
@@ -179,14 +189,12 @@ def _in_order(found: Sequence[Run]) -> list[str]:
 
 
 def _norms(panel: Any, found: Sequence[Descent]) -> None:
-    for d in found:
+    for d in sorted(found, key=lambda d: d.settings.clip, reverse=True):  # the unclipped ones on top
         style = CLIPPED if d.settings.clip else UNCLIPPED
-        steps = [k for k, norm in enumerate(d.norms, 1) if math.isfinite(norm) and norm > 0]
-        panel.plot(steps, [d.norms[k - 1] for k in steps], linewidth=0.9, **style)
+        norms = [*d.norms[:-1], ABOVE] if d.burst else d.norms
+        panel.plot(range(1, len(norms) + 1), norms, linewidth=0.9, alpha=0.8, **style)
         if d.burst:
-            last = max((norm for norm in d.norms if math.isfinite(norm)), default=1.0)
-            panel.plot(d.burst, last, "X", color=UNCLIPPED["color"], markeredgecolor="black", markersize=8)
+            panel.plot(d.burst, ABOVE, "X", color=style["color"], markeredgecolor="black", markersize=8, clip_on=False)
     panel.set_xscale("log")
     panel.set_yscale("log")
     panel.set_xlabel("steps of training")
-    panel.set_ylabel("norm of the gradient, before clipping")

@@ -24,24 +24,13 @@ from ..module import Module, Seed
 from ..modules import GRU, LSTM, RNN, Recurrent
 from ..numerics import Array, linear, linear_db, linear_dW, linear_dx
 
-
-
-class Kind(NamedTuple):
-    """A layer and how it starts."""
-
-    layer: type[RNN] | type[LSTM] | type[GRU]
-    lr: float  # of Adam: the best of 0.001, 0.003 and 0.01 on short lags
-    what: str
-    options: dict[str, Any] = {}
-
-
-CELLS = {
-    "rnn": Kind(RNN, 0.003, "tanh, uniform in ±1/√H as torch.nn's"),
-    "lstm": Kind(LSTM, 0.01, "as torch.nn's, but the forget gates' bias is 1"),
-    "gru": Kind(GRU, 0.01, "as torch.nn's"),
-    "lstm-chrono": Kind(LSTM, 0.01, "gates that hold for about as long as the lag"),
-    "gru-chrono": Kind(GRU, 0.01, "gates that hold for about as long as the lag"),
-    "irnn": Kind(RNN, 0.001, "relu, W_hh = 1", {"nonlinearity": "relu"}),
+CELLS: dict[str, type[RNN] | type[LSTM] | type[GRU]] = {
+    "rnn": RNN,
+    "lstm": LSTM,
+    "gru": GRU,
+    "lstm-chrono": LSTM,
+    "gru-chrono": GRU,
+    "irnn": RNN,
 }
 LAYER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 IRNN_WEIGHT = 0.001  # standard deviation of the weights from the input
@@ -101,12 +90,9 @@ class SequenceModel(Module):
         dtype: DTypeLike = np.float32,
         rng: Seed = None,
     ) -> None:
-        config = dict(
-            cell=cell, input_size=input_size, hidden_size=hidden_size, output_size=output_size, memory=memory
-        )
+        config = dict(cell=cell, input_size=input_size, hidden_size=hidden_size, output_size=output_size, memory=memory)
         super().__init__(config, self.parameter_bounds(config), dtype, rng)
-        kind = CELLS[cell]
-        self.rnn: Recurrent = kind.layer(input_size, hidden_size, dtype=dtype, rng=0, **kind.options)
+        self.rnn: Recurrent = CELLS[cell](input_size, hidden_size, dtype=dtype, rng=0, **_options(cell))
         layer = self.rnn.state_dict()
         self.rnn.load_state_dict({name: self._parameters[f"rnn.{name}"] for name in layer})
         self._parameters.update({f"rnn.{name}": value for name, value in layer.items()})  # from now on the same arrays
@@ -134,10 +120,8 @@ class SequenceModel(Module):
             raise ValueError(f"cell is {config['cell']!r}, expected {', '.join(CELLS)}")
         I, H, O = (check_size(name, config[name]) for name in ("input_size", "hidden_size", "output_size"))
         check_size("memory", config["memory"], least=2)
-        kind = CELLS[config["cell"]]
-        layer = kind.layer.parameter_bounds(
-            {**DEFAULTS, **kind.options, "input_size": I, "hidden_size": H, "num_layers": 1}
-        )
+        sizes = {"input_size": I, "hidden_size": H, "num_layers": 1}
+        layer = CELLS[config["cell"]].parameter_bounds({**DEFAULTS, **_options(config["cell"]), **sizes})
         return {
             **{f"rnn.{name}": bound for name, bound in layer.items()},
             "head.weight": ((O, H), 1 / math.sqrt(H)),
@@ -213,3 +197,8 @@ class SequenceModel(Module):
         if check_size("last", last) > len(h):
             raise ValueError(f"last is {last}, expected at most {len(h)}, the number of steps")
         return len(h) - last
+
+
+def _options(cell: str) -> dict[str, Any]:
+    """What the layer's constructor is told."""
+    return {"nonlinearity": "relu"} if cell == "irnn" else {}

@@ -42,7 +42,6 @@ class Task(NamedTuple):
     name: str
     input_size: int  # I
     output_size: int  # O
-    least_lag: int
     batch: Callable[[int, int, np.random.Generator, DTypeLike], Batch]  # of lag, B, rng and dtype
     loss: Callable[[Array, Array], tuple[Any, Array]]  # of the model's output and the target: loss, gradient
     score: Callable[[Array, Array], float]  # what is reported
@@ -215,7 +214,6 @@ TASKS = {
             name="adding",
             input_size=2,
             output_size=1,
-            least_lag=2,
             batch=adding,
             loss=mean_squared_error,
             score=_squared_error,
@@ -227,7 +225,6 @@ TASKS = {
             name="copying",
             input_size=DELIMITER + 1,
             output_size=KINDS + 1,
-            least_lag=1,
             batch=copying,
             loss=softmax_cross_entropy,
             score=_cross_entropy,
@@ -239,7 +236,6 @@ TASKS = {
             name="lag",
             input_size=KINDS,
             output_size=KINDS,
-            least_lag=0,
             batch=recall,
             loss=softmax_cross_entropy,
             score=accuracy,
