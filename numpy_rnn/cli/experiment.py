@@ -94,7 +94,13 @@ def _options(
             callback=_finite,
             help=f"Learning rate.  [default: {lr}]",
         ),
-        click.option("--clip", type=click.FloatRange(0, min_open=True), default=1.0, callback=_finite, help="Norm."),
+        click.option(
+            "--clip",
+            type=click.FloatRange(0, min_open=True),
+            default=1.0,
+            callback=_finite,
+            help="Largest norm of the gradient.",
+        ),
         click.option("--seed", type=click.IntRange(0), default=0, help="Of the first run of a kind."),
         click.option("--seeds", type=click.IntRange(1), default=seeds, help="Runs of a kind, with one seed each."),
         click.option(
@@ -207,7 +213,8 @@ def _curves(
             click.echo(json.dumps(_runs_document(task, found, work), indent=1))
         elif found:
             work.console.print(_runs_table(task, found))
-            work.say("* solved, after so many steps")
+            if any(run.solved for run in found):
+                work.say("* solved, after so many steps")
         work.end(len(found), out, lambda: figures.runs(task, found))
 
 

@@ -72,11 +72,13 @@ def runs(task: Task, found: Sequence[Run]) -> Any:
     lags = _distinct(run.settings.lag for run in found)
     with matplotlib().rc_context(RC):
         figure, panels = _panels(1 + len(lags))
+        figure.supylabel(task.measure, fontsize=RC["font.size"])
         _against_lag(panels[0], task, found, lags)
         for panel, lag in zip(panels[1:], lags):
             _against_steps(panel, task, [run for run in found if run.settings.lag == lag], lag)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels) if len(labels) < 5 else 4)
+        columns = len(labels) if len(labels) < 6 else math.ceil(len(labels) / 2)
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     return figure
 
 
@@ -96,7 +98,7 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
     kinds = _distinct((d.settings.cell, d.settings.lag) for d in found)
     with matplotlib().rc_context(RC):
         figure, panels = _panels(len(kinds))
-        panels[0].set_ylabel("gradient's norm before clipping")
+        figure.supylabel("gradient's norm before clipping", fontsize=RC["font.size"])
         for panel, (cell, lag) in zip(panels, kinds):
             _norms(panel, [d for d in found if (d.settings.cell, d.settings.lag) == (cell, lag)])
             panel.set_title(f"{cell.upper()}, T = {lag}")
@@ -154,7 +156,7 @@ def _against_lag(panel: Any, task: Task, found: Sequence[Run], lags: Sequence[in
         panel.vlines(x, low, high, color=style["color"], alpha=0.4, linewidth=3)
     panel.plot(lags, [task.baseline(lag) for lag in lags], **BASELINE)
     panel.set_xscale("log")
-    panel.set_xticks(lags, [str(lag) for lag in lags])
+    panel.set_xticks(lags, [str(lag) for lag in lags], rotation=45 if len(lags) > 4 else 0)
     panel.set_xticks([], minor=True)
     panel.set_xlabel("lag T, steps")
     panel.set_title("at the end of training")
@@ -178,7 +180,6 @@ def _against_steps(panel: Any, task: Task, found: Sequence[Run], lag: int) -> No
 
 def _score_axis(panel: Any, task: Task, lag: int) -> None:
     """From 0 to 1, or to twice the baseline: what is beyond it tells nothing."""
-    panel.set_ylabel(task.measure)
     panel.set_ylim(0, 1.05 if task.rising else 2 * task.baseline(lag))
 
 
