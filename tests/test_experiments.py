@@ -313,7 +313,7 @@ def run(monkeypatch, capsys, tmp_path):
     return run
 
 
-SMALL = ["--hidden", 6, "--batch", 4, "--steps", 40]
+SMALL = ["--hidden", 6, "--batch", 4, "--steps", 20]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -334,7 +334,7 @@ def test_json_has_every_run_and_its_curve(run, task):
         assert r["solved"] == TASKS[task].solves(r["score"], r["lag"])
     # a run of the command is a run of the library
     first = found[0]
-    settings = Settings(task, first["cell"], first["lag"], 6, 4, 40, first["lr"], 1.0, first["seed"], first["interval"])
+    settings = Settings(task, first["cell"], first["lag"], 6, 4, 20, first["lr"], 1.0, first["seed"], first["interval"])
     assert train(settings).score == first["score"]
 
 
@@ -349,8 +349,10 @@ def test_table_names_what_was_asked_for(run):
     assert "8 runs in" in out
 
 
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
-@pytest.mark.parametrize("task", ["adding", "lag", "explode"])
+@pytest.mark.parametrize(
+    ("task", "suffix"),
+    [("adding", ".png"), ("adding", ".svg"), ("lag", ".svg"), ("explode", ".png"), ("explode", ".svg")],
+)
 def test_figures(run, suffix, task):
     name = f"figure{suffix}"
     status, out, err = run(task, *SMALL, "--cell", "irnn", "--lags", "5,8", "--seeds", 1, "--out", name)
@@ -365,7 +367,7 @@ def test_figures(run, suffix, task):
         wanted = {
             "adding": ["no memory", "mean squared error", "lag T, steps", "T = 5", "T = 8", "IRNN"],
             "lag": ["no memory", "accuracy", "steps of training", "T = 5", "T = 8"],
-            "explode": ["no clipping", "clipped to a norm of 1", "gradient's norm", "IRNN, T = 8"],
+            "explode": ["without clipping", "clipped to a norm of 1", "gradient's norm", "IRNN, T = 8: 0 of 1 burst"],
         }
         for words in wanted[task]:
             assert words in text

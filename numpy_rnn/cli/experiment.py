@@ -214,7 +214,7 @@ def _curves(
         elif found:
             work.console.print(_runs_table(task, found))
             if any(run.solved for run in found):
-                work.say("* solved, after so many steps")
+                work.say("* solved, after so many steps on average (2/3: in two of three runs)")
         work.end(len(found), out, lambda: figures.runs(task, found))
 
 
@@ -312,10 +312,10 @@ def _runs_text(runs: Sequence[Run]) -> Text:
     scores, steps = [run.score for run in runs], [run.steps for run in runs if run.solved]
     text = Text(f"{sum(scores) / len(scores):.3g}", style="green" if len(steps) == len(runs) else "")
     if min(scores) != max(scores):
-        text.append(f"\n{min(scores):.3g} … {max(scores):.3g}", style="dim")
+        text.append(f"\n{min(scores):.2g} … {max(scores):.2g}", style="dim")
     if steps:
-        count = f"{len(steps)} of {len(runs)}, " if len(steps) < len(runs) else ""
-        text.append(f"\n* {count}{sum(steps) / len(steps):.0f}", style="dim")
+        count = f", {len(steps)}/{len(runs)}" if len(steps) < len(runs) else ""
+        text.append(f"\n* {sum(steps) / len(steps):.0f}{count}", style="dim")
     return text
 
 

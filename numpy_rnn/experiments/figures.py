@@ -100,8 +100,11 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
         figure, panels = _panels(len(kinds))
         figure.supylabel("gradient's norm before clipping", fontsize=RC["font.size"])
         for panel, (cell, lag) in zip(panels, kinds):
-            _norms(panel, [d for d in found if (d.settings.cell, d.settings.lag) == (cell, lag)])
-            panel.set_title(f"{cell.upper()}, T = {lag}")
+            shown = [d for d in found if (d.settings.cell, d.settings.lag) == (cell, lag)]
+            _norms(panel, shown)
+            unclipped = [d for d in shown if not d.settings.clip]
+            bursts = sum(d.burst is not None for d in unclipped)
+            panel.set_title(f"{cell.upper()}, T = {lag}: {bursts} of {len(unclipped)} burst")
             panel.sharey(panels[0])
         for panel in panels:
             panel.set_ylim(top=10 * ABOVE)
@@ -110,7 +113,7 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
             panel.set_yticks([], minor=True)
         lines = [panels[0].plot([], [], **style)[0] for style in (UNCLIPPED, CLIPPED)]
         lines += panels[0].plot([], [], "kX", markersize=7)
-        labels = ["no clipping", f"clipped to a norm of {clip:g}", "the run is over"]
+        labels = ["without clipping", f"clipped to a norm of {clip:g}", "the run is over"]
         figure.legend(lines, labels, loc="outside lower center", ncols=3)
     return figure
 
