@@ -163,7 +163,14 @@ def _against_lag(panel: Any, task: Task, found: Sequence[Run], lags: Sequence[in
     panel.set_xticks([], minor=True)
     panel.set_xlabel("lag T, steps")
     panel.set_title("at the end of training")
-    _score_axis(panel, task, lags[0])
+    if task.rising:
+        panel.set_ylim(0, 1.05)
+    else:
+        panel.set_yscale("log")
+        low, high = panel.get_ylim()
+        ticks = [m * 10.0**k for k in range(-9, 9) for m in (1, 2, 5) if low <= m * 10.0**k <= high]
+        panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        panel.set_yticks([], minor=True)
 
 
 def _against_steps(panel: Any, task: Task, found: Sequence[Run], lag: int) -> None:
@@ -178,11 +185,7 @@ def _against_steps(panel: Any, task: Task, found: Sequence[Run], lag: int) -> No
     panel.set_xlabel("steps of training")
     panel.set_title(f"T = {lag}")
     panel.set_xlim(0, 1.05 * max(run.settings.steps for run in found))
-    _score_axis(panel, task, lag)
-
-
-def _score_axis(panel: Any, task: Task, lag: int) -> None:
-    """From 0 to 1, or to twice the baseline: what is beyond it tells nothing."""
+    # From 0 to 1, or to twice the baseline: what is beyond it tells nothing.
     panel.set_ylim(0, 1.05 if task.rising else 2 * task.baseline(lag))
 
 
