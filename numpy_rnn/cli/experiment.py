@@ -142,7 +142,7 @@ def adding(**options: Any) -> None:
 @experiment.command(context_settings={"show_default": True})
 @_options(cells=SHOWN, lags="5,10,20", steps=1500, hidden=64, seeds=1)
 def copying(**options: Any) -> None:
-    """Repeat ten symbols after T blanks (Hochreiter & Schmidhuber 1997; Arjovsky, Shah & Bengio 2016).
+    """Repeat ten symbols after T blanks (Arjovsky, Shah & Bengio 2016, after Hochreiter & Schmidhuber 1997).
 
     The score is the cross-entropy in nats a step, on sequences never trained on. Knowing when to answer, but not what,
     scores 10 ln 8 / (T + 20).

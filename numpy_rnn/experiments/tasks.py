@@ -4,9 +4,9 @@ adding   (Hochreiter & Schmidhuber, Neural Computation 9, 1997, section 5.4, in 
          arXiv 1504.00941 v2, and Arjovsky, Shah & Bengio, arXiv 1511.06464 v4): T numbers, two of them marked; what is
          their sum? The numbers are uniform in [0, 1), one mark is in the first half, one in the second. Who always
          answers 1 has a mean squared error of Var(u + v) = 1/6 = 0.167.
-copying  (the same, experiment 2 c; Arjovsky, Shah & Bengio, as above): ten symbols of eight kinds, T - 1 blanks, a
-         delimiter, ten blanks; answer with T + 10 blanks and then the ten symbols. Who knows when, but not what, has a
-         cross-entropy of 10 ln 8 / (T + 20).
+copying  (Arjovsky, Shah & Bengio, as above, after Hochreiter & Schmidhuber): ten symbols of eight kinds, T - 1 blanks,
+         a delimiter, ten blanks; answer with T + 10 blanks and then the ten symbols. Who knows when, but not what, has
+         a cross-entropy of 10 ln 8 / (T + 20).
 lag      one symbol of eight kinds, then blanks only; which was it? Nothing has to be told apart, added or ordered: the
          one difficulty is the lag. Guessing is right one time in eight.
 """
