@@ -10,6 +10,7 @@ from .. import __version__
 from ..files import MissingLibraryError
 from .check import check
 from .convert import convert
+from .experiment import experiment
 from .gradflow import gradflow
 from .sample import sample
 from .trace import trace
@@ -23,7 +24,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, trace, gradflow, train, sample, vectors, convert):
+for subcommand in (check, trace, gradflow, experiment, train, sample, vectors, convert):
     command.add_command(subcommand)
 
 

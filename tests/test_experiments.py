@@ -1,0 +1,468 @@
+"""The tasks are those of the papers, the gradients are right, the claims hold at a tiny scale, the command behaves."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from numpy_rnn import cli
+from numpy_rnn.experiments import figures
+from numpy_rnn.experiments.explosion import descent
+from numpy_rnn.experiments.model import CELLS, SequenceModel
+from numpy_rnn.experiments.tasks import BLANK, DELIMITER, TASKS, accuracy, adding, copying, recall
+from numpy_rnn.experiments.training import Settings, prepared, scored, train
+from numpy_rnn.gradcheck import gradcheck
+from numpy_rnn.losses import mean_squared_error, softmax_cross_entropy
+
+os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parents[1] / "build" / "matplotlib"))
+
+experiment = importlib.import_module("numpy_rnn.cli.experiment")  # the module: in `cli` its command has its name
+TINY = Settings("lag", "gru-chrono", lag=30, hidden=16, batch=16, steps=300, lr=0.01, clip=1, seed=0, interval=50)
+
+
+# ---- the tasks are those of the papers
+
+
+@pytest.mark.parametrize("T", [2, 7, 10])
+def test_adding_marks_one_number_in_each_half(T):
+    x, target = adding(T, 5000, np.random.default_rng(1), np.float64)
+    numbers, marks = x[..., 0], x[..., 1]
+    assert x.shape == (T, 5000, 2)
+    assert target.shape == (1, 5000, 1)
+    assert set(np.unique(marks)) <= {0, 1}
+    np.testing.assert_array_equal(marks[: T // 2].sum(axis=0), 1)
+    np.testing.assert_array_equal(marks[T // 2 :].sum(axis=0), 1)
+    assert (marks.sum(axis=1) > 0).all()  # every step is marked in some sequence
+    assert 0 <= numbers.min() < 0.01 < 0.99 < numbers.max() < 1
+    expected = [sum(n for n, m in zip(ns, ms) if m) for ns, ms in zip(numbers.T, marks.T)]
+    np.testing.assert_allclose(target[0, :, 0], expected, rtol=1e-15)
+
+
+def test_adding_baseline_is_that_of_the_best_constant():
+    _, target = adding(6, 400_000, np.random.default_rng(2), np.float64)
+    errors = (target - 1) ** 2
+    deviation = errors.std() / math.sqrt(errors.size)
+    assert abs(errors.mean() - TASKS["adding"].baseline(6)) < 4 * deviation < 0.002
+    assert target.mean() == pytest.approx(1, abs=0.003)  # so that no other constant does better
+    assert round(TASKS["adding"].baseline(6), 3) == 0.167  # as the paper prints it
+
+
+@pytest.mark.parametrize("T", [1, 4, 30])
+def test_copying_is_laid_out_as_in_the_paper(T):
+    x, target = copying(T, 50, np.random.default_rng(3))
+    seen = x.argmax(axis=-1)
+    assert x.shape == (T + 20, 50, 10)
+    np.testing.assert_array_equal(x.sum(axis=-1), 1)
+    assert set(np.unique(seen[:10])) == set(range(8))
+    np.testing.assert_array_equal(seen[10 : T + 9], BLANK)  # T - 1 blanks
+    np.testing.assert_array_equal(seen[T + 9], DELIMITER)
+    np.testing.assert_array_equal(seen[T + 10 :], BLANK)
+    np.testing.assert_array_equal(target[: T + 10], BLANK)
+    np.testing.assert_array_equal(target[T + 10 :], seen[:10])
+
+
+@pytest.mark.parametrize("T", [1, 4, 30, 500])
+def test_copying_baseline_is_that_of_one_who_knows_when_but_not_what(T):
+    _, target = copying(T, 7, np.random.default_rng(4))
+    logits = np.full((T + 20, 7, 9), -1e4)
+    logits[: T + 10, :, BLANK] = 0  # surely a blank
+    logits[T + 10 :, :, :BLANK] = 0  # any of the eight
+    assert float(softmax_cross_entropy(logits, target)[0]) == pytest.approx(TASKS["copying"].baseline(T), rel=1e-13)
+
+
+@pytest.mark.parametrize("T", [0, 1, 9])
+def test_recall_shows_a_symbol_once(T):
+    x, target = recall(T, 40_000, np.random.default_rng(5))
+    assert x.shape == (T + 1, 40_000, 8)
+    np.testing.assert_array_equal(x[0].argmax(axis=-1), target[0])
+    np.testing.assert_array_equal(x[0].sum(axis=-1), 1)
+    assert not x[1:].any()
+    always_the_third = np.tile(np.eye(8)[2], (1, 40_000, 1))
+    deviation = math.sqrt(1 / 8 * 7 / 8 / 40_000)
+    assert abs(accuracy(always_the_third, target) - TASKS["lag"].baseline(T)) < 4 * deviation
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+def test_only_a_good_score_solves(task):
+    chance, solved = task.baseline(10), task.solved(10)
+    assert task.solves(solved, 10)
+    assert not task.solves(chance, 10)
+    assert not task.solves(math.nan, 10)
+    assert task.solves(1.0 if task.rising else 0.0, 10)
+
+
+def test_answers_that_are_no_numbers_score_nan():
+    target = np.array([[0, 1]])
+    assert math.isnan(accuracy(np.full((1, 2, 8), np.nan), target))
+    assert accuracy(np.eye(8)[target], target) == 1
+
+
+@pytest.mark.parametrize(("generate", "lag"), [(adding, 1), (copying, 0), (recall, -1), (adding, 2.5)])
+def test_a_lag_that_is_too_short_is_refused(generate, lag):
+    with pytest.raises(ValueError, match=f"lag is {lag}, expected a whole number of at least"):
+        generate(lag, 3, np.random.default_rng(0))
+
+
+# ---- the gradients are right
+
+
+def random_model(cell, task, dtype=np.float64):
+    model = SequenceModel(cell, TASKS[task].input_size, 5, TASKS[task].output_size, memory=9, dtype=dtype, rng=0)
+    rng = np.random.default_rng(1)
+    for value in model.state_dict().values():
+        value[...] = 0.7 * rng.standard_normal(value.shape)
+    return model
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("last", [1, 3])
+def test_gradients_of_the_answers(cell, last):
+    model = random_model(cell, "adding")
+    names = list(model.state_dict())
+
+    def twin(inputs):
+        like = SequenceModel(**model.config, dtype=np.result_type(*inputs), rng=0)
+        like.load_state_dict(dict(zip(names, inputs)))
+        return like, inputs[-1].astype(like.dtype)
+
+    def f(*inputs):
+        like, x = twin(inputs)
+        return like(x, last)
+
+    def vjp(inputs, upstream):
+        like, x = twin(inputs)
+        grads, dx = like.backward(like.forward(x, last)[1], upstream[0])
+        return [*(grads[name] for name in names), dx]
+
+    x = np.random.default_rng(2).standard_normal((7, 3, 2))
+    report = gradcheck(f, vjp, {**model.state_dict(), "x": x})
+    assert report, report
+    assert ("complex step" in {finding.method for finding in report.findings}) or cell == "irnn"
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("task", TASKS)
+def test_gradient_of_the_loss_that_training_follows(cell, task):
+    model = random_model(cell, task)
+    x, target = TASKS[task].batch(4, 3, np.random.default_rng(3), np.float64)
+    names = list(model.state_dict())
+
+    def loss_and_gradients(inputs):
+        like = SequenceModel(**model.config, dtype=np.result_type(*inputs), rng=0)
+        like.load_state_dict(dict(zip(names, inputs)))
+        y, tape = like.forward(x.astype(like.dtype), len(target))
+        loss, dy = TASKS[task].loss(y, target)
+        return np.asarray(loss), like.backward(tape, dy)[0]
+
+    def vjp(inputs, upstream):
+        return [upstream[0] * loss_and_gradients(inputs)[1][name] for name in names]
+
+    report = gradcheck(lambda *inputs: loss_and_gradients(inputs)[0], vjp, model.state_dict())
+    assert report, report
+    assert "complex step" in {finding.method for finding in report.findings}
+
+
+def test_forward_and_call_agree_and_refuse_the_same():
+    model = random_model("lstm", "adding")
+    x = np.random.default_rng(4).standard_normal((6, 3, 2))
+    y, tape = model.forward(x, 6)
+    np.testing.assert_array_equal(model(x, 6), y)
+    np.testing.assert_array_equal(model(x), y[-1:])
+    for call in (model, model.forward):
+        with pytest.raises(ValueError, match="last is 7, expected at most 6, the number of steps"):
+            call(x, 7)
+    with pytest.raises(ValueError, match=r"dy has shape \(1, 3, 1\), expected \(6, 3, 1\)"):
+        model.backward(tape, y[-1:])
+    with pytest.raises(ValueError, match="expected one from this model's own forward"):
+        random_model("lstm", "adding").backward(tape, y)
+    with pytest.raises(ValueError, match="cell is 'elman', expected rnn, lstm"):
+        SequenceModel("elman", 2, 3, 1)
+
+
+# ---- they start as they say
+
+
+def test_initial_values():
+    H = 50
+
+    def start(cell):
+        model = SequenceModel(cell, 2, H, 1, memory=40, dtype=np.float64, rng=0)
+        W_ih, W_hh, b_ih, b_hh = list(model.rnn.state_dict().values())
+        assert (
+            model.state_dict()["rnn.weight_hh_l0"] is W_hh
+        )  # what the optimizer changes is what the layer computes with
+        return W_ih, W_hh, b_ih + b_hh
+
+    def blocks(b):
+        return b.reshape(-1, H)
+
+    _, _, b = start("lstm")
+    np.testing.assert_array_equal(blocks(b)[1], 1)
+    assert np.abs(blocks(b)[[0, 2, 3]]).max() <= 2 / math.sqrt(H)
+    _, _, b = start("lstm-chrono")
+    i, f, g, o = blocks(b)
+    np.testing.assert_array_equal(i, -f)
+    assert 0 <= f.min() < math.log(10) < math.log(30) < f.max() <= math.log(39)
+    assert 0 < np.abs([g, o]).max() <= 2 / math.sqrt(H)
+    _, _, b = start("gru-chrono")
+    r, z, n = blocks(b)
+    assert 0 <= z.min() < math.log(10) < math.log(30) < z.max() <= math.log(39)
+    assert 0 < np.abs([r, n]).max() <= 2 / math.sqrt(H)
+    W_ih, W_hh, b = start("irnn")
+    np.testing.assert_array_equal(W_hh, np.eye(H))
+    assert not b.any()
+    assert W_ih.std() == pytest.approx(0.001, rel=0.2)
+    for cell in ("rnn", "gru"):
+        W_ih, W_hh, b = start(cell)
+        assert 0.9 / math.sqrt(H) < np.abs(W_hh).max() <= 1 / math.sqrt(H)
+
+
+# ---- the claims, at a tiny scale
+
+
+def test_the_rnn_forgets_where_gates_hold():
+    assert train(replace(TINY, cell="rnn", lag=3)).solved
+    forgot = train(replace(TINY, cell="rnn", lag=100))
+    assert not forgot.solved
+    assert forgot.score < 0.3
+    assert forgot.steps == 300
+    held = train(replace(TINY, lag=100))
+    assert held.solved
+    assert held.score >= 0.95
+    assert held.steps < 300  # it stops when the task is solved
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_clipping_keeps_numbers_finite_that_burst_without(seed):
+    settings = Settings("adding", "irnn", 300, 32, 32, steps=20, lr=0.01, clip=0, seed=seed, interval=1)
+    without, with_clipping = descent(settings), descent(replace(settings, clip=1))
+    assert without.losses[0] == with_clipping.losses[0]  # the same weights and sequences,
+    assert without.norms[0] == with_clipping.norms[0] > 1  # and the same first gradient
+    assert without.burst == len(without.losses) == 2
+    assert math.isfinite(without.largest_norm)
+    assert with_clipping.burst is None
+    assert len(with_clipping.losses) == 20
+    assert np.isfinite([with_clipping.losses, with_clipping.norms]).all()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another():
+    short = replace(TINY, steps=100)
+    first, again, other = train(short), train(short), train(replace(short, seed=1))
+    assert first.curve == again.curve
+    assert first.curve != other.curve
+
+
+def test_a_run_can_be_stopped():
+    run = train(TINY, lambda step, score: step < 7)
+    assert not run.complete
+    assert run.steps == 7
+    assert [step for step, _ in run.curve] == [0, 7]
+    fall = descent(replace(TINY, lr=0.01), lambda step, norm: step < 7)
+    assert not fall.complete
+    assert len(fall.losses) == 7
+    assert fall.burst is None
+
+
+def test_a_run_ends_when_numbers_burst():
+    run = train(replace(TINY, task="adding", cell="rnn", lr=1e30))
+    assert run.steps < 10
+    assert run.complete
+    assert not run.solved
+
+
+def test_sequences_kept_aside_are_not_those_learnt_from():
+    _, learning, aside = prepared(TINY)
+    a, b = (adding(30, 20, rng).x for rng in (learning, aside))
+    assert not np.isin(a[..., 0], b[..., 0]).any()
+
+
+def test_score_is_that_of_the_task():
+    model = random_model("gru", "adding")
+    batch = adding(6, 20, np.random.default_rng(0), np.float64)
+    y = model(batch.x, 1)
+    assert scored(model, TASKS["adding"], batch) == mean_squared_error(y, batch.target)[0]
+
+
+# ---- the command
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run `numpy-rnn experiment` in this process, in an empty folder; returns status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["numpy-rnn", "experiment", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(exit_.value.code, str):
+            return 1, out, err + exit_.value.code + "\n"
+        return exit_.value.code or 0, out, err
+
+    return run
+
+
+SMALL = ["--hidden", 6, "--batch", 4, "--steps", 20]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_json_has_every_run_and_its_curve(run, task):
+    status, out, err = run(task, *SMALL, "--cell", "rnn", "--cell", "lstm", "--lags", "4,9", "--seeds", 2, "--json")
+    assert status == 0, err
+    document = json.loads(out)
+    assert document["complete"]
+    assert document["task"] == task
+    found = document["runs"]
+    assert {(r["cell"], r["lag"], r["seed"]) for r in found} == {
+        (c, T, s) for c in ("rnn", "lstm") for T in (4, 9) for s in (0, 1)
+    }
+    for r in found:
+        assert r["curve"][0][0] == 0
+        assert r["curve"][-1] == [r["steps"], r["score"]]
+        assert r["baseline"] == TASKS[task].baseline(r["lag"])
+        assert r["solved"] == TASKS[task].solves(r["score"], r["lag"])
+    # a run of the command is a run of the library
+    first = found[0]
+    settings = Settings(task, first["cell"], first["lag"], 6, 4, 20, first["lr"], 1.0, first["seed"], first["interval"])
+    assert train(settings).score == first["score"]
+
+
+def test_table_names_what_was_asked_for(run):
+    status, out, err = run("lag", "--cell", "rnn", "--cell", "gru", "--lags", "2,40", "--steps", 150, "--seeds", 2)
+    assert status == 0, err
+    assert max(map(len, out.splitlines())) <= 80
+    rows = {line.split()[0]: line for line in out.splitlines() if line.split()[:1] in (["2"], ["40"])}
+    assert " 1 " in rows["2"] + " "
+    assert "0.125" in rows["40"]
+    assert " 1 " not in rows["40"] + " "
+    assert "8 runs in" in out
+
+
+@pytest.mark.parametrize(
+    ("task", "suffix"),
+    [("adding", ".png"), ("adding", ".svg"), ("lag", ".svg"), ("explode", ".png"), ("explode", ".svg")],
+)
+def test_figures(run, suffix, task):
+    name = f"figure{suffix}"
+    status, out, err = run(task, *SMALL, "--cell", "irnn", "--lags", "5,8", "--seeds", 1, "--out", name)
+    assert status == 0, err
+    assert f"{name} shows it" in out
+    data = Path(name).read_bytes()
+    assert os.listdir() == [name]
+    if suffix == ".png":
+        assert data.startswith(b"\x89PNG")
+    else:
+        text = data.decode()
+        wanted = {
+            "adding": ["no memory", "mean squared error", "lag T, steps", "T = 5", "T = 8", "IRNN"],
+            "lag": ["no memory", "accuracy", "steps of training", "T = 5", "T = 8"],
+            "explode": ["without clipping", "clipped to a norm of 1", "gradient's norm", "IRNN, T = 8: 0 of 1 burst"],
+        }
+        for words in wanted[task]:
+            assert words in text
+        run(task, *SMALL, "--cell", "irnn", "--lags", "5,8", "--seeds", 1, "--out", name)
+        assert Path(name).read_bytes() == data  # the same data give the same file
+
+
+def test_figure_draws_the_baseline_and_every_run():
+    found = [
+        train(replace(TINY, cell=cell, lag=lag, steps=40, interval=10)) for cell in ("rnn", "gru") for lag in (4, 9)
+    ]
+    figure = figures.runs(TASKS["lag"], found)
+    summary, *panels = figure.axes
+    assert [panel.get_title() for panel in panels] == ["T = 4", "T = 9"]
+    for panel, lag in zip(panels, (4, 9)):
+        curves = [list(line.get_ydata()) for line in panel.lines]
+        assert [1 / 8, 1 / 8] in curves
+        for run in found:
+            assert ([score for _, score in run.curve] in curves) == (run.settings.lag == lag)
+    assert [1 / 8, 1 / 8] in [list(line.get_ydata()) for line in summary.lines]
+
+
+def test_explode_counts_the_bursts(run):
+    options = ["--lags", "300", "--seeds", 2, "--steps", 5]
+    status, out, err = run("explode", *options)
+    assert status == 0, err
+    assert "2 of 2" in next(line for line in out.splitlines() if " none " in line)
+    assert out.count("0 of 2") == 1
+    status, out, err = run("explode", *options, "--json")
+    assert status == 0, err
+    found = json.loads(out)["runs"]
+    assert [(r["clip"], r["burst"]) for r in found] == [(0, 2), (0, 2), (1, None), (1, None)]
+    last = [(r["losses"][-1], r["norms"][-1]) for r in found if r["burst"]]
+    assert all("inf" in pair or "nan" in pair for pair in last)  # as text: JSON has no such numbers
+
+
+@pytest.mark.parametrize("name", ["adding", "explode"])
+def test_interrupted_it_tells_what_there_is(run, monkeypatch, name):
+    function = {"adding": "train", "explode": "descent"}[name]
+    original, calls = getattr(experiment, function), []
+
+    def interrupted(settings, stepped):
+        calls.append(settings)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return original(settings, stepped)
+
+    monkeypatch.setattr(experiment, function, interrupted)
+    status, out, err = run(name, *SMALL, "--lags", "4,9", "--seeds", 2, "--out", "figure.png")
+    assert status == 130
+    assert len(calls) == 2
+    assert "1 run in" in out
+    assert "stopped after 1 of" in err
+    assert Path("figure.png").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_interrupted_at_once_it_draws_nothing(run, monkeypatch):
+    original = experiment.train
+
+    def interrupted(settings, stepped):
+        signal.raise_signal(signal.SIGTERM)
+        return original(settings, stepped)
+
+    monkeypatch.setattr(experiment, "train", interrupted)
+    status, out, _ = run("lag", *SMALL, "--out", "figure.png", "--json")
+    assert status == 143
+    assert json.loads(out)["runs"] == []
+    assert not json.loads(out)["complete"]
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--lags", "10,many"], "10,many is not a list of whole numbers such as 10,30,100."),
+        (["--lags", ""], " is not a list of whole numbers"),
+        (["--lags", "10,1"], "1 is too short a lag, expected at least 2 steps."),
+        (["--cell", "elman"], "'elman' is not one of"),
+        (["--steps", "0"], "0 is not in the range"),
+        (["--lr", "nan"], "nan is not a finite number."),
+        (["--clip", "inf"], "inf is not a finite number."),
+        (["--out", "figure.pdf"], "figure.pdf: the name must end in .png or .svg."),
+        (["--out", "nowhere/figure.png"], "cannot write to nowhere: No such file or directory."),
+    ],
+)
+def test_refusals(run, options, sentence):
+    status, out, err = run("adding", *options)
+    assert status == 2
+    assert out == ""
+    assert sentence in err.splitlines()[-1]
+
+
+def test_without_matplotlib_it_says_how_to_get_it_before_the_work(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    status, out, err = run("adding", "--out", "figure.png")
+    assert (status, out) == (1, "")
+    assert err == "numpy-rnn: a figure needs Matplotlib: pip install 'numpy-rnn[plot]'\n"
