@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -25,6 +24,8 @@ from ..experiments.explosion import Descent, descent
 from ..experiments.model import CELLS
 from ..experiments.tasks import TASKS, Task
 from ..experiments.training import LEARNING_RATES, Run, Settings, train
+from ..figures import write
+from .figure import writable
 from .threads import fitting_threads
 from .train import Interruption
 
@@ -53,21 +54,6 @@ class Lags(click.ParamType[tuple[int, ...]]):
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     if value is not None and not math.isfinite(value):  # which a FloatRange lets through
         raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
-    return value
-
-
-def _figure(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
-    """Find out before the work, not after it, whether the figure can be drawn and written."""
-    if value is None:
-        return None
-    if value.suffix not in figures.SUFFIXES:
-        raise click.BadParameter(f"{value}: the name must end in {' or '.join(figures.SUFFIXES)}.", ctx, param)
-    figures.matplotlib()
-    try:
-        with tempfile.TemporaryFile(dir=value.parent):
-            pass
-    except OSError as error:
-        raise click.BadParameter(f"cannot write to {value.parent}: {error.strerror}.", ctx, param) from None
     return value
 
 
@@ -106,7 +92,7 @@ def _options(
         click.option(
             "--out",
             type=click.Path(dir_okay=False, path_type=Path),
-            callback=_figure,
+            callback=writable,
             help="Draw a figure: .png or .svg. An old one is replaced.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, the curves too."),
@@ -282,7 +268,7 @@ class Work:
     def end(self, count: int, out: Path | None, draw: Callable[[], Any]) -> None:
         """Write the figure and say how it went; leave with the signal's status if one came."""
         if out is not None and count:
-            figures.write(draw(), out)
+            write(draw(), out)
             self.say(f"{out} shows it")
         runs = f"{count} run{'s' * (count != 1)}"
         self.say(f"{runs} in {self.seconds:.0f} s")

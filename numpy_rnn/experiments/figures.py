@@ -2,58 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-from ..files import MissingLibraryError, write_bytes
+from ..figures import BLUE, GREEN, ORANGE, PINK, RC, WIDTH, matplotlib
 from .explosion import Descent
 from .tasks import Task
 from .training import Run
 
-SUFFIXES = (".png", ".svg")
-# Okabe and Ito's colours, which all can tell apart; markers and dashes for those who print in grey.
+# Markers and dashes are for those who print in grey.
 STYLES: dict[str, dict[str, Any]] = {
-    "rnn": dict(color="#D55E00", marker="o", linestyle="-", label="RNN (tanh)"),
-    "lstm": dict(color="#0072B2", marker="s", linestyle="-", label="LSTM"),
-    "gru": dict(color="#009E73", marker="^", linestyle="-", label="GRU"),
-    "lstm-chrono": dict(color="#0072B2", marker="D", linestyle="--", label="LSTM, chrono start"),
-    "gru-chrono": dict(color="#009E73", marker="v", linestyle="--", label="GRU, chrono start"),
-    "irnn": dict(color="#CC79A7", marker="P", linestyle="-", label="IRNN (relu, W_hh = 1)"),
+    "rnn": dict(color=ORANGE, marker="o", linestyle="-", label="RNN (tanh)"),
+    "lstm": dict(color=BLUE, marker="s", linestyle="-", label="LSTM"),
+    "gru": dict(color=GREEN, marker="^", linestyle="-", label="GRU"),
+    "lstm-chrono": dict(color=BLUE, marker="D", linestyle="--", label="LSTM, chrono start"),
+    "gru-chrono": dict(color=GREEN, marker="v", linestyle="--", label="GRU, chrono start"),
+    "irnn": dict(color=PINK, marker="P", linestyle="-", label="IRNN (relu, W_hh = 1)"),
 }
 ABOVE = 1e40  # where infinity and NaN are drawn: float32 ends at 3e38
-CLIPPED, UNCLIPPED = dict(color="#0072B2", linestyle="-"), dict(color="#D55E00", linestyle="--")
+CLIPPED, UNCLIPPED = dict(color=BLUE, linestyle="-"), dict(color=ORANGE, linestyle="--")
 BASELINE: dict[str, Any] = dict(color="black", linestyle=":", linewidth=1.4, label="no memory")
-RC = {
-    "font.size": 9,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.frameon": False,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "numpy_rnn",  # the same data give the same file
-}
-WIDTH, HEIGHT, DPI = 9.0, 2.7, 120  # inches, inches of a row of panels, dots
-
-
-def matplotlib() -> Any:
-    """Import Matplotlib.
-
-    Raises
-    ------
-    MissingLibraryError
-        If it is not installed; the message says how to install it.
-    """
-    try:
-        import matplotlib
-        import matplotlib.figure
-    except ModuleNotFoundError:
-        raise MissingLibraryError("a figure needs Matplotlib: pip install 'numpy-rnn[plot]'") from None
-    return matplotlib
+HEIGHT = 2.7  # inches of a row of panels
 
 
 def runs(task: Task, found: Sequence[Run]) -> Any:
@@ -116,22 +86,6 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
         labels = ["without clipping", f"clipped to a norm of {clip:g}", "the run is over"]
         figure.legend(lines, labels, loc="outside lower center", ncols=3)
     return figure
-
-
-def write(figure: Any, path: Path) -> None:
-    """Write a figure in the format that the name's suffix says, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
-    data = io.BytesIO()
-    # Without the date and the version of Matplotlib.
-    metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}
-    with matplotlib().rc_context(RC):
-        figure.savefig(data, format=path.suffix[1:], dpi=DPI, metadata=metadata)
-    write_bytes(path, data.getvalue())
 
 
 def _distinct(values: Iterable[Any]) -> list[Any]:
