@@ -162,8 +162,8 @@ def tile(dtype: torch.dtype, B: int) -> tuple[Tile, str]:
 
     Examples
     --------
-    >>> tile(torch.float32, 20), tile(torch.bfloat16, 20)
-    ((Tile(rows=4, units=32, depth=32, stages=3, warps=4), 'ieee'), (Tile(rows=16, units=32, depth=64, stages=3, warps=4), 'ieee'))
+    >>> tile(torch.bfloat16, 20)
+    (Tile(rows=16, units=32, depth=64, stages=3, warps=4), 'ieee')
     """
     precision = "tf32" if dtype == torch.float32 and _tf32() else "ieee"
     choice = TILES[precision if dtype == torch.float32 else "half"]

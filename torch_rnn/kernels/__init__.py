@@ -1,7 +1,7 @@
 """Kernels for NVIDIA GPUs, in Triton: the whole time loop of a cell in one launch, forward or backward.
 
-Here stands what is inside the loop, equation by equation as in `torch_rnn.bptt`; the products over all steps stay there.
-`torch_rnn.fused` decides when a kernel runs, and launches it.
+Here stands what is inside the loop, equation by equation as in `torch_rnn.bptt`; the products over all steps stay
+there. `torch_rnn.fused` decides when a kernel runs.
 
 A program owns some rows of the batch, from the first step to the last, so programs never wait for one another. Within
 a step it goes through the units tile by tile. A tile's pre-activations are one product, summed over tiles of W_hh that

@@ -24,7 +24,7 @@ def forward(
             units = j + tl.arange(0, UNITS)[None, :]
             here = valid & (units < H)
             a_r, a_z = read(gates, units, here), read(gates + H, units, here)
-            v = tl.zeros((ROWS, UNITS), tl.float32) + read(b_n, units, units < H)
+            v = tl.full((ROWS, UNITS), 0.0, tl.float32) + read(b_n, units, units < H)
             for k in tl.range(0, H, DEPTH, num_stages=STAGES):
                 h_k = columns(h_t, k, valid, H, DEPTH, FACTOR)
                 W_r, W_z, W_n = W_hh, W_hh + H * H, W_hh + 2 * H * H

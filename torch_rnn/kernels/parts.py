@@ -53,7 +53,7 @@ def times_W(
     DEPTH: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, FACTOR: tl.constexpr,
 ):  # fmt: skip
     """W_hhᵀ da for a tile of units: W_hh is (N, H), and N numbers of da stand at each row."""
-    dh = tl.zeros((ROWS, UNITS), tl.float32)
+    dh = tl.full((ROWS, UNITS), 0.0, tl.float32)
     for k in tl.range(0, N, DEPTH, num_stages=STAGES):
         n = k + tl.arange(0, DEPTH)[:, None]
         W = tl.load(W_hh + n * H + units, mask=(n < N) & (units < H), other=0.0).to(FACTOR)
