@@ -1,6 +1,6 @@
 """Compile every kernel for GPUs that need not be here; print what each needs, as JSON. Needs Triton alone.
 
-    python tests/compile_kernels.py 80 90      compute capabilities 8.0, 9.0
+python tests/compile_kernels.py 80 90      compute capabilities 8.0, 9.0
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ wherever `obstacle` finds none. TORCH_RNN_FUSED=0 in the environment switches it
 
 Should Triton fail to build or to launch a kernel, the loop computes it, and a warning says so, once for each kernel.
 
-The kernels' results are tested in Triton's interpreter, on a CPU, and that they compile without spilling registers.
-Their speed is unmeasured as yet: `LARGEST` and `TILES` follow from published rates and the compiler's counts alone.
+The kernels' results are tested in Triton's interpreter, on a CPU, and that its compiler takes them. Their speed is
+unmeasured as yet: `LARGEST` and `TILES` follow from published rates and the compiler's counts alone.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class Tile(NamedTuple):
 # By the way products are computed. On tensor cores a product has 16 rows, used or not. Without them, as exact float32
 # asks for, each row costs; so a program has few, as long as there are multiprocessors for more programs. What the
 # compiler reports for H = 192, compute capability 8.0 and 9.0: at most 128 registers a thread of the 255 that there
-# are, nothing spilled, at most 37 KiB of shared memory of the 64 that the smallest GPU has.
+# are, at most one of them spilled, at most 36 KiB of shared memory of the 64 that the smallest GPU has. Where H is no
+# multiple of 16, numbers are read one by one: up to 255 registers, some spilled.
 TILES = {
     "ieee": (Tile(4, 32, 32), Tile(8, 32, 32), Tile(16, 32, 16)),
     "tf32": (Tile(16, 32, 32),),
