@@ -1,4 +1,4 @@
-"""torch_rnn as it is by default: backpropagation through time by hand, inside autograd. Its loop, not the fused kernel."""
+"""torch_rnn as it is by default but for the fused kernel: backpropagation through time by hand, inside autograd."""
 
 from __future__ import annotations
 

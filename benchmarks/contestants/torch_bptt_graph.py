@@ -1,4 +1,4 @@
-"""torch_rnn, backpropagation through time by hand, in CUDA graphs: captured once, behind a plain call. Its loop, not the fused kernel."""
+"""torch_rnn, its loop by hand (not the fused kernel) in CUDA graphs: captured once, behind a plain call."""
 
 from __future__ import annotations
 
