@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test bench accuracy picture mutation oldest interop lint wheel-test clean
+.PHONY: help demo test fused bench accuracy picture mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -22,6 +22,12 @@ demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on re
 test: $(STAMP) lint  ## lint, types and all quick tests
 	@mkdir -p build/coverage
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest --cov --cov-report term
+
+# Triton is 200 MB to download and 700 MB on the disk, which the other tests need not wait for.
+fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on the CPU (downloads Triton, 200 MB)
+	$(PYTHON) -m venv build/fused
+	build/fused/bin/python -m pip install --quiet -c .constraints.txt -e '.[gpu]' expecttest hypothesis pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_fused.py
 
 bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
 	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots

@@ -18,6 +18,7 @@ STYLES = {
     "torch_rnn": ("#0072B2", "s"),
     "torch_rnn-loop": ("#56B4E9", "s"),
     "torch_rnn-graph": ("#0072B2", "D"),
+    "torch_rnn-fused": ("#0072B2", "X"),
     "torch_rnn-compiled": ("#56B4E9", "D"),
     "torch.nn": ("#009E73", "^"),
     "torch.nn-graph": ("#CC79A7", "D"),

@@ -640,7 +640,15 @@ def test_gpu_times_come_from_events_around_all_calls():
 def test_the_gpu_plan_has_cudnn_eager_and_in_a_graph_in_all_precisions():
     tasks = plan.tasks(plan.Selection(device="cuda"))
     assert {c for t in tasks for c in t.contestants} == {
-        *("torch_rnn", "torch_rnn-graph", "torch_rnn-loop", "torch_rnn-compiled", "torch.nn", "torch.nn-graph")
+        *(
+            "torch_rnn",
+            "torch_rnn-graph",
+            "torch_rnn-fused",
+            "torch_rnn-loop",
+            "torch_rnn-compiled",
+            "torch.nn",
+            "torch.nn-graph",
+        )
     }
     assert {t.setting.dtype for t in tasks} == set(problem.CUDA_DTYPES)
 

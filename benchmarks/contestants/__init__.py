@@ -50,6 +50,7 @@ CONTESTANTS = {
     "numpy_rnn-snapshots": Contestant("numpy_snapshots", ("numpy",)),
     "torch_rnn": Contestant("torch_bptt", ("torch",), "both"),
     "torch_rnn-graph": Contestant("torch_bptt_graph", ("torch",), "cuda"),
+    "torch_rnn-fused": Contestant("torch_bptt_fused", ("torch", "triton"), "cuda"),
     "torch_rnn-loop": Contestant("torch_loop", ("torch",), "both"),
     "torch_rnn-compiled": Contestant("torch_compiled", ("torch",), "cuda"),
     "torch.nn": Contestant("torch_nn", ("torch",), "both"),

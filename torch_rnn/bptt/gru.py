@@ -19,6 +19,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import fused
 from ..gru import Params, State
 from .function import Saved
 from .parts import affine, backwards, before, dsigmoid, dtanh, product, steps, sum_of_outer, sum_of_outer_before
@@ -32,16 +33,17 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     b = torch.cat([b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :]])  # of r and z both biases, of n the input side's
     u = affine(W_ih, x, b)  # (1); r, z, n will stand where u_r, u_z, u_n do
     y, v_n = (x.new_empty(*x.shape[:2], H) for _ in range(2))
-    h_t = s0.h
-    for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
-        rz.addmm_(h_t, W_rz_T)  # (1)
-        rz.sigmoid_()  # (2)
-        torch.addmm(b_n, h_t, W_n_T, out=v_n_t)  # (1)
-        n.addcmul_(r, v_n_t)  # (3)
-        n.tanh_()  # (3)
-        torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
-        h_t = h_next
-    return y, State(h_t.clone()), (u, v_n)
+    if not fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n, y)):
+        h_t = s0.h
+        for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
+            rz.addmm_(h_t, W_rz_T)  # (1)
+            rz.sigmoid_()  # (2)
+            torch.addmm(b_n, h_t, W_n_T, out=v_n_t)  # (1)
+            n.addcmul_(r, v_n_t)  # (3)
+            n.tanh_()  # (3)
+            torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
+            h_t = h_next
+    return y, State(y[-1].clone()), (u, v_n)
 
 
 def backward(
@@ -50,25 +52,33 @@ def backward(
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, v_n = saved
-    T, B, H = y.shape
-    r, z, n = gates.chunk(3, dim=2)
-    d = factors(r, z, n, v_n, s0.h, y)  # blocks: n of u, then r, z, then n of v
-    du, dv = d[:, :, : 3 * H], d[:, :, H:]
-
-    dh = dy[-1] + ds_n.h
-    dh_wide = dh[:, None]  # a view that stands beside four blocks
-    walk = zip(backwards(d.view(T, B, 4, H), dv, z), before(dy, torch.zeros_like(dh)))
-    for (d_t, dv_t, z_t), dy_before in walk:
-        d_t.mul_(dh_wide)  # (4') (3') (2')
-        torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
-        dh.addmm_(dv_t, W_hh)  # (1')
-
+    H = W_hh.shape[1]
+    by_kernel = fused.backward("gru", W_hh, (gates, v_n, s0.h, y), dy, ds_n, blocks=4)
+    d, ds0 = by_kernel or walk_back(W_hh, gates, v_n, s0.h, y, dy, ds_n)
+    du, dv = d[:, :, : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
     W_nrz = W_ih.roll(H, dims=0)  # rows in the order of du
     dW_ih, dW_hh = sum_of_outer(du, x).roll(-H, dims=0), sum_of_outer_before(dv, s0.h, y)  # (1')
     db = d.sum((0, 1))  # (1')
     grads = Params(dW_ih, dW_hh, db[: 3 * H].roll(-H), db[H:].clone())
     product(du, W_nrz, out=dx)  # (1')
-    return grads, State(dh)
+    return grads, ds0
+
+
+def walk_back(
+    W_hh: Tensor, gates: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor, dy: Tensor, ds_n: State
+) -> tuple[Tensor, State]:
+    """The loop backwards: blocks as `factors` has them, and the gradient of the initial state."""
+    T, B, H = y.shape
+    r, z, n = gates.chunk(3, dim=2)
+    d = factors(r, z, n, v_n, h_0, y)
+    dh = dy[-1] + ds_n.h
+    dh_wide = dh[:, None]  # a view that stands beside four blocks
+    walk = zip(backwards(d.view(T, B, 4, H), d[:, :, H:], z), before(dy, torch.zeros_like(dh)))
+    for (d_t, dv_t, z_t), dy_before in walk:
+        d_t.mul_(dh_wide)  # (4') (3') (2')
+        torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
+        dh.addmm_(dv_t, W_hh)  # (1')
+    return d, State(dh)
 
 
 def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:

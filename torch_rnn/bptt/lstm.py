@@ -20,6 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .. import fused
 from ..lstm import Params, State
 from .function import Saved
 from .parts import affine, backwards, before, dsigmoid, dtanh, product, steps, sum_of_outer, sum_of_outer_before
@@ -31,14 +32,15 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     H = W_hh.shape[1]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
     y, c = (x.new_empty(*x.shape[:2], H) for _ in range(2))
-    (h_t, c_t), W_hh_T = s0, W_hh.T
-    for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
-        a_t.addmm_(h_t, W_hh_T)  # (1)
-        a_if.sigmoid_(), g.tanh_(), o.sigmoid_()  # (2)
-        torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
-        torch.tanh(c_next, out=h_next).mul_(o)  # (4)
-        h_t, c_t = h_next, c_next
-    return y, State(h_t.clone(), c_t.clone()), (a, c)
+    if not fused.forward("lstm", W_hh, s0, (a, y, c)):
+        (h_t, c_t), W_hh_T = s0, W_hh.T
+        for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
+            a_t.addmm_(h_t, W_hh_T)  # (1)
+            a_if.sigmoid_(), g.tanh_(), o.sigmoid_()  # (2)
+            torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
+            torch.tanh(c_next, out=h_next).mul_(o)  # (4)
+            h_t, c_t = h_next, c_next
+    return y, State(y[-1].clone(), c[-1].clone()), (a, c)
 
 
 def backward(
@@ -47,13 +49,19 @@ def backward(
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, c = saved
-    i, f, g, o = gates.chunk(4, dim=2)
-    da, dc_dh = factors(i, f, g, o, s0.c, c)
-    ds0 = walk_back(da, dc_dh, f, W_hh, dy, ds_n)
+    by_kernel = fused.backward("lstm", W_hh, (gates, s0.c, c), dy, ds_n, blocks=4)
+    da, ds0 = by_kernel or by_factors(W_hh, gates, s0.c, c, dy, ds_n)
     db = da.sum((0, 1))  # (1')
     grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
     product(da, W_ih, out=dx)  # (1')
     return grads, ds0
+
+
+def by_factors(W_hh: Tensor, gates: Tensor, c_0: Tensor, c: Tensor, dy: Tensor, ds_n: State) -> tuple[Tensor, State]:
+    """The loop backwards: da (T, B, 4H), and the gradient of the initial state."""
+    i, f, g, o = gates.chunk(4, dim=2)
+    da, dc_dh = factors(i, f, g, o, c_0, c)
+    return da, walk_back(da, dc_dh, f, W_hh, dy, ds_n)
 
 
 def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .. import fused
 from ..rnn import Params, State
 from .function import Saved
 from .parts import affine, backwards, before, product, sum_of_outer, sum_of_outer_before
@@ -46,11 +47,12 @@ def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = T
     """Run the cell over T steps; arguments and results as `function.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     y = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; h_{t+1} will stand where a_t does
-    h_t, W_hh_T, f_ = s0.h, W_hh.T, nonlinearity.f_
-    for a_t in y.unbind():
-        a_t.addmm_(h_t, W_hh_T)  # (1)
-        h_t = f_(a_t)  # (2)
-    return y, State(h_t.clone()), ()
+    if not fused.forward("rnn", W_hh, s0, [y], RELU=nonlinearity is RELU):
+        h_t, W_hh_T, f_ = s0.h, W_hh.T, nonlinearity.f_
+        for a_t in y.unbind():
+            a_t.addmm_(h_t, W_hh_T)  # (1)
+            h_t = f_(a_t)  # (2)
+    return y, State(y[-1].clone()), ()
 
 
 def backward(
@@ -66,14 +68,20 @@ def backward(
 ) -> tuple[Params, State]:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
+    by_kernel = fused.backward("rnn", W_hh, [y], dy, ds_n, blocks=1, RELU=nonlinearity is RELU)
+    da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity)
+    db = da.sum((0, 1))  # (1')
+    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
+    product(da, W_ih, out=dx)  # (1')
+    return grads, ds0
+
+
+def walk_back(W_hh: Tensor, y: Tensor, dy: Tensor, ds_n: State, nonlinearity: Nonlinearity) -> tuple[Tensor, State]:
+    """The loop backwards: da (T, B, H), and the gradient of the initial state."""
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
     da = nonlinearity.df(y)
     dh = dy[-1] + ds_n.h
     for (da_t,), dy_before in zip(backwards(da), before(dy, torch.zeros_like(dh))):
         da_t.mul_(dh)  # (2')
         torch.addmm(dy_before, da_t, W_hh, out=dh)  # (1')
-
-    db = da.sum((0, 1))  # (1')
-    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
-    product(da, W_ih, out=dx)  # (1')
-    return grads, State(dh)
+    return da, State(dh)

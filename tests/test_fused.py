@@ -1,0 +1,369 @@
+"""The kernels of torch_rnn.fused, through Triton's interpreter: values and gradients, when they run, what if they fail.
+
+The interpreter runs a kernel's lines on the CPU, one program after the other, so it sees wrong equations, indices and
+masks. It does not see what is wrong between threads of one program, nor how fast anything is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from support import CELLS, assert_all_close, rng_of
+from torch.nn.utils.rnn import pack_padded_sequence
+
+import torch_rnn
+from numpy_rnn import accuracy
+from numpy_rnn.modules import parameter_shapes
+from torch_rnn import bptt, fused
+
+# PyTorch's own, where forward mode looks for its formulas.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+pytest.importorskip("triton", reason="the GPU kernels need Triton: make fused")
+
+NAMES = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
+each_cell = pytest.mark.parametrize("name", NAMES)
+SMALL = fused.Tile(rows=4, units=16, depth=16)
+# T, B, I, H: nothing fits a tile; all fits; one tile is more than enough; one step.
+SIZES = [(5, 7, 4, 23), (3, 8, 5, 32), (4, 3, 2, 9), (1, 5, 3, 18)]
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    """`torch_rnn.kernels.launch`, its kernels made for the interpreter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        from torch_rnn.kernels import launch
+    return launch
+
+
+@pytest.fixture
+def launches(interpreted, monkeypatch):
+    """Let kernels run on the CPU, in small tiles; which have run."""
+    done = []
+
+    def launch(name, *args, run=interpreted.launch, **constants):
+        run(name, *args, **constants)
+        done.append(" ".join(name))
+
+    monkeypatch.setattr(interpreted, "launch", launch)
+    monkeypatch.setattr(fused, "DEVICES", ("cpu",))
+    monkeypatch.setattr(fused, "TILES", dict.fromkeys(fused.TILES, (SMALL,)))
+    monkeypatch.setattr(fused, "_failed", set())
+    monkeypatch.setenv(fused.SWITCH, "1")
+    return done
+
+
+def problem(name, T, B, I, H, scale=1.0):
+    """Params at torch's initial scale, x, s0, dy, ds_n, all float64 arrays."""
+    cell, rng = CELLS[name][0], rng_of(name, T, B, I, H)
+    params = cell.Params(*(rng.uniform(-scale, scale, s) / np.sqrt(H) for s in parameter_shapes(cell, I, H, H)))
+    s0, ds_n = (cell.State(*rng.standard_normal((len(cell.State._fields), B, H))) for _ in range(2))
+    return params, rng.standard_normal((T, B, I)), s0, rng.standard_normal((T, B, H)), ds_n
+
+
+def rounded(given, dtype):
+    """The same problem in numbers that a narrower type has."""
+    params, x, s0, dy, ds_n = given
+    to = lambda a: torch.tensor(a).to(dtype)  # noqa: E731
+    return [to(a).requires_grad_() for a in (x, *params, *s0)], [to(a) for a in (dy, *ds_n)]
+
+
+def function_of(name, run=bptt.by_hand):
+    cell = CELLS[name][1]
+    n = len(cell.Params._fields)
+
+    def call(x, *rest):
+        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
+        return (y, *s_n)
+
+    return call
+
+
+def results(name, operands, upstream):
+    """Values, then gradients."""
+    outputs = function_of(name)(*operands)
+    return outputs, torch.autograd.grad(outputs, operands, upstream)
+
+
+def by_numpy(name, operands, upstream):
+    """The same by numpy_rnn in float64."""
+    cell = CELLS[name][0]
+    x, *rest = (z.detach().double().numpy() for z in operands)
+    dy, *ds_n = (z.double().numpy() for z in upstream)
+    n = len(cell.Params._fields)
+    states, tape = cell.forward(cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
+    dstates = cell.State(*(np.zeros_like(s) for s in states))
+    dstates.h[1:] = dy
+    for direct, ds in zip(dstates, ds_n):
+        direct[-1] += ds
+    grads, dx, ds0 = cell.backward(tape, dstates)
+    return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
+
+
+def ways(name):
+    cell = name.split("_")[0]
+    return [f"{cell} forward", f"{cell} backward"]
+
+
+# ---- right
+
+
+@each_cell
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_values_and_gradients_equal_numpys_and_the_loops(name, sizes, launches):
+    operands, upstream = rounded(problem(name, *sizes), torch.float32)
+    values, gradients = results(name, operands, upstream)
+    assert launches == ways(name)
+    T, B, I, H = sizes
+    allowed = accuracy.tolerance("float32", T, B, max(I, H))
+    expected = by_numpy(name, operands, upstream)
+    assert_all_close(values, expected[0], allowed.forward, "values")
+    assert_all_close(gradients, expected[1], allowed.gradient, "gradients")
+    fused.DEVICES = ()  # the fixture sets it back
+    values_of_loop, gradients_of_loop = results(name, operands, upstream)
+    assert launches == ways(name)
+    assert_all_close(values, values_of_loop, allowed.forward, "values")
+    assert_all_close(gradients, gradients_of_loop, allowed.gradient, "gradients")
+
+
+@each_cell
+@pytest.mark.parametrize(("way", "tile"), [(w, t) for w, tiles in fused.TILES.items() for t in tiles], ids=str)
+def test_the_tiles_that_are_used(name, way, tile, launches, monkeypatch):
+    """The interpreter computes all products in float32, whatever precision it is told."""
+    monkeypatch.setattr(fused, "TILES", dict.fromkeys(fused.TILES, (tile,)))
+    sizes = 3, 5, 4, 67
+    operands, upstream = rounded(problem(name, *sizes), torch.float32)
+    expected = by_numpy(name, operands, upstream)
+    assert_all_close(results(name, operands, upstream), expected, accuracy.tolerance("float32", 3, 5, 67).forward)
+    assert launches == ways(name)
+
+
+@each_cell
+@pytest.mark.parametrize(("dtype", "digits"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)], ids=str)
+def test_half_precisions(name, dtype, digits, launches):
+    """Close to float64, and not worse than the loop by more than a little."""
+    operands, upstream = rounded(problem(name, 8, 7, 4, 23), dtype)
+    values, gradients = by_numpy(name, operands, upstream)
+    exact = [*values, *gradients]
+
+    def worst():
+        found = [z for part in results(name, operands, upstream) for z in part]
+        assert {z.dtype for z in found} == {dtype}
+        return max(np.abs(z.detach().double().numpy() - e).max() / np.abs(e).max() for z, e in zip(found, exact))
+
+    of_kernel = worst()
+    assert launches == ways(name)
+    fused.DEVICES = ()
+    assert of_kernel < min(20 * digits, 1.5 * worst())
+
+
+@each_cell
+def test_chunks_of_steps_go_backwards_by_themselves(name, launches, monkeypatch):
+    operands, upstream = rounded(problem(name, 5, 3, 4, 9), torch.float32)
+    whole = results(name, operands, upstream)
+    monkeypatch.setattr(bptt.function, "CHUNK_COLUMNS", 6)
+    del launches[:]
+    assert_all_close(results(name, operands, upstream), whole, accuracy.tolerance("float32", 5, 3, 9).forward)
+    assert launches == [ways(name)[0], *3 * [ways(name)[1]]]
+
+
+@each_cell
+def test_operands_that_are_not_contiguous(name, launches):
+    operands, upstream = rounded(problem(name, 4, 3, 5, 9), torch.float32)
+    plain = results(name, operands, upstream)
+    strided = [z.detach().mT.contiguous().mT.requires_grad_() if z.dim() > 1 else z for z in operands]
+    assert_all_close(results(name, strided, [z.mT.contiguous().mT for z in upstream]), plain, 1e-6)
+    assert launches == 2 * ways(name)
+
+
+@each_cell
+def test_backward_can_be_run_again_and_changes_no_argument(name, launches):
+    operands, upstream = rounded(problem(name, 4, 3, 5, 9), torch.float32)
+    before = [z.clone() for z in (*operands, *upstream)]
+    outputs = function_of(name)(*operands)
+    values = [z.clone() for z in outputs]
+    first = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
+    assert_all_close(torch.autograd.grad(outputs, operands, upstream), first, 0.0)
+    assert_all_close([*operands, *upstream], before, 0.0)
+    assert_all_close(outputs, values, 0.0)
+    spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
+    assert len(spaces) == len(outputs) + len(first)  # no two share memory
+    assert len(launches) == 3
+
+
+@each_cell
+def test_large_preactivations_give_no_nan(name, launches):
+    sizes = 3, 5, 4, 9
+    operands, upstream = rounded(problem(name, *sizes), torch.float32)
+    with torch.no_grad():
+        operands[0] *= 1e4  # a is in the thousands, of both signs
+    values, gradients = results(name, operands, upstream)
+    assert_all_close(values, by_numpy(name, operands, upstream)[0], accuracy.tolerance("float32", 3, 5, 9).forward)
+    assert all(g.isfinite().all() for g in gradients)  # many are 0 in float32 and nearly so in float64
+    assert launches == ways(name)
+
+
+@each_cell
+def test_nan_stays_where_it_is(name, launches):
+    """In its sequence, from its step on."""
+    operands, _ = rounded(problem(name, 4, 6, 5, 9), torch.float32)
+    with torch.no_grad():
+        operands[0][2, 1, 0] = torch.nan
+    nan = function_of(name)(*operands)[0].isnan()
+    assert nan[2:, 1].all()
+    nan[2:, 1] = False
+    assert not nan.any()
+    assert launches == ways(name)[:1]
+
+
+def test_layers_directions_and_lengths(launches):
+    torch.manual_seed(0)
+    layer = torch_rnn.LSTM(4, 9, num_layers=2, bidirectional=True)
+    x = torch.randn(5, 3, 4)
+    packed = pack_padded_sequence(x, torch.tensor([5, 3, 2]))
+    found = []
+    for devices in (("cpu",), ()):
+        fused.DEVICES = devices
+        found.append([*layer(x)[:1], *layer(packed)[1]])
+    assert_all_close(found[0], found[1], 1e-6)
+    assert len(launches) >= 8
+
+
+# ---- when
+
+
+def test_what_stands_in_the_way(launches, monkeypatch):
+    W = torch.zeros(32, 8)
+    assert fused.obstacle(W, torch.nn.Parameter(torch.zeros(3))) is None
+    assert fused.obstacle(W.double()) == "no kernel for torch.float64"
+    assert fused.obstacle(W.to(torch.complex64)) == "no kernel for torch.complex64"
+    assert fused.obstacle(W, torch.zeros(0, 8)) == "an operand is empty"
+    assert fused.obstacle(W, torch.zeros(3).half()).startswith("operands differ: torch.float32 on cpu, torch.float16")
+    assert fused.obstacle(W, torch.zeros(3, device="meta")).endswith("on meta")
+    assert fused.obstacle(torch.zeros(1024, 256)) is None
+    assert fused.obstacle(torch.zeros(1028, 257)) == "W_hh has 1056784 bytes, more than 1048576"
+    assert fused.obstacle(torch.zeros(4 * 362, 362).bfloat16()) is None
+    with torch._subclasses.FakeTensorMode():
+        assert fused.obstacle(W, torch.zeros(3)) == "an operand is a FakeTensor of its own kind"
+    seen = []
+    torch.func.grad(lambda z: seen.append(fused.obstacle(W, z)) or z.sum())(torch.zeros(3))
+    assert seen == ["an operand is a Tensor of its own kind"]
+    monkeypatch.setattr(fused, "_has_triton", lambda: False)
+    assert fused.obstacle(W) == "Triton is not installed: pip install 'numpy-rnn[gpu]'"
+    monkeypatch.setattr(fused, "DEVICES", ("cuda",))
+    assert fused.obstacle(W) == "on cpu"
+
+
+@each_cell
+def test_the_switch(name, launches, monkeypatch):
+    operands, upstream = rounded(problem(name, 3, 2, 4, 9), torch.float32)
+    for off in (None, "", "0"):
+        monkeypatch.setenv(fused.SWITCH, off) if off is not None else monkeypatch.delenv(fused.SWITCH)
+        assert fused.obstacle(operands[0]) == "not switched on by TORCH_RNN_FUSED=1"
+        results(name, operands, upstream)
+        assert launches == []
+    monkeypatch.setenv(fused.SWITCH, "1")
+    results(name, operands, upstream)
+    assert launches == ways(name)
+
+
+def test_variants_and_float64_keep_their_loops(launches):
+    x = torch.randn(4, 3, 5)
+    torch_rnn.LSTM(5, 9, proj_size=2)(x)[0].sum().backward()
+    torch_rnn.LSTM(5, 9, peephole=True)(x)[0].sum().backward()
+    torch_rnn.GRU(5, 9, reset_after=False)(x)[0].sum().backward()
+    torch_rnn.LSTM(5, 9, dtype=torch.float64)(x.double())[0].sum().backward()
+    torch_rnn.LSTM(5, 9, bptt="autograd")(x)[0].sum().backward()
+    assert launches == []
+
+
+def test_on_the_cpu_nothing_runs_by_itself():
+    assert fused.obstacle(torch.zeros(4, 4)) == "on cpu"
+
+
+def test_sizes_and_precision_of_products(monkeypatch):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    try:
+        matmul.allow_tf32 = False
+        assert [fused.tile(torch.float32, B)[0].rows for B in (1, 512, 513, 1025, 10**6)] == [4, 4, 8, 16, 16]
+        assert fused.tile(torch.float32, 3)[1] == "ieee"
+        matmul.allow_tf32 = True
+        assert fused.tile(torch.float32, 3) == (fused.TILES["tf32"][0], "tf32")
+        assert fused.tile(torch.float16, 3) == fused.tile(torch.bfloat16, 3) == (fused.TILES["half"][0], "ieee")
+    finally:
+        matmul.allow_tf32 = before
+
+
+@each_cell
+def test_derivatives_that_the_kernels_do_not_have(name, launches):
+    """Second derivatives, and torch.func: as by the loop."""
+    (x, *rest), _ = rounded(problem(name, 3, 2, 4, 9), torch.float32)
+
+    def loss(run):
+        return lambda x: sum((z**3).sum() for z in function_of(name, run)(x, *rest))
+
+    for transform in (
+        lambda f: torch.func.grad(f)(x.detach()),
+        lambda f: torch.func.vmap(f)(torch.stack([x, 2 * x])),
+        lambda f: torch.func.jvp(f, (x.detach(),), (x.detach(),))[1],
+        lambda f: torch.autograd.grad((torch.autograd.grad(f(x), x, create_graph=True)[0] ** 2).sum(), x)[0],
+    ):
+        assert_all_close([transform(loss(bptt.by_hand))], [transform(loss(bptt.by_loop))], 1e-5)
+
+
+# ---- if it fails
+
+
+@each_cell
+def test_a_kernel_that_fails_is_replaced_by_the_loop(name, interpreted, launches, monkeypatch):
+    operands, upstream = rounded(problem(name, 3, 2, 4, 9), torch.float32)
+    tried = []
+
+    def fail(kernel, *args, **constants):
+        tried.append(" ".join(kernel))
+        raise MemoryError("out of resource: shared memory\nRequired: 2")
+
+    monkeypatch.setattr(interpreted, "launch", fail)
+    with pytest.warns(RuntimeWarning) as caught:
+        found = results(name, operands, upstream)
+    assert [str(w.message) for w in caught] == [
+        f"torch_rnn.fused: no {way} kernel here, the loop computes it (MemoryError: out of resource: shared memory)"
+        for way in ways(name)
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        again = results(name, operands, upstream)
+    assert tried == ways(name)  # and tried once
+    fused.DEVICES = ()
+    loop = results(name, operands, upstream)
+    assert_all_close(found, loop, 0.0)
+    assert_all_close(again, loop, 0.0)
+
+
+# ---- as compiled
+
+
+def test_every_kernel_compiles():
+    """For a GPU that need not be here, by the compiler and the assembler that Triton brings along."""
+    script = pathlib.Path(__file__).with_name("compile_kernels.py")
+    root = script.parents[1]
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, script, "80", "90"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(found) == 2 * 6 * 9
+    for case in found:
+        assert case["shared"] <= 36 * 1024, case
+        if case["H"] % 16 == 0:
+            assert case["registers"] <= 128, case
+            assert case["spills"] <= 2, case  # one register written, one read
+        assert ("HMMA" in case["products"]) == (case["way"] != "ieee"), case
