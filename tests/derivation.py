@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from formulas import Scope, Steps
+from formulas import FormulaError, Scope, Steps
 from support import CELLS, assert_close, random_params, random_state, rng_of
 
 import numpy_rnn
-from numpy_rnn import deep, optim, rtrl, truncated
+from numpy_rnn import deep, gradflow, optim, rtrl, truncated
 from numpy_rnn.numerics import abreast, columns, linear, linear_db, linear_dW, linear_dx
 from numpy_rnn.vectors import trace
 
@@ -373,6 +373,10 @@ def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]
         (upper, later), (lower, *earlier) = top, bottom
         if lower == "θ":
             return by_parameters(later, upper)
+        if lower == "b_hh":  # in the one step that makes the later state
+            units = 1j * STEP * np.eye(len(params.b_hh))
+            changed = (params._replace(b_hh=params.b_hh + unit) for unit in units)
+            return np.stack([run(later - 1, later, p, at(later - 1), upper) for p in changed], axis=1)
         first = earlier[0]
         found = []
         moved_fields = fields if lower == "s" else (lower,)
@@ -438,6 +442,7 @@ def jacobian_scopes(name: str, change: Callable[[Any], Any] = lambda params: par
         for field, s, ds, first in zip(cell.State._fields, states, dstates, ds0):
             values[field], values["ℓ" if field == "h" else f"ℓ{field}"] = Steps(columns(s)), Steps(columns(ds))
             values[f"d{field}"] = Steps(np.concatenate([first.T[None], noted[f"d{field}"]]))
+        values |= made_of(cell, params, x, states)
         if name == "rnn_tanh":
             values["μ"] = np.min(NONLINEARITIES[name]["f'"](noted["a"]))
         later = lambda at: range(at["k"] + 1, T + 1)  # noqa: E731
@@ -450,6 +455,70 @@ def jacobian_scopes(name: str, change: Callable[[Any], Any] = lambda params: par
             )
         )
     return scopes
+
+
+def made_of(cell: Any, params: Any, x: Any, states: Any) -> dict[str, Any]:
+    """A step's Jacobian and its parts as `gradflow` finds them; for the LSTM the blocks of A, too."""
+    found = gradflow.step_jacobians(cell, params, x, cell.State(*(s[0] for s in states)))
+    J, E, A = (M[:, 0] for M in found)
+    values: dict[str, Any] = {"J": Steps(J), "E": Steps(E), "A": Steps(A), "O": np.zeros((H, H))}
+    if cell.name == "lstm":
+        C = {f"C{gate}": A[:, H:, k * H : (k + 1) * H] for k, gate in enumerate("ifg")}
+        values |= {key: Steps(block) for key, block in C.items()}
+        values["D"] = Steps(A[:, :H, :H] @ np.linalg.inv(C["Ci"]))  # ∂h_{t+1}/∂c_{t+1}
+    return values
+
+
+def flow_scopes() -> list[Scope]:
+    """What `gradflow` says of one sequence of each cell whose steps have an A and determinants that are not 0.
+
+    Those of relu are 0, and those of a projection to more numbers than there are units.
+    """
+    return [flow_scope(name) for name in ("rnn_tanh", "lstm", "lstm_peephole", "gru")]
+
+
+def flow_scope(name: str) -> Scope:
+    cell, params, x, states, dstates, _ = alone(name, 1)
+    dstates = dstates._replace(**{f: np.zeros_like(d) for f, d in dstates._asdict().items() if f != "h"})
+    dstates.h[0] = 0  # the loss reads outputs, as a layer's does
+    s0 = cell.State(*(s[0] for s in states))
+    grads, _, _ = cell.backward(cell.forward(params, x, s0)[1], dstates)
+    table = gradflow.contributions(cell, params, x, s0, dstates)
+    values = {**made_of(cell, params, x, states), "T": T, "W_hh": params.W_hh, "dW_hh": grads.W_hh, "b_hh": None}
+    values |= {"h": Steps(columns(states.h)), "dstates": Steps(np.concatenate([columns(d) for d in dstates], axis=1))}
+    values |= {"C": lambda t, k: table[t, k], "G": lambda n: truncated_dW(cell, params, x, s0, dstates, n)}
+
+    J = values["J"].array
+    S = J.shape[1]
+    Q, R = [np.eye(S)], []
+    for J_t in J:
+        for kind, factor in zip((Q, R), np.linalg.qr(J_t @ Q[-1])):
+            kind.append(factor)
+    # The exponents are the code's, put back into the order of the decomposition's columns.
+    order = np.argsort(-np.sum([np.log(np.abs(np.diag(M))) for M in R], axis=0))
+    λ = np.empty(S)
+    λ[order] = gradflow.lyapunov_exponents(J[:, None])[0]
+    σ = gradflow.singular_values(gradflow.temporal_jacobians(J[:, None])[0, 0])
+
+    def of_R(t: int, *entry: int) -> Any:
+        if not 1 <= t <= T:
+            raise FormulaError(f"R has no moment {t}")
+        return R[t - 1][entry[0] - 1, entry[1] - 1] if entry else R[t - 1]
+
+    values |= {"Q": Steps(np.stack(Q)), "R": of_R, "S": S, "λ": lambda i: λ[i - 1], "σ": lambda i: σ[i - 1]}
+    indices = {
+        **{"t": range(T), "k": lambda at: range(at["t"] + 1 if "t" in at else T), "n": range(1, T + 1)},
+        **{"m": lambda at: range(at["k"] + 1, T + 1), "i": range(1, S + 1), "j": range(1, S)},
+    }
+    return Scope(values, indices, functions={"det": np.linalg.det}, jacobian=jacobians(cell, params, x, states))
+
+
+def truncated_dW(cell: Any, params: Any, x: Any, s0: Any, dstates: Any, k2: int) -> Any:
+    """The gradient by W_hh, the loss of every step carried back over k2 steps."""
+    _, _, tape = deep.forward(cell, [[params]], x, cell.State(*(s[None] for s in s0)))
+    end = cell.State(*(np.zeros_like(s)[None] for s in s0))
+    ((grads,),), *_ = truncated.backward(tape, dstates.h[1:], end, k1=1, k2=k2)
+    return grads.W_hh
 
 
 def linear_scope() -> Scope:
@@ -586,6 +655,7 @@ def scopes_of(page: str) -> dict[str, list[Scope]]:
             "K": lambda: jacobian_scopes("lstm", lambda p: p._replace(W_hh=p.W_hh * 0)),
             "H": decay_scopes,
             "G": lambda: jacobian_scopes("gru"),
+            "T": flow_scopes,
         },
         "8-real-time-recurrent-learning": {"R": rtrl_scopes, "D": dual_scope},
     }

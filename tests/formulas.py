@@ -148,6 +148,8 @@ class Parser:
         while opening == "[" and self.peek().text == ";":
             self.take()
             node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())  # a row may be a tuple
+        if opening == "[" and node[0] == "tuple":
+            node = ("stack", node)  # a single row
         self.take(ENDS[opening])
         self.closing.pop()
         return node

@@ -159,6 +159,7 @@ DOCUMENTED = {  # cell or module, its docstring's module, the page that has all 
     "gru": ("gru", "4-gru"),
     "gru_reset_before": ("gru_reset_before", "5-gru-reset-before"),
     "rtrl": ("rtrl", "8-real-time-recurrent-learning"),
+    "gradflow": ("gradflow.jacobians", "7-vanishing-gradients"),
 }
 
 
@@ -174,7 +175,7 @@ def test_the_equations_of_docstrings_hold(name):
     module, page = DOCUMENTED[name]
     found, _ = documented(module)
     assert len(found) >= 3
-    scopes = scopes_of(page) if name == "rtrl" else {"": [derivation.cell_scope(name)]}
+    scopes = scopes_of(page) if name in ("rtrl", "gradflow") else {"": [derivation.cell_scope(name)]}
     assert check(found, scopes) >= len(found)
     if page:
         assert set(found) <= set(displayed(page, "en"))
@@ -237,7 +238,7 @@ def quoted(text: str) -> list[tuple[str, str, str]]:
     """File, equations and line of every row of the tables "in code"; the file is the last one linked before."""
     found, file = [], ""
     for line in text.splitlines():
-        if link := re.search(r"\]\(\.\./\.\./\.\./(numpy_rnn/\w+\.py)\)", line):
+        if link := re.search(r"\]\(\.\./\.\./\.\./(numpy_rnn/[\w/]+\.py)\)", line):
             file = link.group(1)
         if row := re.fullmatch(r"\| ((?:\([^)]+\) ?)+) \| `(.+)` \|", line):
             found.append((file, row.group(1), row.group(2)))
@@ -317,6 +318,7 @@ SCOPE = Scope(
     "text",
     [
         "A v = [5; 13]",
+        "vᵀ = [1, 2]",
         "Aᵀ v = [7; 12]",
         "vᵀ A = (Aᵀ v)ᵀ",
         "A v ∘ v = (A v) ∘ v",

@@ -2,20 +2,26 @@
 
 A state s_t is all that a cell carries from one step to the next: h, or h and c side by side, S numbers.
 
-    (T1)  J_t         = ∂s_{t+1}/∂s_t                              one step
-    (T2)  ∂s_t/∂s_k   = J_{t-1} J_{t-2} … J_k                      for k ≤ t; the unit matrix for k = t
-    (T3)  J_t         = E_t + A_t W_hh                             A_t = ∂s_{t+1}/∂(W_hh h_t); E_t: every other way;
-                                                                   A_t W_hh stands in the columns of h
-    (T4)  ‖∂s_t/∂s_k‖ ≤ Π_l (‖E_l‖ + ‖A_l‖ ‖W_hh‖)                 over the steps l = k … t-1
+    (T1)  J_t = ∂s_{t+1}/∂s_t                               — one step
+    (T2)  ∂s_m/∂s_k = Π_{t=m-1…k} J_t                       — J_{m-1} J_{m-2} … J_k; the unit matrix for k = m
+    (T3)  J_t = E_t + A_t W_hh (∂h_t/∂s_t)                  — the last factor takes h_t out of s_t
+          A_t = ∂s_{t+1}/∂b_hh                              — in step t, by W_hh h_t + b_hh; E_t: every other way
+    (T4)  ‖∂s_m/∂s_k‖ ≤ Π_{t=m-1…k} (‖E_t‖ + ‖A_t‖ ‖W_hh‖)
 
-The plain RNN has no other way: E_t = 0 and A_t = diag f'(a_t), so its gradients shrink at least as fast as powers of
-max f' · ‖W_hh‖ once that is below 1, and can only explode if it is above (Pascanu, Mikolov & Bengio 2013,
-arXiv:1211.5063v2, section 2.1; Hochreiter 1991). E_t is what LSTM and GRU add: c_{t+1} = f ∘ c_t + …, and
-h_{t+1} = z ∘ h_t + ….
+So A_t W_hh stands in the columns of h. The plain RNN has no other way: E_t = 0 and A_t = diag f'(a_t), so its
+gradients shrink at least as fast as powers of max f' · ‖W_hh‖ once that is below 1, and can only explode if it is
+above (Pascanu, Mikolov & Bengio 2013, arXiv:1211.5063v2, section 2.1; Hochreiter 1991). E_t is what LSTM and GRU add:
+c_{t+1} = f ∘ c_t + …, and h_{t+1} = z ∘ h_t + ….
 
-    (T5)  dW          = Σ_t Σ_{k ≤ t} C_{t,k}                      C_{t,k}: the loss by s_{t+1}, W's use at step k
-    (T6)  λ_i         = 1/T · ln σ_i(∂s_T/∂s_0)                    for large T, by (T7)
-    (T7)  J_t Q_t     = Q_{t+1} R_{t+1},   λ_i = 1/T · Σ_t ln |R_t|_ii     Q_0 = 1, QR decompositions
+    (T5)  dW_hh = Σ_t Σ_{k=0…t} C_{t,k}                     — the loss by s_{t+1}, W_hh's use at step k
+          C_{t,k} = A_kᵀ (∂s_{t+1}/∂s_{k+1})ᵀ dstates_{t+1} h_kᵀ
+          G_n = Σ_t Σ_{k=max(0, t-n+1)…t} C_{t,k}           — a band: dW_hh truncated, n steps back
+    (T6)  Σ_{i=1…j} λ_i ≤ 1/T · Σ_{i=1…j} log(σ_i)          — σ_1 ≥ σ_2 ≥ …: singular values of ∂s_T/∂s_0
+          Σ_{i=1…S} λ_i = 1/T · Σ_t log(|det(J_t)|)
+    (T7)  J_t Q_t = Q_{t+1} R_{t+1}                         — QR decompositions; Q_0 = 1
+          λ_i = 1/T · Σ_t log(|R_{t+1,i,i}|)                — put in order: λ_1 ≥ λ_2 ≥ …
+
+As T grows, each λ_i comes to be 1/T · log(σ_i): the Lyapunov exponents.
 
 The Jacobians are the hand-written backward itself, asked for one unit after the other: nothing is derived anew.
 """
@@ -76,7 +82,7 @@ def step_jacobians(cell: Cell, params: Any, x: Array, s0: States) -> Steps:
     for t in range(T):
         tape, rows = _step_for_each_unit(cell, params, x[t], cell.State(*(s[t] for s in states)))
         J[t] = _jacobian(cell, tape, rows, params.W_hh)
-        E[t] = _jacobian(cell, tape, rows, np.zeros_like(params.W_hh))
+        E[t] = _jacobian(cell, tape, rows, np.zeros_like(params.W_hh))  # (T3), without A
         # A_t M with the columns of the unit matrix for M, R of them at a time.
         for k in range(0, 0 if twice else GH, R):
             A[t, :, :, k : k + R] = (_jacobian(cell, tape, rows, np.eye(GH, R, -k)) - E[t])[..., :R][..., : GH - k]
@@ -239,7 +245,7 @@ def lyapunov_exponents(J: Array) -> Array:
     with np.errstate(divide="ignore"):
         for J_t in J:
             Q, R = np.linalg.qr(J_t @ Q)  # (T7)
-            total += np.log(np.abs(np.diagonal(R, axis1=1, axis2=2)))
+            total += np.log(np.abs(np.diagonal(R, axis1=1, axis2=2)))  # (T7)
     return -np.sort(-total / T, axis=1)
 
 
@@ -286,6 +292,6 @@ def contributions(
         row: list[Any] = []
         for tape in reversed(tapes[: t + 1]):
             grads, _, ds = cell.backward(tape, cell.State(*(np.stack([np.zeros_like(d), d]) for d in ds)))
-            row.append(np.array(measure(grads)))
+            row.append(np.array(measure(grads)))  # (T5)
         table.append(row[::-1] + [np.zeros_like(row[0])] * (T - 1 - t))
     return np.array(table)
