@@ -11,6 +11,7 @@ from ..files import MissingLibraryError
 from .check import check
 from .convert import convert
 from .gradflow import gradflow
+from .ngrams import ngrams
 from .sample import sample
 from .train import train
 from .vectors import vectors
@@ -22,7 +23,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample, vectors, convert, gradflow):
+for subcommand in (check, train, sample, vectors, convert, gradflow, ngrams):
     command.add_command(subcommand)
 
 
