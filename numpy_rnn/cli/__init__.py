@@ -11,6 +11,7 @@ from ..files import MissingLibraryError
 from .check import check
 from .convert import convert
 from .gradflow import gradflow
+from .minchar import minchar
 from .ngrams import ngrams
 from .sample import sample
 from .train import train
@@ -23,7 +24,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample, vectors, convert, gradflow, ngrams):
+for subcommand in (check, train, sample, vectors, convert, gradflow, ngrams, minchar):
     command.add_command(subcommand)
 
 

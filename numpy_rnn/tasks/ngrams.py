@@ -90,8 +90,10 @@ def count(symbols: ArrayLike, K: int, order: int) -> list[Counts]:
     ([1, 2, 3], [2, 1, 1])
     """
     symbols = _checked(symbols, check_size("vocabulary size", K))
-    if symbols.ndim != 1 or len(symbols) < check_size("order", order):
-        raise ValueError(f"the text has shape {symbols.shape}, expected at least {order} symbols in one row")
+    if symbols.ndim != 1:
+        raise ValueError(f"symbols has shape {symbols.shape}, expected one row of them")
+    if len(symbols) < check_size("order", order):
+        raise ValueError(f"there are {len(symbols)} symbols to learn from, expected at least {order}, the order")
     # One length more than asked for: what stands before an n-gram is seen in those of length n+1.
     found: list[Counts] = []
     context, contexts = np.zeros(len(symbols), np.int64), 1  # of the symbols from n-1 on
