@@ -222,7 +222,8 @@ def test_a_resumed_run_goes_on_bit_for_bit():
 @pytest.fixture
 def run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "book.txt").write_text(default_text()[:3000], encoding="utf-8")
+    # So long that validation in more than one stream would show.
+    (tmp_path / "book.txt").write_text(default_text()[:45_000], encoding="utf-8")
 
     def run(*args):
         result = CliRunner().invoke(command, ["minchar", "--text", "book.txt", *map(str, args)])
