@@ -246,9 +246,11 @@ def test_json_is_the_run_of_the_equations(run):
     assert document["training"] == pytest.approx(value / 25 / math.log(2), rel=1e-10)
     assert [point["step"] for point in document["curve"]] == [4, 8]
     assert [point["smooth_loss"] for point in document["curve"]] == pytest.approx([curve[3], curve[7]], rel=1e-10)
-    for name, parameter in plain.weights().items():
-        model.state_dict()[NAMES[name]][...] = parameter
-    assert document["validation"] == pytest.approx(bits_per_symbol(model, text.validation), rel=1e-9)
+    # By the learner's own weights: over thousands of symbols without a reset the state amplifies rounding, too.
+    learner, at = Learner(model), streams(text.training)
+    for step in range(8):
+        learner.step(at.batch(step))
+    assert document["validation"] == pytest.approx(bits_per_symbol(model, text.validation), rel=1e-13)
     assert document["curve"][-1]["validation"] == document["validation"]
     assert (document["complete"], document["steps"], len(document["written"])) == (True, 8, 30)
     assert set(document["written"]) <= {chr(code) for code in text.vocabulary.codes}
