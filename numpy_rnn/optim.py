@@ -19,7 +19,7 @@ Tensors = Mapping[str, Array]
 
 
 class Optimizer:
-    """What SGD and Adam share: the parameters, the checks and the memory that has to be saved to resume.
+    """What SGD, Adagrad and Adam share: the parameters, the checks and the memory that has to be saved to resume.
 
     Parameters
     ----------
@@ -173,6 +173,72 @@ class SGD(Optimizer):
         if not self.momentum or not mapping:  # before the first step there is nothing to remember
             return {}
         return {f"momentum_buffer.{name}": param for name, param in self.params.items()}
+
+
+class Adagrad(Optimizer):
+    """Steps that shrink as gradients add up (Duchi, Hazan & Singer, JMLR 12, 2011, in the form of torch.optim.Adagrad).
+
+    With gradient g, parameter p, memory G, which starts as `initial_accumulator_value`, and t = 1 at the first step:
+
+        (1)   g = g + weight_decay · p
+        (2)   G = G + g²
+        (3)   p = p - lr / (1 + (t - 1) lr_decay) · g / (√G + eps)
+
+    Code that divides by √(G + ε) instead, as min-char-rnn does, is this with `initial_accumulator_value` ε and `eps` 0.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        Changed in place by `step`.
+    lr, lr_decay, weight_decay, initial_accumulator_value, eps : float
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite.
+
+    Examples
+    --------
+    >>> p = {"w": np.array([1.0])}
+    >>> optimizer = Adagrad(p, lr=0.1)
+    >>> for gradient in (3.0, 4.0):
+    ...     optimizer.step({"w": np.array([gradient])})
+    >>> round(p["w"].item(), 6)  # 1 - 0.1 · 3/3 - 0.1 · 4/5
+    0.82
+    """
+
+    def __init__(
+        self,
+        params: Tensors,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        super().__init__(params, lr)
+        self.lr_decay = _checked("lr_decay", lr_decay)
+        self.weight_decay = _checked("weight_decay", weight_decay)
+        self.eps = _checked("eps", eps)
+        start = _checked("initial_accumulator_value", initial_accumulator_value)
+        self._memory["step"] = np.zeros(1, np.int64)
+        for name, param in self.params.items():
+            self._memory[f"sum.{name}"] = np.full_like(param, start)
+
+    def _step(self, grads: Tensors) -> None:
+        self._memory["step"] += 1
+        step_size = float(self.lr) / (1 + (int(self._memory["step"][0]) - 1) * self.lr_decay)
+        for name, param in self.params.items():
+            g, total = grads[name], self._memory[f"sum.{name}"]
+            if self.weight_decay:
+                g = g + self.weight_decay * param  # (1)
+            total += g * g  # (2)
+            denominator = np.sqrt(total)
+            denominator += self.eps
+            param -= step_size * (g / denominator)  # (3)
+
+    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
+        return self._memory
 
 
 class Adam(Optimizer):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_rnn.optim import SGD, Adam, clip_grad_norm, clip_grad_value
+from numpy_rnn.optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
 
 SHAPES = {"weight": (5, 3), "bias": (5,), "scale": (), "nothing": (0, 4)}
 # After 100 steps, relative to each tensor's largest number; the largest differences measured are 8e-16 and 4e-7.
@@ -18,6 +18,9 @@ VARIANTS = [
     (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.4}),
     (SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.03}),
     (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.03}),
+    (Adagrad, {}),
+    (Adagrad, {"lr": 0.1, "weight_decay": 0.03, "lr_decay": 0.05}),
+    (Adagrad, {"lr": 0.1, "initial_accumulator_value": 0.2, "eps": 1e-3}),
     (Adam, {}),
     (Adam, {"lr": 0.05, "weight_decay": 0.03}),
     (Adam, {"lr": 0.05, "betas": (0.7, 0.95), "eps": 1e-3}),
@@ -159,6 +162,11 @@ W = {"w": np.ones(2)}
         (lambda: SGD(W, lr=1, weight_decay=-0.1), "^weight_decay is -0.1"),
         (lambda: SGD(W, lr=1, momentum=0.9, dampening=np.inf), "^dampening is inf"),
         (lambda: Adam(W, weight_decay=-0.1), "^weight_decay is -0.1"),
+        (lambda: Adagrad(W, lr_decay=-1), "^lr_decay is -1"),
+        (lambda: Adagrad(W, weight_decay=-1), "^weight_decay is -1"),
+        (lambda: Adagrad(W, initial_accumulator_value=-1), "^initial_accumulator_value is -1"),
+        (lambda: Adagrad(W, eps=np.nan), "^eps is nan"),
+        (lambda: Adagrad(W).load_state_dict({}), "missing optimizer state step, sum.w"),
         (lambda: SGD(W, lr=1, nesterov=True), "nesterov needs a momentum"),
         (lambda: SGD(W, lr=1, momentum=0.9, dampening=0.1, nesterov=True), "a dampening of 0, got 0.9 and 0.1"),
         (lambda: Adam(W, betas=(1.0, 0.9)), r"betas\[0\] is 1.0, expected 0 or more and less than 1"),
@@ -189,15 +197,16 @@ def test_refuses(make, message):
     np.testing.assert_array_equal(W["w"], np.ones(2))
 
 
-def test_torchs_default_settings():
+@pytest.mark.parametrize("kind", [Adam, Adagrad])
+def test_torchs_default_settings(kind):
     ours, theirs = np.array([1.0, -2.0]), torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
-    theirs.grad = torch.tensor([0.5, 0.25], dtype=torch.float64)
-    torch.optim.Adam([theirs]).step()
-    Adam({"w": ours}).step({"w": np.array([0.5, 0.25])})
+    theirs.grad = torch.tensor([0.5, 1e-9], dtype=torch.float64)  # so small that it shows eps
+    getattr(torch.optim, kind.__name__)([theirs]).step()
+    kind({"w": ours}).step({"w": np.array([0.5, 1e-9])})
     np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-15)
 
 
-@pytest.mark.parametrize("kind", [Adam, lambda params: SGD(params, 0.1, momentum=0.9)])
+@pytest.mark.parametrize("kind", [Adam, Adagrad, lambda params: SGD(params, 0.1, momentum=0.9)])
 def test_the_memory_has_the_parameters_dtype_wherever_it_comes_from(kind):
     params, wide = {"w": np.ones(2, np.float32)}, {"w": np.ones(2)}
     first, second = kind(wide), kind(params)

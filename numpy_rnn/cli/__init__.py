@@ -12,6 +12,8 @@ from .check import check
 from .convert import convert
 from .experiment import experiment
 from .gradflow import gradflow
+from .minchar import minchar
+from .ngrams import ngrams
 from .sample import sample
 from .trace import trace
 from .train import train
@@ -24,7 +26,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, trace, gradflow, experiment, train, sample, vectors, convert):
+for subcommand in (check, trace, gradflow, experiment, train, sample, ngrams, minchar, vectors, convert):
     command.add_command(subcommand)
 
 

@@ -1,0 +1,1 @@
+"""Real sequences as tasks, each with baselines to be measured against."""
