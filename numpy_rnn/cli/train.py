@@ -30,7 +30,7 @@ from ..training.learner import Config, Learner, NumPyLearner
 from ..training.lockstep import DisagreementError, Lockstep
 from ..training.loop import DivergedError, History, run
 from ..training.processes import Alone, ProcessLostError, Together, first, lost, started
-from ..training.text import Streams, Text, read_text, validation_batches
+from ..training.text import Batch, Streams, Text, read_text, validation_batches
 from .threads import fitting_threads
 
 BACKENDS = ("numpy", "torch", "both")
@@ -132,7 +132,7 @@ class Job(NamedTuple):
     backend: str
     text: Text
     streams: Streams
-    learner: Learner
+    learner: Learner[Batch]
     history: History
     group: Alone
 
@@ -224,7 +224,7 @@ def _job(
     return Job(config, steps, backend, text, streams, learner, before.history, group)
 
 
-def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner:
+def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner[Batch]:
     if backend == "numpy":
         return NumPyLearner(config, vocabulary_size)
     _torch(backend)
