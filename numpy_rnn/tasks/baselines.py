@@ -77,7 +77,7 @@ def logistic(x: Array, classes: Array, K: int, penalty: float) -> Map:
     [0, 1]
     """
     X = np.column_stack([x, np.ones(len(x))])
-    n, F = X.shape
+    F = X.shape[1]
     ridge = np.full((F, K), penalty)
     ridge[-1] = 1e-6 * penalty
     W = np.zeros((F, K))
@@ -100,7 +100,7 @@ def logistic(x: Array, classes: Array, K: int, penalty: float) -> Map:
 
 
 def _hessian(X: Array, W: Array) -> Array:
-    """Second derivatives of the mean cross-entropy, class by class: d²/dW_j dW_k = Xᵀ diag(p_j ([j = k] - p_k)) X / n."""
+    """Second derivatives of the mean cross-entropy: d²/dW_j dW_k = Xᵀ diag(p_j ([j = k] - p_k)) X / n."""
     n, F = X.shape
     K = W.shape[1]
     z = X @ W

@@ -1,4 +1,4 @@
-"""Handwritten digits, read row by row: which digit is it?
+"""Which handwritten digit is it, read row by row.
 
 The file `digits.csv.gz` of scikit-learn holds the 1797 images of 8 × 8 pixels of the test part of "Optical Recognition
 of Handwritten Digits" (E. Alpaydin & C. Kaynak, UCI Machine Learning Repository, 1998). The network sees a row of 8

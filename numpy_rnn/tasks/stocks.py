@@ -1,4 +1,4 @@
-"""Monthly prices of five stocks, 2000-2010: what will next month's return be?
+"""Next month's return of five stocks, from monthly prices of 2000-2010.
 
 The file `stocks.csv` of the package vega_datasets holds the prices of MSFT, AMZN, IBM, GOOG (from August 2004 on) and
 AAPL at the beginning of every month. One network reads the last 12 monthly log returns of a stock, the mean return of

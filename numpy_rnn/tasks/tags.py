@@ -1,4 +1,4 @@
-"""Program text, character by character: keyword, name, string, comment, number, operator or white space?
+"""Whether a character of a program is in a keyword, name, string, comment, number, operator or white space.
 
 Lines of Python's own standard library, which come with every Python (their text, and so the scores, differ a little
 from version to version), tagged by its module `tokenize`. A line is read alone: whether an English line is part of a

@@ -1,9 +1,9 @@
-"""Japanese vowels: which of nine men says "ae"? Sequences of 7 to 29 steps.
+"""Which of nine men says "ae": Japanese vowels, sequences of 7 to 29 steps.
 
 M. Kudo, J. Toyama & M. Shimbo, "Multidimensional curve classification using passing-through regions", Pattern
 Recognition Letters 20 (1999), as the package sktime ships it: 12 LPC cepstrum coefficients at a time, 270 utterances to
-learn from (30 of each speaker) and 370 to test on. Here every fifth of the 270 is kept for validation. What stands after
-an utterance's end is NaN, so that whoever reads it finds out.
+learn from (30 of each speaker) and 370 to test on. Here every fifth of the 270 is kept for validation. What stands
+after an utterance's end is NaN, so that whoever reads it finds out.
 """
 
 from __future__ import annotations
@@ -83,4 +83,5 @@ def baselines(task: Task) -> dict[str, Outputs]:
 
 
 def _means(split: Split) -> Array:
-    return np.nanmean(split.x, axis=1)
+    means: Array = np.nanmean(split.x, axis=1)
+    return means

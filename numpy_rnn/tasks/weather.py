@@ -1,4 +1,4 @@
-"""Seattle's weather, day by day, 2012-2015: how warm will it be tomorrow, and will it rain?
+"""How warm it will be tomorrow and whether it will rain: Seattle's weather, day by day, 2012-2015.
 
 The file `seattle-weather.csv` of the package vega_datasets holds the observations of NOAA's National Climatic Data
 Center: 1461 days with precipitation (mm), highest and lowest temperature (°C) and wind (m/s). Split by time: a network
