@@ -12,6 +12,7 @@ from .check import check
 from .convert import convert
 from .gradflow import gradflow
 from .sample import sample
+from .task import task
 from .train import train
 from .vectors import vectors
 
@@ -22,7 +23,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, train, sample, vectors, convert, gradflow):
+for subcommand in (check, train, sample, task, vectors, convert, gradflow):
     command.add_command(subcommand)
 
 

@@ -91,7 +91,7 @@ def train(
     was never interrupted. Started by torchrun, --backend torch trains in several processes, which share each batch.
     """
     with _one_voice(), Interruption() as interruption:
-        _check_out(out, resume, overwrite)
+        check_out(out, resume, overwrite)
         before = read_checkpoint(out) if resume else None
         if before is not None:
             settings, steps, backend = _resumed(ctx, before, settings, steps, backend, out)
@@ -142,7 +142,7 @@ class Job(NamedTuple):
         return "bits per character" if self.config.symbols == "characters" else "bits per byte"
 
 
-def _check_out(out: Path, resume: bool, overwrite: bool) -> None:
+def check_out(out: Path, resume: bool, overwrite: bool) -> None:
     """Find out before the work, not after it, whether its result can be saved."""
     try:
         import safetensors  # noqa: F401

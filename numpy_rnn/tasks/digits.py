@@ -1,9 +1,9 @@
 """Which handwritten digit is it, read row by row.
 
-The file `digits.csv.gz` of scikit-learn holds the 1797 images of 8 × 8 pixels of the test part of "Optical Recognition
-of Handwritten Digits" (E. Alpaydin & C. Kaynak, UCI Machine Learning Repository, 1998). The network sees a row of 8
-pixels at a time, and answers after the eighth. 1000 images to learn from, 297 for validation and 500 for the test, drawn
-once and for all.
+The file `digits.csv.gz` of scikit-learn holds the 1797 images of 8 × 8 pixels of the test part of "Optical
+Recognition of Handwritten Digits" (E. Alpaydin & C. Kaynak, UCI Machine Learning Repository, 1998). The network sees
+a row of 8 pixels at a time, and answers after the eighth. 1000 images to learn from, 297 for validation and 500 for
+the test, drawn once and for all.
 """
 
 from __future__ import annotations

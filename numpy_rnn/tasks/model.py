@@ -217,7 +217,7 @@ class TaskModel(Module):
 
     def _last(self, h_n: Any) -> Array:
         """Final states of the last layer, both directions side by side: (1, B, D·H)."""
-        h = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.rnn.num_directions :]  # (D, B, H)
+        h: Array = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.rnn.num_directions :]  # (D, B, H)
         return np.ascontiguousarray(h.swapaxes(0, 1)).reshape(1, h.shape[1], -1)
 
     def _last_transposed(self, dr: Array) -> Any:
@@ -228,15 +228,15 @@ class TaskModel(Module):
         dh[-D:] = dr.reshape(B, D, R // D).swapaxes(0, 1)
         return (dh, None) if self.config["cell"] == "lstm" else dh
 
-    def _check_symbols(self, symbols: Any, valid: Array | None) -> Array:
-        symbols = np.asarray(symbols)
+    def _check_symbols(self, x: Any, valid: Array | None) -> Array:
+        symbols: Array = np.asarray(x)
         if symbols.ndim != 2 or not np.issubdtype(symbols.dtype, np.integer):
             raise ValueError(
                 f"symbols has shape {symbols.shape} and dtype {symbols.dtype}, expected integers (steps, batch)"
             )
         if valid is not None and valid.shape != symbols.shape:
             raise ValueError(f"lengths has shape {valid.shape[1:]}, expected ({symbols.shape[1]},), one a sequence")
-        read = symbols if valid is None else symbols[valid]
+        read: Array = symbols if valid is None else symbols[valid]
         if read.size and not 0 <= read.min() <= read.max() < self.symbols:
             raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
         return symbols

@@ -96,9 +96,9 @@ def _sentence(metric: Metric, rows: Sequence[Row]) -> str:
     found = f"{baseline.name} ({baseline.text(metric)})"
     if not winners:
         return f"{metric.name}: nothing beats {found}"
-    if len(winners) == len(networks):
-        return f"{metric.name}: {'all beat' if len(networks) > 2 else 'both beat' if len(networks) == 2 else 'beats'} {found}"
-    return f"{metric.name}: {', '.join(f'{r.name} in {r.backend}' for r in winners)} beat{'s' * (len(winners) == 1)} {found}"
+    every = len(winners) == len(networks) > 1
+    who = f"all {len(networks)} networks" if every else ", ".join(f"{row.name} in {row.backend}" for row in winners)
+    return f"{metric.name}: {who} beat{'s' * (len(winners) == 1)} {found}"
 
 
 def markdown(task: Task, rows: Iterable[Row]) -> str:
