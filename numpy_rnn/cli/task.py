@@ -204,6 +204,8 @@ def _train(config: Config, data: Task, backend: str, display: Display, before: S
         return train(config, data, backend, display, before, save)
     except DivergedError as error:
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
+    except MemoryError as error:
+        raise click.UsageError(f"the model does not fit into memory: {error}") from None
 
 
 def _log(path: Path, found: list[Epoch]) -> bytes:
