@@ -123,6 +123,7 @@ def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D):
         assert_close(name, np.sum(g * direction), np.float64(derivative(name, direction)), 1e-12)
     if symbols:
         assert dx is None
+        assert np.isnan(tape.rnn.deep.x[~valid]).all()  # whoever reads the padding would find out
     else:
         direction = rng.standard_normal(x.shape)
         assert (dx[~valid] == 0).all()
@@ -358,6 +359,16 @@ class StopAfter(Silent):
 
     def wants_to_stop(self) -> bool:
         return self.left <= 0
+
+
+def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
+    task, states = toy("last", 0), []
+    train(tiny(), task, observer=StopAfter(8), save=states.append)
+    at_the_end, within = states
+    assert (at_the_end.history.steps, within.history.validation) == (8, at_the_end.history.validation)
+    for name, value in within.best.items():
+        np.testing.assert_array_equal(value, at_the_end.tensors[f"model.{name}"])
+        assert (value != within.tensors[f"model.{name}"]).any()
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])

@@ -29,7 +29,7 @@ from ..files import write_bytes
 from ..language import CELLS
 from ..tasks import TASKS, figure
 from ..tasks.checkpoint import read_checkpoint, write_checkpoint
-from ..tasks.engine import Epoch, Outcome, State, best_epoch, epochs, train
+from ..tasks.engine import Epoch, Outcome, State, best_epoch, epochs, require, train
 from ..tasks.learner import SCHEDULES, Batches, Config
 from ..tasks.objective import metrics
 from ..tasks.table import (
@@ -47,7 +47,7 @@ from ..tasks.task import Task
 from ..training.loop import DivergedError, History
 from .figure import writable
 from .threads import fitting_threads
-from .train import Interruption, _finite, check_out
+from .train import Interruption, check_out, finite
 
 BACKENDS = ("numpy", "torch")
 LOGS = (".csv", ".jsonl")
@@ -93,10 +93,10 @@ def _options(name: str) -> list[click.Option]:
         option("--batch", click.IntRange(1), "Sequences of a step."),
         option("--epochs", click.IntRange(1), "Rounds through the training split, at most."),
         option("--patience", click.IntRange(0), "Epochs without a better validation before it ends; 0: no limit."),
-        option("--lr", click.FloatRange(0, min_open=True), "Adam's step.", callback=_finite),
+        option("--lr", click.FloatRange(0, min_open=True), "Adam's step.", callback=finite),
         option("--schedule", click.Choice(SCHEDULES), "Of the step: constant, or half a cosine down to 0."),
-        option("--clip", click.FloatRange(0), "Gradient's norm; 0: no limit.", callback=_finite),
-        option("--weight-decay", click.FloatRange(0), "L2 penalty, added to the gradient.", callback=_finite),
+        option("--clip", click.FloatRange(0), "Gradient's norm; 0: no limit.", callback=finite),
+        option("--weight-decay", click.FloatRange(0), "L2 penalty, added to the gradient.", callback=finite),
         option("--seed", click.IntRange(0), "Of initial weights and order, in both backends."),
         option("--dtype", click.Choice(["float32", "float64"]), "Precision of all numbers."),
         click.Option(["--backend"], type=click.Choice(BACKENDS), default="numpy", help="Who computes."),
@@ -164,11 +164,13 @@ def _task(
         _check_same(ctx, checkpoint, stored, config)
         config = stored
         backend = backend if ctx.get_parameter_source("backend") is not ParameterSource.DEFAULT else stored_backend
+    require(backend)  # before the number of threads is set
     console, found = Console(stderr=as_json), []
     with Interruption() as interruption, fitting_threads(config.batch, config.hidden):
         for seed in range(config.seed, config.seed + seeds):
             run = Config(**{**asdict(config), "seed": seed})
-            with Display(console, data, run, backend, interruption, lines=seeds == 1) as display:
+            done = before.history.steps if before else 0
+            with Display(console, data, run, backend, interruption, done, lines=seeds == 1) as display:
                 found.append(_train(run, data, backend, display, before, to))
             if interruption.signal:
                 break
@@ -282,9 +284,17 @@ class Display:
     """What is seen of a run: a bar on a terminal, and a line for each epoch where there is one run only."""
 
     def __init__(
-        self, console: Console, data: Task, config: Config, backend: str, interruption: Interruption, lines: bool
+        self,
+        console: Console,
+        data: Task,
+        config: Config,
+        backend: str,
+        interruption: Interruption,
+        done: int,
+        lines: bool,
     ) -> None:
         batches = Batches(data.train, config)
+        self.done = done  # steps of an earlier run
         self.config, self.interruption, self.lines = config, interruption, lines
         self.per_epoch, self.steps = batches.per_epoch, batches.steps
         self.sizes = ", ".join(str(len(split.x)) for split in (data.train, data.validation, data.test))
@@ -305,9 +315,9 @@ class Display:
         self.progress.start()
         self._say(
             f"{c.task}: {c.cell}, {layers}, {c.dtype}, {self.backend}, seed {c.seed}; {self.sizes} sequences to learn "
-            f"from, validate and test"
+            f"from, validate and test{f'; going on after step {self.done}' * (self.done > 0)}"
         )
-        self.bar = self.progress.add_task("", total=self.steps)
+        self.bar = self.progress.add_task("", total=self.steps, completed=self.done)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -367,6 +377,8 @@ def table(
     """Run task × cell × backend with several seeds each, and print the scores beside the baselines', as Markdown."""
     if path is not None:
         check_marks(path)
+    for backend in backends:
+        require(backend)
     changes: dict[str, object] = {} if most is None else {"epochs": most}
     errors = Console(stderr=True)
     bar = Progress(console=errors, transient=True, disable=not errors.is_terminal)

@@ -37,7 +37,8 @@ BACKENDS = ("numpy", "torch", "both")
 DEVICES = ("cpu", "cuda")
 
 
-def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse NaN and infinity; a click callback."""
     if not math.isfinite(value):  # which a FloatRange lets through
         raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
     return value
@@ -53,8 +54,8 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--seq-len", type=click.IntRange(1), default=64, help="Symbols of a window.")
 @click.option("--batch", type=click.IntRange(1), default=32, help="Windows of a step.")
 @click.option("--steps", type=click.IntRange(1), default=2000, help="Steps in all, those before --resume included.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.005, callback=_finite, help="Adam's step.")
-@click.option("--clip", type=click.FloatRange(0), default=1.0, callback=_finite, help="Gradient's norm; 0: no limit.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.005, callback=finite, help="Adam's step.")
+@click.option("--clip", type=click.FloatRange(0), default=1.0, callback=finite, help="Gradient's norm; 0: no limit.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the initial weights, in both backends.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", help="Precision of all numbers.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="both: in lockstep, and compared.")

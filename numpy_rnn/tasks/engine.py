@@ -11,7 +11,7 @@ import numpy as np
 
 from ..files import MissingLibraryError
 from ..numerics import Array
-from ..training.loop import DivergedError, History, Observer, run
+from ..training.loop import History, Observer, run
 from .learner import Batches, Config, TaskLearner, answers, in_order, learning_rate
 from .objective import scores
 from .task import Outputs, Task
@@ -87,20 +87,27 @@ def epochs(history: History, config: Config, per_epoch: int) -> list[Epoch]:
     return found
 
 
-def learner_of(config: Config, task: Task, backend: str) -> Any:
-    """Make the learner.
+def require(backend: str) -> None:
+    """Import what a backend needs.
 
     Raises
     ------
     MissingLibraryError
-        If PyTorch is asked for and is not installed.
+        If it is PyTorch, and that is not installed.
     """
     if backend == "numpy":
-        return TaskLearner(config, task)
+        return
     try:
         importlib.import_module("torch")
     except ModuleNotFoundError:
         raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
+
+
+def learner_of(config: Config, task: Task, backend: str) -> Any:
+    """Make the learner."""
+    require(backend)
+    if backend == "numpy":
+        return TaskLearner(config, task)
     from .torch_learner import TorchTaskLearner
 
     return TorchTaskLearner(config, task)
@@ -197,6 +204,3 @@ def train(
         learner.load_model(best)
     outputs = answers(learner, task, task.test, config)
     return Outcome(history, complete, outputs, scores(task, outputs), seconds)
-
-
-__all__ = ["DivergedError", "Outcome", "State", "best_epoch", "epochs", "learner_of", "stalled", "train"]
