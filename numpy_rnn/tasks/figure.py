@@ -20,6 +20,7 @@ def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs
     Parameters
     ----------
     task : Task
+        With one part or two.
     label : str
         What was trained, for the title.
     found : list of Epoch
@@ -32,34 +33,35 @@ def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs
     -------
     matplotlib.figure.Figure
     """
-    library, count = matplotlib(), 2 + len(task.parts)
+    library = matplotlib()
     with library.rc_context(RC):
-        figure = library.figure.Figure(figsize=(WIDTH, 3.2 * -(-count // 2)), layout="constrained")
-        axes = figure.subplots(-(-count // 2), 2).ravel()
+        figure = library.figure.Figure(figsize=(WIDTH, 6.4), layout="constrained")
+        below = ["one", "two"] if len(task.parts) == 2 else ["one", "one"]
+        axes = figure.subplot_mosaic([["curves", "norms"], below])
         figure.suptitle(f"{task.name}: {label}")
-        _curves(axes[0], found, best)
-        _norms(axes[1], found)
-        for ax, part, rows, right in zip(axes[2:], task.parts, outputs, task.answers(task.test)):
+        _curves(axes["curves"], found, best)
+        _norms(axes["norms"], found)
+        for ax, part, rows, right in zip(list(axes.values())[2:], task.parts, outputs, task.answers(task.test)):
             (_numbers if part.kind == "numbers" else _confusion)(ax, part, rows, right)
-        for ax in axes[count:]:
-            ax.set_axis_off()
     return figure
 
 
 def _curves(ax: Any, found: list[Epoch], best: int) -> None:
     x = [e.epoch for e in found]
-    ax.plot(x, [e.training for e in found], color=BLUE, label="training")
-    ax.plot(x, [e.validation for e in found], color=ORANGE, label="validation")
+    ax.plot(x, [e.training for e in found], ".-", color=BLUE, label="training")
+    ax.plot(x, [e.validation for e in found], ".-", color=ORANGE, label="validation")
     ax.plot(x[best], found[best].validation, "o", color=ORANGE, label="best, used for the test")
     ax.set(xlabel="epoch", ylabel="loss", yscale="log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
 
 
 def _norms(ax: Any, found: list[Epoch]) -> None:
     x = [e.epoch for e in found]
-    ax.plot(x, [e.norm for e in found], color=BLUE, label="mean")
-    ax.plot(x, [e.largest_norm for e in found], color=GREEN, label="largest")
+    ax.plot(x, [e.norm for e in found], ".-", color=BLUE, label="mean")
+    ax.plot(x, [e.largest_norm for e in found], ".-", color=GREEN, label="largest")
     ax.set(xlabel="epoch", ylabel="gradient's norm before clipping", yscale="log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend()
 
 
