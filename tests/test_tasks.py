@@ -543,6 +543,8 @@ def test_stocks_are_monthly_returns_split_by_time():
     last = 100 * np.sqrt(np.mean(returns[months >= 200801] ** 2))
     assert scores(task, task.baselines(task)["no change"])["return RMSE (%)"] == pytest.approx(last)
     scale = task.parts[0].scale / 100
+    learnt = returns[months <= 200612]  # with GOOG's missing ones
+    assert scale == pytest.approx(np.std(learnt[np.isfinite(learnt)]))
     first = task.test.x[0]  # MSFT in January 2008
     t = int(np.flatnonzero(months == 200801)[0])
     np.testing.assert_allclose(first[:, 0] * scale, returns[t - 12 : t, 0])
