@@ -596,7 +596,7 @@ def test_a_ts_file_is_read(tmp_path):
 
 PROGRAM = '''\
 def f(x):
-    """One
+    """One and some
     two."""
     return x + 1.5  # so
 
@@ -608,7 +608,7 @@ def test_characters_are_tagged():
     short = {line: "".join("_KnsC1o"[k] for k in found) for line, found in tags.tagged(PROGRAM)}
     assert short == {
         "def f(x):": "KKK_nonoo",
-        '    """One': "____ssssss",
+        '    """One and some': "____sssssssssssssss",
         '    two."""': "sssssssssss",
         "    return x + 1.5  # so": "____KKKKKK_n_o_111__CCCC",
         "s = 'a' \"b\"": "n_o_sss_sss",
