@@ -25,7 +25,7 @@ from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, l
 from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
 from numpy_rnn.tasks.engine import Silent, best_epoch, epochs, stalled, train
 from numpy_rnn.tasks.learner import Batches, TaskLearner, answers, as_batch, in_order, learning_rate
-from numpy_rnn.tasks.model import TaskModel
+from numpy_rnn.tasks.model import CELLS, TaskModel
 from numpy_rnn.tasks.objective import Batch, metrics, scores
 from numpy_rnn.tasks.packages import package_file
 from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
@@ -100,7 +100,7 @@ def problem(cell: str, read: str, symbols: int, D: int, least: int = 0):
 
 @pytest.mark.parametrize("D", [1, 2])
 @every_kind
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", list(CELLS))
 def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D):
     model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, D)
     rng = rng_of("directions")
@@ -132,7 +132,7 @@ def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D):
 
 @pytest.mark.parametrize("ragged", [True, False])
 @every_kind
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", list(CELLS))
 def test_the_twin_in_torch_has_the_same_outputs_and_gradients(cell, read, symbols, ragged):
     from torch_rnn.tasks import TaskModel as Twin
 
@@ -265,7 +265,7 @@ def test_steps_take_the_schedules_learning_rate():
 # ---- the engine
 
 
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("cell", list(CELLS))
 @every_kind
 def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
     task = toy(read, symbols)
@@ -861,7 +861,7 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
 
 
 REFUSED = {
-    "cell": (["--cell", "transformer"], "is not one of 'rnn', 'lstm', 'gru'"),
+    "cell": (["--cell", "transformer"], "'transformer' is not one of 'rnn', 'rnn_relu', 'lstm'"),
     "hidden": (["--hidden", "0"], "0 is not in the range x>=1"),
     "too large": (["--hidden", "1000000000"], "the model does not fit into memory"),
     "lr": (["--lr", "nan"], "nan is not a finite number"),

@@ -17,7 +17,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .language import CELLS
+from .modules import GRU, LSTM, RNN
+
+# Of every cell the class of its layers, and what that is told beside sizes.
+CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rnn": (RNN, {}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+    "lstm": (LSTM, {}),
+    "lstm_peephole": (LSTM, {"peephole": True}),
+    "gru": (GRU, {}),
+    "gru_reset_before": (GRU, {"reset_after": False}),
+}
 
 
 class TaskModel(nn.Module):
@@ -25,7 +35,8 @@ class TaskModel(nn.Module):
 
     Parameters
     ----------
-    cell : "rnn", "lstm" or "gru"
+    cell : str
+        One of `CELLS`.
     input_size : int
         I, numbers that a step reads; where symbols come in, the numbers that stand for one.
     hidden_size, output_size : int
@@ -71,7 +82,8 @@ class TaskModel(nn.Module):
         where = {"device": device, "dtype": dtype}
         self.read, self.directions = read, 1 + bidirectional
         self.embedding = nn.Embedding(symbols, input_size, **where) if symbols else None
-        self.rnn = CELLS[cell](input_size, hidden_size, num_layers, bidirectional=bidirectional, **where)
+        kind, options = CELLS[cell]
+        self.rnn = kind(input_size, hidden_size, num_layers, bidirectional=bidirectional, **options, **where)
         self.head = nn.Linear(self.directions * hidden_size, output_size, **where)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -26,11 +26,11 @@ from rich.table import Table
 
 from .. import figures
 from ..files import write_bytes
-from ..language import CELLS
 from ..tasks import TASKS, figure
 from ..tasks.checkpoint import read_checkpoint, write_checkpoint
 from ..tasks.engine import Epoch, Outcome, State, best_epoch, epochs, require, train
 from ..tasks.learner import SCHEDULES, Batches, Config
+from ..tasks.model import CELLS
 from ..tasks.objective import metrics
 from ..tasks.table import (
     DEFAULTS,
@@ -355,7 +355,7 @@ for _name in TASKS:
     "--task", "names", multiple=True, type=click.Choice(list(TASKS)), default=tuple(TASKS), help="Repeatable."
 )
 @click.option(
-    "--cell", "cells", multiple=True, type=click.Choice(list(CELLS)), default=tuple(CELLS), help="Repeatable."
+    "--cell", "cells", multiple=True, type=click.Choice(list(CELLS)), default=("rnn", "lstm", "gru"), help="Repeatable."
 )
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS), default=BACKENDS, help="Repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=3, help="Runs of each, from seed 0 on.")

@@ -25,12 +25,21 @@ from numpy.typing import DTypeLike
 
 from .. import modules
 from ..checks import check_array, check_bool, check_size
-from ..language import CELLS, DEFAULTS, sum_rows
+from ..language import DEFAULTS, sum_rows
 from ..module import Module, Seed
-from ..modules import Recurrent
+from ..modules import GRU, LSTM, RNN, Recurrent
 from ..numerics import Array, linear, linear_db, linear_dW, linear_dx
 
 READS = ("every", "last")
+# Of every cell the class of its layers, and what that is told beside sizes.
+CELLS: dict[str, tuple[type[RNN] | type[LSTM] | type[GRU], dict[str, Any]]] = {
+    "rnn": (RNN, {}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+    "lstm": (LSTM, {}),
+    "lstm_peephole": (LSTM, {"peephole": True}),
+    "gru": (GRU, {}),
+    "gru_reset_before": (GRU, {"reset_after": False}),
+}
 
 
 class Tape(NamedTuple):
@@ -48,7 +57,8 @@ class TaskModel(Module):
 
     Parameters
     ----------
-    cell : "rnn", "lstm" or "gru"
+    cell : str
+        One of `CELLS`.
     input_size : int
         I, numbers that a step reads; where symbols come in, the numbers that stand for one.
     hidden_size, output_size : int
@@ -109,8 +119,9 @@ class TaskModel(Module):
         )
         super().__init__(config, self.parameter_bounds(config), dtype, rng)
         self.symbols, self.read = symbols, read
-        self.rnn: Recurrent = CELLS[cell](
-            input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=dtype, rng=0
+        kind, options = CELLS[cell]
+        self.rnn: Recurrent = kind(
+            input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=dtype, rng=0, **options
         )
         layer = self.rnn.state_dict()
         self.rnn.load_state_dict({name: self._parameters[f"rnn.{name}"] for name in layer})
@@ -126,7 +137,8 @@ class TaskModel(Module):
         K = check_size("symbols", config["symbols"], least=0)
         bidirectional = check_bool("bidirectional", config["bidirectional"])
         sizes = {"input_size": I, "hidden_size": H, "num_layers": config["num_layers"], "bidirectional": bidirectional}
-        layer = CELLS[config["cell"]].parameter_bounds({**DEFAULTS, **sizes})
+        kind, options = CELLS[config["cell"]]
+        layer = kind.parameter_bounds({**DEFAULTS, **options, **sizes})
         R = H * (1 + bidirectional)
         return {
             **({"embedding.weight": ((K, I), math.sqrt(3))} if K else {}),
@@ -226,7 +238,7 @@ class TaskModel(Module):
         _, B, R = dr.shape
         dh = np.zeros((layers * D, B, R // D), self.dtype)
         dh[-D:] = dr.reshape(B, D, R // D).swapaxes(0, 1)
-        return (dh, None) if self.config["cell"] == "lstm" else dh
+        return (dh, None) if isinstance(self.rnn, LSTM) else dh
 
     def _check_symbols(self, x: Any, valid: Array | None) -> Array:
         symbols: Array = np.asarray(x)
