@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test fused bench accuracy picture mutation oldest interop lint wheel-test clean
+.PHONY: help demo test fused bench tasks accuracy picture mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -31,6 +31,9 @@ fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on th
 
 bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
 	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots
+
+tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (half an hour), and write the tables into docs/tasks.md
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/numpy-rnn task table --markdown docs/tasks.md
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build

@@ -15,6 +15,7 @@ from .gradflow import gradflow
 from .minchar import minchar
 from .ngrams import ngrams
 from .sample import sample
+from .task import task
 from .trace import trace
 from .train import train
 from .vectors import vectors
@@ -26,7 +27,19 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (check, trace, gradflow, experiment, train, sample, ngrams, minchar, vectors, convert):
+for subcommand in (
+    check,
+    trace,
+    gradflow,
+    experiment,
+    train,
+    sample,
+    task,
+    ngrams,
+    minchar,
+    vectors,
+    convert,
+):
     command.add_command(subcommand)
 
 

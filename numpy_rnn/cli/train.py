@@ -30,14 +30,15 @@ from ..training.learner import Config, Learner, NumPyLearner
 from ..training.lockstep import DisagreementError, Lockstep
 from ..training.loop import DivergedError, History, run
 from ..training.processes import Alone, ProcessLostError, Together, first, lost, started
-from ..training.text import Streams, Text, read_text, validation_batches
+from ..training.text import Batch, Streams, Text, read_text, validation_batches
 from .threads import fitting_threads
 
 BACKENDS = ("numpy", "torch", "both")
 DEVICES = ("cpu", "cuda")
 
 
-def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """Refuse NaN and infinity; a click callback."""
     if not math.isfinite(value):  # which a FloatRange lets through
         raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
     return value
@@ -53,8 +54,8 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--seq-len", type=click.IntRange(1), default=64, help="Symbols of a window.")
 @click.option("--batch", type=click.IntRange(1), default=32, help="Windows of a step.")
 @click.option("--steps", type=click.IntRange(1), default=2000, help="Steps in all, those before --resume included.")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.005, callback=_finite, help="Adam's step.")
-@click.option("--clip", type=click.FloatRange(0), default=1.0, callback=_finite, help="Gradient's norm; 0: no limit.")
+@click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.005, callback=finite, help="Adam's step.")
+@click.option("--clip", type=click.FloatRange(0), default=1.0, callback=finite, help="Gradient's norm; 0: no limit.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the initial weights, in both backends.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", help="Precision of all numbers.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="both: in lockstep, and compared.")
@@ -91,7 +92,7 @@ def train(
     was never interrupted. Started by torchrun, --backend torch trains in several processes, which share each batch.
     """
     with _one_voice(), Interruption() as interruption:
-        _check_out(out, resume, overwrite)
+        check_out(out, resume, overwrite)
         before = read_checkpoint(out) if resume else None
         if before is not None:
             settings, steps, backend = _resumed(ctx, before, settings, steps, backend, out)
@@ -132,7 +133,7 @@ class Job(NamedTuple):
     backend: str
     text: Text
     streams: Streams
-    learner: Learner
+    learner: Learner[Batch]
     history: History
     group: Alone
 
@@ -142,7 +143,7 @@ class Job(NamedTuple):
         return "bits per character" if self.config.symbols == "characters" else "bits per byte"
 
 
-def _check_out(out: Path, resume: bool, overwrite: bool) -> None:
+def check_out(out: Path, resume: bool, overwrite: bool) -> None:
     """Find out before the work, not after it, whether its result can be saved."""
     try:
         import safetensors  # noqa: F401
@@ -224,7 +225,7 @@ def _job(
     return Job(config, steps, backend, text, streams, learner, before.history, group)
 
 
-def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner:
+def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner[Batch]:
     if backend == "numpy":
         return NumPyLearner(config, vocabulary_size)
     _torch(backend)

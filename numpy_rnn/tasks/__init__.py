@@ -1,1 +1,30 @@
-"""Real sequences as tasks, each with baselines to be measured against."""
+"""Tasks on real sequences that a package ships: weather, prices, digits, voices, program text; each with baselines.
+
+task            what a task is: three splits of sequences, what is asked of them, how an answer is scored
+packages        files that installed packages carry
+weather stocks digits vowels tags    one task a file
+baselines       what a recurrent network has to beat
+model           the network, for all of them, with its backward by hand
+objective       the loss and its gradient, and the scores
+learner         one step of training, in NumPy; `torch_learner` in PyTorch
+engine          a whole run on top of `training.loop`: schedule, early stopping, the best weights kept
+checkpoint      everything that a run needs to go on, in one file
+ngrams bits     n-gram models of a text, and what a symbol costs in bits; `minchar`: min-char-rnn's setting
+table           runs over tasks, cells, backends and seeds, as Markdown
+figure          learning curves, and answers against the truth
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from . import digits, stocks, tags, vowels, weather
+from .task import Task
+
+TASKS: dict[str, Callable[[], Task]] = {
+    "weather": weather.load,
+    "stocks": stocks.load,
+    "digits": digits.load,
+    "vowels": vowels.load,
+    "tags": tags.load,
+}

@@ -16,7 +16,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -27,6 +27,8 @@ from .learner import Config, Result, unpack
 from .loop import History
 
 KEY = "numpy_rnn.training"  # of the metadata
+C = TypeVar("C")
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # of every tensor its shape and dtype
 
 
 class Checkpoint(NamedTuple):
@@ -65,8 +67,7 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     everything = {
         **tensors,
         "vocabulary": vocabulary.codes,
-        "history.training": np.array(history.training, np.float64).reshape(-1, 2),
-        "history.validation": np.array(history.validation, np.float64).reshape(-1, 2),
+        **pack_history(history),
     }
     about = {"config": asdict(config), "steps": steps, "backend": backend, "sha256": sha256}
     files.write(path, everything, {KEY: json.dumps(about)})
@@ -96,7 +97,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     try:
         about = json.loads(metadata[KEY])
         config = _config(about["config"])
-        _check_layout(config, shapes, dtypes)
+        check_layout(_layout(config, shapes), shapes, dtypes)
         steps, backend, sha256 = int(about["steps"]), str(about["backend"]), str(about["sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is a checkpoint that does not hold what it describes: {error}") from None
@@ -105,27 +106,57 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     highest = 0x10FFFF if config.symbols == "characters" else 0xFF
     if not (codes[0] >= 0 and codes[-1] <= highest and np.all(np.diff(codes) > 0)):
         raise ValueError(f"{path} has a vocabulary that is not rising {config.symbols}")
-    history = History(
-        [Result(*row) for row in tensors.pop("history.training").tolist()],
-        [(int(step), loss) for step, loss in tensors.pop("history.validation").tolist()],
-    )
+    history = unpack_history(tensors)
     return Checkpoint(config, steps, backend, sha256, Vocabulary(config.symbols, codes), history, tensors)
 
 
+def pack_history(history: History) -> dict[str, Array]:
+    """Make tensors of a history: `history.training` (n, 2) and `history.validation` (m, 2)."""
+    return {
+        "history.training": np.array(history.training, np.float64).reshape(-1, 2),
+        "history.validation": np.array(history.validation, np.float64).reshape(-1, 2),
+    }
+
+
+def unpack_history(tensors: dict[str, Array]) -> History:
+    """Undo `pack_history`, and take what it had made out of `tensors`."""
+    return History(
+        [Result(*row) for row in tensors.pop("history.training").tolist()],
+        [(int(step), loss) for step, loss in tensors.pop("history.validation").tolist()],
+    )
+
+
+def settings(kind: type[C], found: Any) -> C:
+    """Make a dataclass of what JSON had, each value of the type that the class declares.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If a value is missing, unknown or of another type.
+    """
+    types: dict[Any, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    for field in fields(cast(Any, kind)):
+        value = found[field.name]
+        if not isinstance(value, types[field.type]) or isinstance(value, bool) != (field.type == "bool"):
+            raise ValueError(f"{field.name} is {value!r}, expected {field.type}")
+    return kind(**found)
+
+
 def _config(found: Any) -> Config:
-    """Make a Config of what JSON had, each value of the type that Config declares."""
-    types: dict[Any, Any] = {"int": int, "float": (int, float), "str": str}
-    for field in fields(Config):
-        if not isinstance(found[field.name], types[field.type]) or isinstance(found[field.name], bool):
-            raise ValueError(f"{field.name} is {found[field.name]!r}, expected {field.type}")
-    config = Config(**found)
+    config = settings(Config, found)
     if config.symbols not in KINDS or config.dtype not in ("float32", "float64"):
         raise ValueError(f"symbols are {config.symbols!r} and the dtype is {config.dtype!r}")
     return config
 
 
-def _check_layout(config: Config, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-    expected = _layout(config, shapes)
+def check_layout(expected: Layout, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
+    """Compare the names, shapes and dtypes that a file says it has with those that it should have.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
     for problem, names in (("unknown", set(shapes) - set(expected)), ("missing", set(expected) - set(shapes))):
         if names:
             raise ValueError(f"{problem} {', '.join(sorted(names))}")
@@ -134,7 +165,7 @@ def _check_layout(config: Config, shapes: Mapping[str, tuple[int, ...]], dtypes:
             raise ValueError(f"{name} is {dtypes[name]} {shapes[name]}, expected {dtype} {shape}")
 
 
-def _layout(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+def _layout(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     """Of every tensor its shape and dtype, given the config and the three lengths that only the file knows."""
     (K,), (n, _), (m, _) = (shapes[name] for name in ("vocabulary", "history.training", "history.validation"))
     number, count, exact = np.dtype(config.dtype), np.dtype(np.int64), np.dtype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from ..losses import softmax_cross_entropy
 from ..numerics import Array
 from ..optim import Adam, clip_grad_norm
 from .text import Batch
+
+B_contra = TypeVar("B_contra", contravariant=True)  # what a step sees
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,14 @@ class Result(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
-class Learner(Protocol):
+class Learner(Protocol[B_contra]):
     """What the training loop knows of a model and its optimizer."""
 
-    def step(self, batch: Batch) -> Result:
+    def step(self, batch: B_contra) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
 
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the mean loss over batches, which are one text after the other; learn nothing."""
+    def evaluate(self, batches: Iterable[B_contra]) -> float:
+        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
 
     def state_dict(self) -> dict[str, Array]:
         """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""

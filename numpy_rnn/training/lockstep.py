@@ -32,7 +32,7 @@ class Lockstep:
         Which of the `TOLERANCES` holds in the first `JUDGED_STEPS` steps.
     """
 
-    def __init__(self, first: Learner, second: Learner, dtype: str) -> None:
+    def __init__(self, first: Learner[Batch], second: Learner[Batch], dtype: str) -> None:
         self.first, self.second, self.dtype = first, second, dtype
         self.steps = 0
         self.difference = 0.0  # the largest so far

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from .learner import Learner, Result
-from .text import Batch
+
+Batch = TypeVar("Batch")
 
 
 class History(NamedTuple):
@@ -47,7 +48,7 @@ class DivergedError(ArithmeticError):
 
 
 def run(
-    learner: Learner,
+    learner: Learner[Batch],
     batch_of: Callable[[int], Batch],
     validation: Callable[[], Iterable[Batch]],
     save: Callable[[History], None],

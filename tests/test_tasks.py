@@ -1,0 +1,937 @@
+"""Tasks on real sequences: the data, the network and its gradients, the engine, and `numpy-rnn task` as users run it."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import importlib.util
+import json
+import math
+import os
+import signal
+import sys
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support import assert_close, rng_of
+
+from numpy_rnn import cli
+from numpy_rnn.files import MissingLibraryError
+from numpy_rnn.tasks import TASKS, objective, stocks, table, tags, vowels, weather
+from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
+from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
+from numpy_rnn.tasks.engine import Silent, best_epoch, epochs, stalled, train
+from numpy_rnn.tasks.learner import Batches, TaskLearner, answers, as_batch, in_order, learning_rate
+from numpy_rnn.tasks.model import CELLS, TaskModel
+from numpy_rnn.tasks.objective import Batch, metrics, scores
+from numpy_rnn.tasks.packages import package_file
+from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
+from numpy_rnn.tasks.task import Part, Split, Task, padded
+from numpy_rnn.tasks.torch_learner import TorchTaskLearner
+from numpy_rnn.training.loop import DivergedError, History
+
+SHIPPED_BY = {"weather": "vega_datasets", "stocks": "vega_datasets", "digits": "sklearn", "vowels": "sktime"}
+
+
+def needs(package: str) -> pytest.MarkDecorator:
+    missing = importlib.util.find_spec(package) is None
+    return pytest.mark.skipif(missing, reason=f"{package} is not installed: pip install 'numpy-rnn[dev]'")
+
+
+def toy(read: str, symbols: int, name: str = "weather") -> Task:
+    """Sequences of 1 to 6 steps with two questions that can be learnt: a mean, and whether it is above 0."""
+    rng = rng_of("toy", read, symbols)
+
+    def split(n: int) -> Split:
+        lengths = rng.integers(1, 7, n)
+        lengths[0] = 6
+        x = [rng.standard_normal((length, 3)) for length in lengths]
+        means = [np.cumsum(s[:, 0]) / np.arange(1, len(s) + 1) for s in x]
+        if symbols:
+            x = [rng.integers(0, symbols, length) for length in lengths]
+            means = [s / symbols - 0.5 for s in x]
+        steps, lengths = padded(x, -1 if symbols else np.nan)
+        if read == "last":
+            mean = np.array([m[-1] for m in means])
+            return Split(steps, lengths, (mean[:, None], (mean > 0).astype(int)))
+        return Split(steps, lengths, (padded([(m > 0).astype(int) for m in means], -1)[0],))
+
+    parts = (Part("mean", "numbers", 1, 4.0, 1.0, "m"), Part("sign", "classes", 2, labels=("-", "+")))
+    parts = parts if read == "last" else parts[1:]
+    splits = split(23), split(11), split(7)
+    constant = [np.zeros((sum(splits[2].lengths) if read == "every" else 7, part.size)) for part in parts]
+    return Task(name, "?", "made up", *splits, read, parts, symbols, lambda task: {"nothing": constant})
+
+
+def tiny(**changes: object):
+    sizes = {"hidden": 5, "batch": 4, "epochs": 5, "embedding": 3, "patience": 0, "dtype": "float64"}
+    return default_config("weather", **{**sizes, **changes})
+
+
+KINDS = [("last", 0), ("every", 0), ("last", 4), ("every", 4)]
+every_kind = pytest.mark.parametrize(("read", "symbols"), KINDS)
+
+
+# ---- the network
+
+
+def problem(cell: str, read: str, symbols: int, D: int, least: int = 0):
+    """A model of 2 layers with random parameters, ragged input with rubbish in the padding, and an upstream gradient."""
+    rng = rng_of(cell, read, symbols, D)
+    T, B, I, H, O = 5, 4, 3, 6, 2
+    arguments = dict(
+        cell=cell, input_size=I, hidden_size=H, output_size=O, num_layers=2, bidirectional=D == 2, symbols=symbols
+    )
+    model = TaskModel(**arguments, read=read, dtype=np.float64, rng=0)
+    for p in model.state_dict().values():
+        p[...] = 0.5 * rng.standard_normal(p.shape)
+    lengths = np.array([4, 5, least, 3])
+    valid = np.arange(T)[:, None] < lengths
+    x = rng.integers(0, symbols, (T, B)) if symbols else rng.standard_normal((T, B, I))
+    x[~valid] = -1 if symbols else np.nan
+    dy = rng.standard_normal((T, B, O) if read == "every" else (B, O))
+    if read == "every":
+        dy[~valid] = 0
+    return model, arguments, x, lengths, valid, dy
+
+
+@pytest.mark.parametrize("D", [1, 2])
+@every_kind
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D):
+    model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, D)
+    rng = rng_of("directions")
+    _, tape = model.forward(x, lengths)
+    grads, dx = model.backward(tape, dy)
+    assert set(grads) == set(model.state_dict())
+    twin = TaskModel(**arguments, read=read, dtype=np.complex128, rng=0)
+
+    def derivative(name: str, direction: np.ndarray) -> float:
+        for n, p in model.state_dict().items():
+            twin.state_dict()[n][...] = p + (1e-100j * direction if n == name else 0)
+        z = x if symbols else x.astype(complex)
+        if name == "x":
+            z[valid] = z[valid] + 1e-100j * direction[valid]
+        y = twin(z, lengths)
+        return float(np.sum(y.imag * dy)) / 1e-100 if read == "last" else float(np.sum((y.imag * dy)[valid])) / 1e-100
+
+    for name, g in grads.items():
+        direction = rng.standard_normal(g.shape)
+        assert_close(name, np.sum(g * direction), np.float64(derivative(name, direction)), 1e-12)
+    if symbols:
+        assert dx is None
+        assert np.isnan(tape.rnn.deep.x[~valid]).all()  # whoever reads the padding would find out
+    else:
+        direction = rng.standard_normal(x.shape)
+        assert (dx[~valid] == 0).all()
+        assert_close("x", np.sum(dx * direction), np.float64(derivative("x", direction)), 1e-12)
+
+
+@pytest.mark.parametrize("ragged", [True, False])
+@every_kind
+@pytest.mark.parametrize("cell", list(CELLS))
+def test_the_twin_in_torch_has_the_same_outputs_and_gradients(cell, read, symbols, ragged):
+    from torch_rnn.tasks import TaskModel as Twin
+
+    model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, 2, least=1)
+    if not ragged:
+        x = np.where(valid if symbols else valid[..., None], x, 1 if symbols else 0.3)
+        lengths = None
+    twin = Twin(**arguments, read=read, dtype=torch.float64)
+    twin.load_state_dict({name: torch.tensor(p) for name, p in model.state_dict().items()})
+    y, tape = model.forward(x, lengths)
+    theirs = twin(torch.tensor(x), None if lengths is None else torch.tensor(lengths))
+    where = valid if read == "every" else slice(None)
+    assert_close("y", y[where], theirs.detach().numpy()[where], 1e-12)
+    (theirs[where] * torch.tensor(dy[where])).sum().backward()
+    grads, _ = model.backward(tape, dy)
+    for name, p in twin.named_parameters():
+        assert_close(name, grads[name], p.grad, 1e-12)
+
+
+def test_the_model_refuses_what_does_not_fit(tmp_path):
+    model, _, x, lengths, _, dy = problem("gru", "every", 4, 2)
+    other, *_ = problem("gru", "every", 4, 2)
+    _, tape = model.forward(x, lengths)
+    with pytest.raises(ValueError, match="the tape comes from"):
+        other.backward(tape, dy)
+    with pytest.raises(ValueError, match=r"dy has shape \(5, 4, 1\), expected \(5, 4, 2\)"):
+        model.backward(tape, dy[..., :1])
+    with pytest.raises(ValueError, match="symbols are from -1 to 3, expected 0 to 3"):
+        model(x)
+    with pytest.raises(ValueError, match="expected integers"):
+        model(x.astype(float), lengths)
+    with pytest.raises(ValueError, match=r"lengths has shape \(3,\), expected \(4,\)"):
+        model(x, lengths[:3])
+    for wrong, sentence in ({"read": "first"}, "read is 'first'"), ({"cell": "elman"}, "cell is 'elman'"):
+        with pytest.raises(ValueError, match=sentence):
+            TaskModel(**{**model.config, **wrong})
+    pytest.importorskip("safetensors")
+    model.save(tmp_path / "m")
+    np.testing.assert_array_equal(TaskModel.load(tmp_path / "m")(x, lengths), model(x, lengths))
+
+
+# ---- the loss and the scores
+
+
+def test_the_loss_is_that_of_a_plain_evaluation():
+    rng = rng_of("loss")
+    parts = (Part("a", "numbers", 2), Part("b", "classes", 3))
+    y, numbers, classes = rng.standard_normal((4, 5)), rng.standard_normal((4, 2)), rng.integers(0, 3, 4)
+    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((1, 4, 1)), None, (numbers, classes), 0.0))
+    plain = np.mean((y[:, :2] - numbers) ** 2)
+    plain += np.mean([math.log(np.exp(r).sum()) - r[k] for r, k in zip(y[:, 2:], classes)])
+    assert (value, rows) == (pytest.approx(plain, rel=1e-14), 4)
+    z = torch.tensor(y, requires_grad=True)
+    theirs = torch.nn.functional.mse_loss(z[:, :2], torch.tensor(numbers))
+    (theirs + torch.nn.functional.cross_entropy(z[:, 2:], torch.tensor(classes))).backward()
+    assert_close("dy", dy, z.grad, 1e-12)
+
+
+def test_padding_is_in_no_loss_and_no_mean():
+    rng = rng_of("padding")
+    y, target = rng.standard_normal((3, 2, 4)), rng.integers(0, 4, (3, 2))
+    y[1:, 1], target[1:, 1] = np.nan, -1
+    parts = (Part("a", "classes", 4),)
+    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((3, 2)), np.array([3, 1]), (target,), 0.0))
+    flat, classes = y.reshape(-1, 4)[[0, 1, 2, 4]], target.ravel()[[0, 1, 2, 4]]
+    assert rows == 4
+    assert value == pytest.approx(torch.nn.functional.cross_entropy(torch.tensor(flat), torch.tensor(classes)).item())
+    assert (dy[1:, 1] == 0).all()
+    assert np.isfinite(dy).all()
+
+
+def test_scores_are_in_the_units_of_the_data():
+    task = toy("last", 0)
+    mean, sign = task.test.target
+    off = [mean + 0.5, np.eye(2)[1 - sign]]
+    right = [mean, 50.0 * np.eye(2)[sign]]
+    assert [metric.name for metric in metrics(task.parts)] == list(scores(task, off))
+    assert list(scores(task, off).values()) == pytest.approx([2.0, 0.0, math.log(1 + math.e)])
+    assert list(scores(task, right).values()) == pytest.approx([0.0, 100.0, 0.0], abs=1e-12)
+
+
+# ---- batches and schedule
+
+
+def test_every_epoch_sees_every_sequence_once_in_an_order_of_its_own():
+    task, config = toy("last", 0), tiny()
+    batches = Batches(task.train, config)
+    assert (batches.per_epoch, batches.steps) == (6, 30)
+    firsts = [np.concatenate([batches.batch(6 * e + k).x[0, :, 0] for k in range(6)]) for e in range(2)]
+    assert sorted(firsts[0]) == sorted(firsts[1]) == sorted(task.train.x[:, 0, 0])
+    assert (firsts[0] != firsts[1]).any()
+    other = Batches(task.train, tiny(seed=1)).batch(0).x[0, :, 0]
+    assert (other != firsts[0][:4]).any()
+    np.testing.assert_array_equal(batches.batch(7).x, Batches(task.train, config).batch(7).x)
+
+
+def test_a_batch_is_no_longer_than_its_longest_sequence():
+    task = toy("every", 0)
+    which = np.flatnonzero(task.train.lengths <= 3)
+    batch = as_batch(task.train.take(which), "float32")
+    assert batch.x.shape == (task.train.lengths[which].max(), len(which), 3)
+    assert (batch.x.dtype, batch.target[0].shape) == (np.float32, batch.x.shape[:2])
+    assert np.isfinite(batch.x[batch.valid]).all()
+    assert np.isnan(batch.x[~batch.valid]).all()
+
+
+def test_the_cosine_is_torchs():
+    config = tiny(lr=0.3, schedule="cosine")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=17)
+    for step in range(17):
+        assert learning_rate(config, step, 17) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
+        optimizer.step()
+        scheduler.step()
+    assert learning_rate(tiny(lr=0.3, schedule="constant"), 5, 17) == 0.3
+
+
+def test_steps_take_the_schedules_learning_rate():
+    task, config = toy("last", 0), tiny(clip=0.0, epochs=1)
+    batches, ours, theirs = Batches(task.train, config), TaskLearner(config, task), TorchTaskLearner(config, task)
+    for step in range(3):
+        before = {name: p.copy() for name, p in ours.model.state_dict().items()}
+        ours.step(batches.batch(step))
+        theirs.step(batches.batch(step))
+    moved = max(np.abs(p - before[name]).max() for name, p in ours.model.state_dict().items())
+    assert 0 < moved <= 1.5 * batches.batch(2).lr  # Adam's steps are about as large as the rate
+    assert theirs.optimizer.param_groups[0]["lr"] == batches.batch(2).lr < batches.batch(0).lr
+
+
+# ---- the engine
+
+
+@pytest.mark.parametrize("cell", list(CELLS))
+@every_kind
+def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
+    task = toy(read, symbols)
+    config = tiny(cell=cell, layers=2, bidirectional=True, weight_decay=0.01, clip=0.5)
+    batches, learners = Batches(task.train, config), (TaskLearner(config, task), TorchTaskLearner(config, task))
+    for step in range(20):
+        (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step)) for learner in learners)
+        assert loss == pytest.approx(their_loss, rel=1e-10)
+        assert norm == pytest.approx(their_norm, rel=1e-10)
+    ours, theirs = (learner.state_dict() for learner in learners)
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        assert_close(name, value, theirs[name], 1e-10)
+    validation = [learner.evaluate(in_order(task.validation, config)) for learner in learners]
+    assert validation[0] == pytest.approx(validation[1], rel=1e-10)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@every_kind
+def test_what_stands_in_the_padding_changes_no_bit(read, symbols, backend):
+    task, config = toy(read, symbols), tiny(bidirectional=True, epochs=2)
+
+    def filled(split: Split) -> Split:
+        rubbish = 1 if symbols else 1e3
+        return split._replace(x=np.where(split.valid if symbols else split.valid[..., None], split.x, rubbish))
+
+    other = task._replace(train=filled(task.train), validation=filled(task.validation), test=filled(task.test))
+    assert not np.array_equal(task.train.x, other.train.x, equal_nan=not symbols)
+    first, second = train(config, task, backend), train(config, other, backend)
+    assert first.history == second.history
+    assert all(map(math.isfinite, first.scores.values()))
+    for a, b in zip(first.outputs, second.outputs):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_mean_loss_counts_every_question_once():
+    task, config = toy("every", 4), tiny()
+    learner = TaskLearner(config, task)
+    y = learner.output(as_batch(task.validation, "float64"))
+    whole = objective.loss(task.parts, y, as_batch(task.validation, "float64"))[0]
+    pieces = [as_batch(task.validation.take(slice(k, k + 3)), "float64") for k in range(0, 11, 3)]
+    assert learner.evaluate(pieces) == pytest.approx(float(whole), rel=1e-12)
+
+
+@every_kind
+def test_answers_stand_in_the_order_of_the_questions(read, symbols):
+    task, config = toy(read, symbols), tiny(batch=1)
+    learner = TaskLearner(config, task)
+    found = np.concatenate(answers(learner, task, task.validation, config), axis=1)
+    plain = []
+    for k, n in enumerate(task.validation.lengths):
+        y = learner.model(task.validation.x[k, :n, None] if symbols else task.validation.x[k, :n, None, :])
+        plain.append(y[:, 0] if read == "every" else y)
+    np.testing.assert_allclose(found, np.concatenate(plain), rtol=1e-12, atol=1e-14)
+    assert [len(found)] * len(task.parts) == [len(a) for a in task.answers(task.validation)]
+
+
+def test_patience_ends_a_run_and_the_best_weights_are_scored():
+    task, states = toy("last", 0), []
+    config = tiny(lr=0.2, schedule="constant", epochs=60, patience=3)
+    outcome = train(config, task, save=states.append)
+    n, best = len(outcome.history.validation), best_epoch(outcome.history)
+    assert outcome.complete
+    assert n == best + 1 + 3 < 60
+    losses = [loss for _, loss in outcome.history.validation]
+    assert losses[best] == min(losses) < min(losses[best + 1 :])
+    learner = TaskLearner(config, task)
+    learner.load_state_dict(states[best].tensors)  # as it was then
+    for got, want in zip(outcome.outputs, answers(learner, task, task.test, config)):
+        np.testing.assert_array_equal(got, want)
+    learner.load_state_dict(states[-1].tensors)
+    assert np.abs(answers(learner, task, task.test, config)[0] - outcome.outputs[0]).max() > 1e-3
+    again = train(config, task, before=states[-1])  # has nothing left to do
+    assert (again.history.steps, again.scores) == (outcome.history.steps, outcome.scores)
+
+
+def test_stalled_counts_from_the_first_of_equal_losses():
+    history = History([], [(1, 1.0), (2, 0.5), (3, 0.5)])
+    assert [stalled(history, patience) for patience in (0, 1, 2)] == [False, True, False]
+    assert not stalled(History([], []), 1)
+
+
+class StopAfter(Silent):
+    """Wants to stop when so many steps have been taken."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def stepped(self, history: History) -> None:
+        self.left -= 1
+
+    def wants_to_stop(self) -> bool:
+        return self.left <= 0
+
+
+def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
+    task, states = toy("last", 0), []
+    train(tiny(), task, observer=StopAfter(8), save=states.append)
+    at_the_end, within = states
+    assert (at_the_end.history.steps, within.history.validation) == (8, at_the_end.history.validation)
+    for name, value in within.best.items():
+        np.testing.assert_array_equal(value, at_the_end.tensors[f"model.{name}"])
+        assert (value != within.tensors[f"model.{name}"]).any()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_resumed_run_ends_as_an_uninterrupted_one(backend, dtype, tmp_path):
+    task, config = toy("every", 4), tiny(cell="lstm", dtype=dtype, layers=2, bidirectional=True)
+    states = []
+    whole = train(config, task, backend, save=states.append)
+    want, before = states[-1], None
+    for steps in (2, 4, 9, 99):  # within the first epoch, at its end, within the third, and to the end
+        outcome = train(config, task, backend, StopAfter(steps), before, states.append)
+        write_checkpoint(tmp_path / "run", config, task, backend, states[-1])
+        stored, stored_backend, before = read_checkpoint(tmp_path / "run", task)
+        assert (stored, stored_backend) == (config, backend)
+    assert outcome.complete
+    assert (outcome.history, outcome.scores) == (whole.history, whole.scores)
+    for name, value in want.tensors.items():
+        np.testing.assert_array_equal(before.tensors[name], value, err_msg=name)
+    for name, value in want.best.items():
+        np.testing.assert_array_equal(before.best[name], value, err_msg=name)
+
+
+def test_one_backend_goes_on_where_the_other_stopped():
+    task, config, states = toy("last", 0), tiny(), []
+    whole = train(config, task)
+    train(config, task, "torch", StopAfter(8), save=states.append)
+    mixed = train(config, task, "numpy", before=states[-1])
+    assert mixed.history.steps == whole.history.steps
+    np.testing.assert_allclose(mixed.history.training, whole.history.training, rtol=1e-9)
+
+
+def test_epochs_sum_a_history_up():
+    task, config = toy("last", 0), tiny(epochs=3)
+    history = train(config, task).history
+    found = epochs(history, config, 6)
+    assert [(e.epoch, e.step) for e in found] == [(1, 6), (2, 12), (3, 18)]
+    second = history.training[6:12]
+    assert found[1].training == pytest.approx(np.mean([r.loss for r in second]))
+    assert found[1].norm == pytest.approx(np.mean([r.norm for r in second]))
+    assert found[1].largest_norm == max(r.norm for r in second)
+    assert found[1].validation == history.validation[1][1]
+    assert found[1].lr == learning_rate(config, 11, 18)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_nan_ends_a_run_and_the_last_save_is_good(backend):
+    task, config, states = toy("last", 0), tiny(), []
+    target = task.train.target[0].copy()
+    target[3] = np.inf
+    train(config, task, backend, StopAfter(6), save=states.append)
+    spoilt = task._replace(train=task.train._replace(target=(target, task.train.target[1])))
+    with pytest.raises(DivergedError, match=r"training diverged at step \d+: loss (inf|nan)"):
+        train(config, spoilt, backend, before=states[-1], save=states.append)
+    assert len(states) == 1
+    assert all(np.isfinite(value).all() for value in states[0].tensors.values())
+
+
+# ---- baselines
+
+
+def test_least_squares_has_no_gradient_left():
+    rng = rng_of("least squares")
+    x, y = rng.standard_normal((30, 4)), rng.standard_normal((30, 2))
+    f = least_squares(x, y, 0.3)
+    b = f(np.zeros((1, 4)))
+    W = f(np.eye(4)) - b
+    error = x @ W + b - y
+    assert np.abs(error.mean(axis=0)).max() < 1e-12
+    assert np.abs(x.T @ error / 30 + 0.3 * W).max() < 1e-12
+
+
+def test_logistic_regression_has_no_gradient_left():
+    rng = rng_of("logistic")
+    x, k = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
+    f = logistic(x, k, 3, 0.1)
+    b = f(np.zeros((1, 4)))
+    W = f(np.eye(4)) - b
+    p = np.exp(x @ W + b)
+    error = (p / p.sum(axis=1, keepdims=True) - np.eye(3)[k]) / 60
+    assert np.abs(error.sum(axis=0)).max() < 1e-7
+    assert np.abs(x.T @ error + 0.1 * W).max() < 1e-8
+    assert np.abs(W).max() > 0.05
+
+
+@needs("sklearn")
+def test_logistic_regression_is_scikit_learns():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = rng_of("scikit-learn")
+    x, k = rng.standard_normal((80, 5)), rng.integers(0, 4, 80)
+    theirs = LogisticRegression(C=1 / (80 * 0.05), tol=1e-10, max_iter=1000).fit(x, k).predict_log_proba(x)
+    ours = logistic(x, k, 4, 0.05)(x)
+    ours -= np.log(np.exp(ours).sum(axis=1, keepdims=True))
+    assert np.abs(ours - theirs).max() < 1e-5
+
+
+def test_the_penalty_is_the_one_that_validates_best():
+    rng = rng_of("penalty")
+    x, vx = rng.standard_normal((2, 40, 6))
+    k, vk = ((z[:, 0] + 3 * rng.standard_normal(40) > 0).astype(int) for z in (x, vx))
+    maps = [logistic(x, k, 2, penalty) for penalty in PENALTIES]
+    losses = [torch.nn.functional.cross_entropy(torch.tensor(f(vx)), torch.tensor(vk)).item() for f in maps]
+    assert np.argmin(losses) > 0
+    np.testing.assert_array_equal(best_logistic((x, k), (vx, vk), 2)(vx), maps[int(np.argmin(losses))](vx))
+
+
+# ---- the data
+
+
+@needs("vega_datasets")
+def test_weather_is_split_by_time_and_sees_only_the_days_before():
+    task, days = weather.load(), weather.read()
+    with package_file("vega_datasets", "_data", "seattle-weather.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    by_date = {date(*map(int, row["date"].split("/"))): row for row in rows}
+    assert [len(s.x) for s in (task.train, task.validation, task.test)] == [731 - 30, 365, 365]
+    learnt = np.array([float(row["temp_max"]) for row in rows[:731]])
+    scale, offset = learnt.std(), learnt.mean()
+    assert (task.parts[0].scale, task.parts[0].offset) == pytest.approx((scale, offset))
+    for split, first in ((task.validation, date(2014, 1, 1)), (task.test, date(2015, 1, 1))):
+        day, before = by_date[first], by_date[date.fromordinal(first.toordinal() - 1)]
+        assert split.target[0][0, 0] * scale + offset == pytest.approx(float(day["temp_max"]))
+        assert split.x[0, -1, 0] * scale + offset == pytest.approx(float(before["temp_max"]))
+        oldest = by_date[date.fromordinal(first.toordinal() - 30)]
+        assert split.x[0, 0, 0] * scale + offset == pytest.approx(float(oldest["temp_max"]))
+    np.testing.assert_array_equal(task.test.target[1], [float(row["precipitation"]) > 0 for row in rows[-365:]])
+    whole = days.features[:731]
+    np.testing.assert_allclose(task.train.x[-1], ((whole - whole.mean(0)) / whole.std(0))[-31:-1])
+
+
+@needs("vega_datasets")
+def test_weathers_baselines_are_those_of_a_plain_evaluation():
+    task, days = weather.load(), weather.read()
+    found = {name: scores(task, outputs) for name, outputs in task.baselines(task).items()}
+    high, rain = days.temperature, days.rain
+    plain = np.sqrt(np.mean((high[-365:] - high[-366:-1]) ** 2))
+    assert found["persistence"]["temperature RMSE (°C)"] == pytest.approx(plain)
+    assert found["persistence"]["rain accuracy (%)"] == pytest.approx(100 * np.mean(rain[-365:] == rain[-366:-1]))
+    usual = []
+    for phase in days.phase[-365:]:
+        total = weight = 0.0
+        for other, value in zip(days.phase[:731], high[:731]):
+            apart = min(abs(phase - other), 365.25 - abs(phase - other))
+            w = math.exp(-((apart / 15) ** 2) / 2)
+            total, weight = total + w * value, weight + w
+        usual.append(total / weight)
+    plain = np.sqrt(np.mean((high[-365:] - usual) ** 2))
+    assert found["climatology"]["temperature RMSE (°C)"] == pytest.approx(plain)
+    linear = found["linear autoregression"]
+    assert linear["temperature RMSE (°C)"] < found["persistence"]["temperature RMSE (°C)"]
+
+
+@needs("vega_datasets")
+def test_weather_beats_persistence_and_climatology():
+    task = weather.load()
+    rows = [Row(name, "", [scores(task, o)], []) for name, o in task.baselines(task).items()]
+    outcome = train(default_config("weather"), task)
+    for name, value in outcome.scores.items():
+        theirs = [row.scores[0][name] for row in rows if row.name in ("persistence", "climatology")]
+        assert value > max(theirs) if "accuracy" in name else value < min(theirs)
+
+
+@needs("vega_datasets")
+def test_stocks_are_monthly_returns_split_by_time():
+    task = stocks.load()
+    names, months, returns = stocks.read()
+    assert names == ["MSFT", "AMZN", "IBM", "GOOG", "AAPL"]
+    assert (months[0], months[-1]) == (200002, 201003)
+    assert returns[0, 0] == pytest.approx(math.log(36.35 / 39.81))
+    # 12 months are seen before the first return that is asked; GOOG's first price is of August 2004.
+    assert [len(s.x) for s in (task.train, task.validation, task.test)] == [4 * 71 + 16, 5 * 12, 5 * 27]
+    last = 100 * np.sqrt(np.mean(returns[months >= 200801] ** 2))
+    assert scores(task, task.baselines(task)["no change"])["return RMSE (%)"] == pytest.approx(last)
+    scale = task.parts[0].scale / 100
+    learnt = returns[months <= 200612]  # with GOOG's missing ones
+    assert scale == pytest.approx(np.std(learnt[np.isfinite(learnt)]))
+    first = task.test.x[0]  # MSFT in January 2008
+    t = int(np.flatnonzero(months == 200801)[0])
+    np.testing.assert_allclose(first[:, 0] * scale, returns[t - 12 : t, 0])
+    np.testing.assert_allclose(first[:, 1] * scale, returns[t - 12 : t].mean(axis=1))
+    np.testing.assert_array_equal(first[:, 2:], np.tile([1.0, 0, 0, 0, 0], (12, 1)))
+    means = task.baselines(task)["mean return"][0] * scale
+    assert means[0, 0] == pytest.approx(returns[(months >= 200102) & (months <= 200612), 0].mean())
+
+
+@needs("sklearn")
+def test_digits_are_scikit_learns_and_no_image_is_in_two_splits():
+    from sklearn.datasets import load_digits
+
+    task, images = TASKS["digits"](), load_digits().images
+    parts = [split.x for split in (task.train, task.validation, task.test)]
+    assert [len(x) for x in parts] == [1000, 297, 500]
+    everything = np.concatenate(parts) * 16
+    assert sorted(map(bytes, everything.astype(np.uint8))) == sorted(map(bytes, images.astype(np.uint8)))
+    assert np.bincount(task.train.target[0]).min() > 80
+
+
+@needs("sklearn")
+def test_a_gru_reads_digits():
+    outcome = train(default_config("digits", epochs=25), TASKS["digits"]())
+    assert outcome.scores["digit accuracy (%)"] >= 95
+
+
+@needs("sktime")
+def test_vowels_have_seven_to_29_steps_and_nan_after_them():
+    task = vowels.load()
+    assert [len(s.x) for s in (task.train, task.validation, task.test)] == [216, 54, 370]
+    assert np.bincount(task.train.target[0]).tolist() == [24] * 9
+    assert np.bincount(task.validation.target[0]).tolist() == [6] * 9
+    assert (task.test.lengths.min(), task.test.lengths.max()) == (7, 29)
+    for split in (task.train, task.validation, task.test):
+        np.testing.assert_array_equal(np.isfinite(split.x).all(axis=2), split.valid)
+        assert np.isnan(split.x[~split.valid]).all()
+    steps = task.train.x[task.train.valid]
+    assert np.abs(steps.mean(axis=0)).max() < 1e-12
+    assert task.train.lengths[0] == 20
+
+
+def test_a_ts_file_is_read(tmp_path):
+    (tmp_path / "x.ts").write_text("#1:2\n@dimensions 2\n@data\n1,2,3:4,5,6:1\n7:8:9\n")
+    (first, second), classes = vowels.read(tmp_path / "x.ts")
+    assert (first.tolist(), second.tolist()) == ([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], [[7.0, 8.0]])
+    assert classes.tolist() == [0, 8]
+
+
+PROGRAM = '''\
+def f(x):
+    """One and some
+    two."""
+    return x + 1.5  # so
+
+s = 'a' "b"
+'''
+
+
+def test_characters_are_tagged():
+    short = {line: "".join("_KnsC1o"[k] for k in found) for line, found in tags.tagged(PROGRAM)}
+    assert short == {
+        "def f(x):": "KKK_nonoo",
+        '    """One and some': "____sssssssssssssss",
+        '    two."""': "sssssssssss",
+        "    return x + 1.5  # so": "____KKKKKK_n_o_111__CCCC",
+        "s = 'a' \"b\"": "n_o_sss_sss",
+    }
+    assert tags.tagged("x = 1" + " " * 100 + "\n") == []
+
+
+def test_tags_are_asked_at_every_character():
+    task = TASKS["tags"]()
+    (part,) = task.parts
+    for split in (task.train, task.validation, task.test):
+        assert (split.x[split.valid] >= 0).all()
+        assert split.x.max() < task.symbols
+        assert (split.x[~split.valid] == -1).all()
+        np.testing.assert_array_equal(split.target[0] >= 0, split.valid)
+    assert part.labels == tags.TAGS
+    # The frequent ones, counted by hand.
+    train_x, train_tags = task.train.x[task.train.valid], task.answers(task.train)[0]
+    common = {s: np.bincount(train_tags[train_x == s]).argmax() for s in np.unique(train_x)}
+    test_x, test_tags = task.test.x[task.test.valid], task.answers(task.test)[0]
+    usual = np.bincount(train_tags).argmax()
+    plain = 100 * np.mean([common.get(s, usual) for s in test_x] == test_tags)
+    outputs = task.baselines(task)
+    assert scores(task, outputs["tag of the character"])["tag accuracy (%)"] == pytest.approx(plain, abs=0.05)
+    context = outputs["tag of it and the two before"][0]
+    assert np.exp(context).sum(axis=1) == pytest.approx(1)
+    assert scores(task, [context])["tag accuracy (%)"] > plain + 5
+
+
+def test_data_know_themselves():
+    one, two = toy("last", 0), toy("last", 0)
+    assert one.fingerprint() == two.fingerprint()
+    two.test.target[0][0] += 1e-9
+    assert one.fingerprint() != two.fingerprint()
+
+
+@pytest.mark.parametrize("name", SHIPPED_BY)
+def test_a_missing_package_is_named(monkeypatch, name):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    package = {"sklearn": "scikit-learn"}.get(SHIPPED_BY[name], SHIPPED_BY[name])
+    with pytest.raises(MissingLibraryError, match=rf"package {package}: pip install 'numpy-rnn\[tasks\]'"):
+        TASKS[name]()
+
+
+def test_a_package_without_the_file_is_named():
+    with pytest.raises(MissingLibraryError, match=r"the installed numpy lacks data/nothing\.csv"):
+        package_file("numpy", "data", "nothing.csv")
+
+
+# ---- tables
+
+
+def test_a_table_says_what_beats_what():
+    task = toy("last", 0)
+    names = [metric.name for metric in metrics(task.parts)]
+
+    def row(name: str, backend: str, *runs: tuple[float, ...]) -> Row:
+        return Row(name, backend, [dict(zip(names, run)) for run in runs], [2.0] * len(runs) if backend else [])
+
+    rows = [
+        row("zero", "", (1.0, 50.0, 0.7)),
+        row("one", "", (1.5, 60.0, 0.6)),
+        row("gru", "numpy", (1.2, 70.0, 0.5), (1.0, 72.0, 0.5)),
+        row("rnn", "torch", (1.3, 71.0, 0.9), (1.3, 71.0, 0.9)),
+    ]
+    first, second, third = verdict(task, rows)
+    assert first == "mean RMSE (m): nothing beats zero (1.000)"
+    assert second == "sign accuracy (%): all 2 networks beat one (60.00)"
+    assert third == "sign log loss (nats): gru in numpy beats one (0.6000)"
+    lines = markdown(task, rows).splitlines()
+    assert "| gru | numpy | 1.100 ± 0.141 | 71.00 ± 1.41 | 0.5000 ± 0.0000 | 2.0 |" in lines
+    assert "| zero |  | 1.000 | 50.00 | 0.7000 |  |" in lines
+    assert f"* {first}." in lines
+
+
+def test_a_table_runs_every_cell_backend_and_seed():
+    task, ran = toy("last", 0), []
+
+    def one(config, data, backend):
+        ran.append((config.cell, backend, config.seed, config.epochs))
+        return train(tiny(epochs=1, seed=config.seed), data, "numpy").scores, 0.5
+
+    rows = rows_of(task, ["rnn", "gru"], ["numpy", "torch"], range(2), one, epochs=7)
+    assert ran == [(c, b, s, 7) for c in ("rnn", "gru") for b in ("numpy", "torch") for s in (0, 1)]
+    assert [(row.name, row.backend, len(row.scores)) for row in rows[:2]] == [("nothing", "", 1), ("rnn", "numpy", 2)]
+
+
+def test_tables_go_between_the_marks(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{table.MARKS[0]}\nold\n{table.MARKS[1]}\nafter\n")
+    put_between_marks(page, "new")
+    assert page.read_text() == f"before\n{table.MARKS[0]}\n\nnew\n{table.MARKS[1]}\nafter\n"
+    page.write_text("nothing")
+    with pytest.raises(ValueError, match="needs the lines"):
+        put_between_marks(page, "new")
+    table.check_marks(Path(__file__).parents[1] / "docs" / "tasks.md")
+
+
+# ---- the command
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run the command in this process, in an empty folder, on a made-up task; returns status, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 0))
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["numpy-rnn", "task", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(exit_.value.code, str):
+            return 1, out, err + exit_.value.code + "\n"
+        return exit_.value.code or 0, out, err
+
+    return run
+
+
+TINY = ["weather", "--hidden", 5, "--batch", 4, "--epochs", 4, "--dtype", "float64"]
+
+
+def assert_one_sentence(err, *parts):
+    lines = [line for line in err.splitlines() if not line.startswith(("Usage:", "Try "))]
+    assert len([line for line in lines if line]) == 1, err
+    for part in parts:
+        assert part in err
+
+
+def test_a_run_prints_its_epochs_and_a_table(run):
+    status, out, err = run(*TINY)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].startswith("weather: gru, 1 layer of 5 units, float64, numpy, seed 0; 23, 11, 7 sequences")
+    assert [line.split()[1] for line in lines[1:5]] == ["1", "2", "3", "4"]
+    assert any(line.split()[:1] == ["nothing"] for line in lines)
+    assert any("beats nothing" in line for line in lines)
+
+
+def test_json_is_a_document_and_progress_goes_to_stderr(run):
+    status, out, err = run(*TINY, "--json", "--seeds", 2)
+    document = json.loads(out)
+    assert status == 0
+    assert err.count("seed 0") == err.count("seed 1") == 1
+    assert (document["task"], document["backend"], len(document["scores"])) == ("weather", "numpy", 2)
+    first = train(default_config("weather", hidden=5, batch=4, epochs=4, dtype="float64"), toy("last", 0))
+    assert document["scores"][0] == first.scores
+    assert document["scores"][1] != first.scores
+    assert document["baselines"]["nothing"]["mean RMSE (m)"] > 0
+    assert [epoch["step"] for epoch in document["epochs"]] == [6, 12, 18, 24]
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_log_has_a_line_for_every_epoch(run, suffix):
+    status, out, _ = run(*TINY, "--log", f"log.{suffix}", "--json")
+    assert status == 0
+    lines = Path(f"log.{suffix}").read_text().splitlines()
+    if suffix == "csv":
+        rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+    else:
+        rows = list(map(json.loads, lines))
+    assert rows == json.loads(out)["epochs"]
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_a_figure_is_drawn(run, kind):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'numpy-rnn[dev]'")
+    status, out, err = run(*TINY, "--out", f"f.{kind}")
+    assert status == 0, err
+    assert f"f.{kind} holds the figure" in out
+    data = Path(f"f.{kind}").read_bytes()
+    assert data.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
+    if kind == "svg":
+        assert b"best, used for the test" in data
+        assert b"mean, truth (m)" in data
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, backend):
+    kind = {"numpy": TaskLearner, "torch": TorchTaskLearner}[backend]
+    step, calls = kind.step, []
+    assert run(*TINY, "--backend", backend, "--checkpoint", "whole")[0] == 0
+
+    def interrupted(self, batch):
+        calls.append(batch)
+        if len(calls) == 9:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    monkeypatch.setattr(kind, "step", interrupted)
+    status, _, err = run(*TINY, "--backend", backend, "--checkpoint", "parts", "--log", "parts.csv")
+    assert status == 130
+    assert_one_sentence(err, "stopped after step 9; go on with: numpy-rnn task weather --resume --checkpoint parts")
+    status, _, err = run("weather", "--resume", "--checkpoint", "parts")
+    assert status == 0, err
+    task = toy("last", 0)
+    whole, parts = read_checkpoint("whole", task), read_checkpoint("parts", task)
+    assert whole[:2] == parts[:2]
+    assert whole[2].history == parts[2].history
+    for a, b in ((whole[2].tensors, parts[2].tensors), (whole[2].best, parts[2].best)):
+        assert all(np.array_equal(a[name], b[name]) for name in a)
+    status, _, err = run(*TINY, "--backend", backend, "--resume", "--checkpoint", "parts", "--seed", 3)
+    assert status == 2
+    assert_one_sentence(err, "parts was trained with --seed 0, it cannot go on with 3")
+
+
+def test_ctrl_c_without_a_file_says_so(run, monkeypatch):
+    step = TaskLearner.step
+
+    def interrupted(self, batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, batch)
+
+    monkeypatch.setattr(TaskLearner, "step", interrupted)
+    status, _, err = run(*TINY)
+    assert status == 143
+    assert_one_sentence(err, "stopped after step 1; nothing was saved: give a --checkpoint")
+
+
+def test_a_full_disk_leaves_the_last_file(run, monkeypatch):
+    assert run(*TINY, "--checkpoint", "c")[0] == 0
+    before = Path("c").read_bytes()
+
+    def full(fd):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    status, _, err = run(*TINY, "--checkpoint", "c", "--overwrite")
+    assert status == 1
+    assert_one_sentence(err, "No space left on device")
+    assert Path("c").read_bytes() == before
+    assert [path.name for path in Path.cwd().iterdir()] == ["c"]
+
+
+@pytest.mark.parametrize("kind", [TaskLearner, TorchTaskLearner])
+def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
+    step, calls = kind.step, []
+
+    def poisoned(self, batch):
+        calls.append(batch)
+        return step(self, batch._replace(x=batch.x * np.nan) if len(calls) == 14 else batch)
+
+    monkeypatch.setattr(kind, "step", poisoned)
+    backend = "numpy" if kind is TaskLearner else "torch"
+    status, _, err = run(*TINY, "--backend", backend, "--checkpoint", "c")
+    assert status == 1
+    assert_one_sentence(err, "training diverged at step 14: loss nan", "c is kept as it was after step 12")
+    assert read_checkpoint("c", toy("last", 0))[2].history.steps == 12
+
+
+REFUSED = {
+    "cell": (["--cell", "transformer"], "'transformer' is not one of 'rnn', 'rnn_relu', 'lstm'"),
+    "hidden": (["--hidden", "0"], "0 is not in the range x>=1"),
+    "too large": (["--hidden", "1000000000"], "the model does not fit into memory"),
+    "lr": (["--lr", "nan"], "nan is not a finite number"),
+    "log": (["--log", "log.txt"], "the name must end in .csv or .jsonl"),
+    "log's folder": (["--log", "no/log.csv"], "cannot write to no: No such file"),
+    "figure": (["--out", "f.gif"], "the name must end in .png or .svg"),
+    "seeds": (["--seeds", "2", "--checkpoint", "c"], "--log and --checkpoint are for one run"),
+    "resume what": (["--resume"], "--resume and --overwrite need a --checkpoint"),
+    "nothing to resume": (["--resume", "--checkpoint", "c"], "there is nothing to resume: c does not exist"),
+    "schedule": (["--schedule", "step"], "is not one of 'constant', 'cosine'"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_command_refuses(run, case):
+    args, sentence = REFUSED[case]
+    status, _, err = run("weather", *args)
+    assert status in (1, 2)
+    assert sentence in " ".join(err.split())
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_a_foreign_checkpoint_is_refused(run, monkeypatch):
+    from numpy_rnn import files
+
+    assert run(*TINY, "--checkpoint", "c")[0] == 0
+    monkeypatch.setitem(TASKS, "digits", lambda: toy("last", 0, "digits"))
+    monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 4))
+    for name, sentence in (
+        ("digits", "c was trained on weather, expected digits"),
+        ("weather", "c was trained on other data than the installed packages hold"),
+    ):
+        status, _, err = run(name, "--resume", "--checkpoint", "c")
+        assert status == 1
+        assert_one_sentence(err, sentence)
+    tensors, metadata = files.read("c")
+    files.write("d", {k: v for k, v in tensors.items() if k != "best.head.bias"}, metadata)
+    files.write("e", tensors)
+    monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 0))
+    for path, sentence in (("d", "missing best.head.bias"), ("e", "no checkpoint of `numpy-rnn task`")):
+        status, _, err = run("weather", "--resume", "--checkpoint", path)
+        assert status == 1
+        assert_one_sentence(err, sentence)
+
+
+def test_the_table_is_written_into_a_page(run):
+    Path("page.md").write_text("\n".join(table.MARKS))
+    args = ["table", "--task", "weather", "--cell", "rnn", "--seeds", 2, "--epochs", 1, "--markdown", "page.md"]
+    status, out, err = run(*args)
+    assert (status, out, err) == (0, "page.md holds the tables\n", "")
+    text = Path("page.md").read_text()
+    rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| rnn")]
+    assert rows == [["| rnn", "numpy"], ["| rnn", "torch"]]
+    assert "over 2 seeds" in text
+    status, out, _ = run("table", "--task", "weather", "--cell", "rnn", "--backend", "numpy", "--epochs", 1)
+    assert (status, out.count("| rnn | numpy |")) == (0, 1)
+    status, _, err = run("table", "--markdown", "no.md")
+    assert status == 1
+    assert_one_sentence(err, "no.md: No such file")
+
+
+def test_a_missing_package_is_one_sentence(run, monkeypatch):
+    monkeypatch.setattr("numpy_rnn.tasks.digits.package_file", lambda *a, **k: package_file("no_such_package"))
+    status, _, err = run("digits")
+    assert status == 1
+    assert_one_sentence(err, "no_such_package: pip install 'numpy-rnn[tasks]'")
+
+
+def test_torch_is_missing(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    status, _, err = run(*TINY, "--backend", "torch")
+    assert status == 1
+    assert "--backend torch needs PyTorch: pip install 'numpy-rnn[torch]'" in err

@@ -1,0 +1,117 @@
+"""The network of all tasks: symbols or numbers in, recurrent layers, a linear head at every step or on the last states.
+
+    (1)   x_t  = E[s_t]                      where symbols come in; otherwise x is what comes in
+    (2)   h    = the layers' (x)             L layers in D directions; h_{t+1} both directions side by side
+    (3)   r    = h_{t+1} at every step, or   read "every"
+                 [h_n→ ; h_n←]               read "last": where each direction ended, of the last layer
+    (4)   y    = W r + b
+
+`numpy_rnn.tasks.model` is the same and, by hand, its transpose.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from .modules import GRU, LSTM, RNN
+
+# Of every cell the class of its layers, and what that is told beside sizes.
+CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "rnn": (RNN, {}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+    "lstm": (LSTM, {}),
+    "lstm_peephole": (LSTM, {"peephole": True}),
+    "gru": (GRU, {}),
+    "gru_reset_before": (GRU, {"reset_after": False}),
+}
+
+
+class TaskModel(nn.Module):
+    """Recurrent layers between an optional embedding and a linear head.
+
+    Parameters
+    ----------
+    cell : str
+        One of `CELLS`.
+    input_size : int
+        I, numbers that a step reads; where symbols come in, the numbers that stand for one.
+    hidden_size, output_size : int
+        H and O.
+    num_layers : int
+        L.
+    bidirectional : bool
+        Whether a second set of cells reads each sequence from its end (D = 2).
+    symbols : int
+        K, how many different symbols come in; 0: numbers come in.
+    read : "every" or "last"
+        Whether there is an output at every step, or one, from the final states.
+    device, dtype : as torch.nn's modules take them
+
+    Raises
+    ------
+    ValueError
+        If the cell is unknown.
+
+    Examples
+    --------
+    >>> model = TaskModel("gru", input_size=3, hidden_size=8, output_size=4, read="last")
+    >>> model(torch.ones(5, 2, 3), torch.tensor([5, 3])).shape
+    torch.Size([2, 4])
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        symbols: int = 0,
+        read: str = "every",
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if cell not in CELLS:
+            raise ValueError(f"cell is {cell!r}, expected {', '.join(CELLS)}")
+        where = {"device": device, "dtype": dtype}
+        self.read, self.directions = read, 1 + bidirectional
+        self.embedding = nn.Embedding(symbols, input_size, **where) if symbols else None
+        kind, options = CELLS[cell]
+        self.rnn = kind(input_size, hidden_size, num_layers, bidirectional=bidirectional, **options, **where)
+        self.head = nn.Linear(self.directions * hidden_size, output_size, **where)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Run the model.
+
+        Parameters
+        ----------
+        x : tensor (T, B, I), or int64 tensor (T, B) of symbols
+            What stands after a sequence's end is not read, be it NaN or no symbol at all.
+        lengths : tensor (B,), optional
+            How many steps of each sequence are valid, at least 1. All T by default.
+
+        Returns
+        -------
+        tensor (T, B, O) or, read "last", (B, O)
+            At every step: what stands after a sequence's end means nothing.
+        """
+        if lengths is None:
+            h, h_n = self.rnn(x if self.embedding is None else self.embedding(x))  # (1) (2)
+        else:
+            packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
+            if self.embedding is not None:
+                packed = packed._replace(data=self.embedding(packed.data))  # (1)
+            h, h_n = self.rnn(packed)  # (2)
+            h, _ = pad_packed_sequence(h, total_length=len(x))
+        if self.read == "every":
+            y: Tensor = self.head(h)  # (3) (4)
+            return y
+        last = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.directions :]
+        y = self.head(last.transpose(0, 1).flatten(1))  # (3) (4)
+        return y
