@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,11 +68,7 @@ def write(folder: Path, kind: str, names: Sequence[str], layout: str | None) -> 
             click.echo(f"{layout} has no such cell: {', '.join(missing)}", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     count = sum(len(formats.WRITERS[kind](case, folder)) for case in found)
-
-    def several(number: int, what: str) -> str:
-        return f"{number} {what}{'s' * (number != 1)}"
-
-    click.echo(f"{folder} holds {several(len(found), 'case')} in {several(count, 'file')}")
+    click.echo(f"{folder} holds {_several(len(found), 'case')} in {_several(count, 'file')}")
 
 
 @vectors.command("check")
@@ -172,29 +170,100 @@ def _report(path: Path, name: str | None, tier: str | float) -> Report:
     return compared(_case(name or said or path.stem), given, tier)
 
 
-def _lines(report: Report) -> list[str]:
-    head = "agrees" if report.agrees else "differs" if report.wrong else "cannot be judged"
-    lines = [f"{report.case}: {head}, {len(report.checked)} tensors compared"]
-    for name, nearest in report.unknown.items():
-        lines.append(f"  {name} is no tensor of this case" + (f": {nearest}?" if nearest else ""))
-    for name, (got, expected) in report.shapes.items():
-        lines.append(f"  {name} has shape {got}, expected {expected}")
+def _several(number: int, what: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> _several(1, "case"), _several(2, "case")
+    ('1 case', '2 cases')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _agree(good: int, whole: int) -> str:
+    return f"{good} of {_several(whole, 'case')} {'agrees' if good == 1 else 'agree'}"
+
+
+SIDES = {"": "", "forward": "in forward alone, ", "backward": "in backward alone, "}
+OF = {
+    "all": "just these numbers come out",
+    "results": "the results, not all of the steps, come out",
+    "forward": "forward, these numbers come out",
+    "outputs": "the states and outputs, not all of the steps, come out",
+    "first": "this first wrong tensor by itself comes out",
+    "backward": "backward, given your forward values, these numbers come out",
+}
+MOST = 4  # mistakes that are listed; where more fit, too little was given to tell
+
+
+def _lines(report: Report, path: str = "") -> list[str]:
+    """What to print of a report; with the file's name where it is needed to tell which."""
+    name = f"{report.case} ({path})" if path else report.case
+    compared = f"{_several(len(report.checked), 'tensor')} compared"
+    if report.agrees:
+        lines = [f"{name}: agrees, {compared}"]
+    elif report.wrong:
+        lines = [f"{name}: differs, {compared}"]
+    elif report.checked:
+        lines = [f"{name}: {len(report.checked)} {'agrees' if len(report.checked) == 1 else 'agree'}; not judged in full"]
+    else:
+        lines = [f"{name}: cannot be judged, nothing that had to be computed was given"]
+    for unknown, nearest in report.unknown.items():
+        lines.append(f"  {unknown} is no tensor of this case" + (f": {nearest}?" if nearest else ""))
+    for tensor, (got, expected) in report.shapes.items():
+        lines.append(f"  {tensor} cannot be judged: {_sizes(got, expected)}")
     if report.first:
         lines.append(f"  first: {report.first}")
         lines.append(f"  {len(report.wrong)} wrong: {', '.join(report.wrong)}")
-    for mistake in report.mistakes:
-        lines.append(f"  just these numbers come out when {mistake.what} ({mistake.name})")
-    if report.wrong and not report.mistakes:
-        lines.append("  no mistake of the zoo makes just these numbers")
+        if report.looser:
+            lines.append(
+                f"  everything agrees at --tolerance {report.looser}: does the port compute in float, "
+                "or print fewer digits than %.17g?"
+            )
+        lines += _explained(report)
     if report.missing:
         lines.append(f"  not given: {', '.join(report.missing)}")
     return lines
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _explained(report: Report) -> list[str]:
+    """What the wrong numbers come from."""
+    causes, of, slips, backward = report.explanation
+    lines = [f"  {tensor} has the right numbers in the wrong place: {how}" for tensor, how in slips.items()]
+    for mistake, side in causes[:MOST]:
+        lines.append(f"  {OF[of]} when, {SIDES[side]}{mistake.what} ({mistake.name})".replace("when, the", "when the"))
+    if len(causes) > MOST:
+        lines.append(f"  … or by {len(causes) - MOST} other known mistakes: give more tensors to tell them apart")
+    if backward == "right":
+        lines.append("  backward is right, given your forward values")
+    if not causes and not slips and not report.looser:
+        lines.append("  none of the known mistakes (docs/bug-zoo.md) makes just these numbers")
+    return lines
+
+
+def _sizes(got: Sequence[int], expected: Sequence[int]) -> str:
+    """What shape was expected, for one that came.
+
+    Examples
+    --------
+    >>> _sizes((39,), (4, 2, 5)), _sizes((2, 4, 5), (4, 2, 5))
+    ('39 values, expected 40 = 4 x 2 x 5', 'shape (2, 4, 5), expected (4, 2, 5)')
+    """
+    if len(got) == 1 and len(expected) != 1:
+        return f"{_several(got[0], 'value')}, expected {math.prod(expected)} = {' x '.join(map(str, expected))}"
+    return f"shape {tuple(got)}, expected {tuple(expected)}"
+
+
+def _document(report: Report, path: str = "") -> dict[str, Any]:
+    causes, of, slips, backward = report.explanation
+    found = {key: value for key, value in report._asdict().items() if key not in ("explanation", "reference")}
     return {
-        **report._asdict(),
+        **found,
+        **({"file": path} if path else {}),
         "agrees": report.agrees,
         "first": report.first and {**report.first._asdict(), "got": str(report.first.got)},
-        "mistakes": [{"name": m.name, "what": m.what} for m in report.mistakes],
+        "mistakes": [{"name": m.name, "what": m.what, "side": side, "of": of} for m, side in causes],
+        "slips": slips,
+        "backward": backward,
     }
