@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import math
@@ -82,15 +83,33 @@ def check(results: Sequence[Path], name: str | None, tolerance: str, as_json: bo
     RESULTS are files (json, npz, safetensors, csv, bin) named after their cases, such as lstm-plain.json, or folders of
     these. Any of a case's tensors will do. Exit status 0 means that all that was given agrees.
     """
-    reports = [_report(path, name, _tier(tolerance)) for path in _files(results)]
+    tier, reports, problems = _tier(tolerance), list[tuple[Path, Report]](), dict[str, str]()
+    for path in _files(results):
+        try:
+            reports.append((path, _report(path, name, tier)))
+        except ValueError as error:
+            problems[str(path)] = str(error)
+        except OSError as error:
+            problems[str(path)] = f"{path}: {error.strerror}"
+    copies = [path for path, report in reports if report.reference]
+    judged = [(path, report) for path, report in reports if not report.reference]
+    often = [report.case for _, report in judged]
+    named = [("" if often.count(report.case) == 1 else str(path), report) for path, report in judged]
+    good = sum(report.agrees for _, report in judged)
     if as_json:
-        click.echo(json.dumps([_document(report) for report in reports], indent=1))
-    else:
-        for report in reports:
-            click.echo("\n".join(_lines(report)))
-        good = sum(report.agrees for report in reports)
-        click.echo(f"{good} of {len(reports)} cases agree.")
-    sys.exit(0 if all(report.agrees for report in reports) else 1)
+        found = [_document(report, file) for file, report in named]
+        unread = [{"file": file, "agrees": False, "error": what} for file, what in problems.items()]
+        click.echo(json.dumps(found + unread, indent=1))
+    for file, report in [] if as_json else named:
+        click.echo("\n".join(_lines(report, file)))
+    for what in problems.values():
+        click.echo(f"Error: {what}", err=True)
+    if copies:
+        click.echo(f"Left out: {_some(copies)}. `vectors write` wrote that: no port's answers.", err=True)
+    if judged and not as_json:
+        others = f", {_several(len(problems), 'file')} not judged" if problems else ""
+        click.echo(f"{_agree(good, len(judged))}{others}.")
+    sys.exit(2 if not judged else 0 if good == len(judged) and not problems else 1)
 
 
 @vectors.command("run", context_settings={"ignore_unknown_options": True})
@@ -116,58 +135,96 @@ def run(
     {"tensors": {name: numbers}}, or {"skip": "why"}. Exit status 0 means that all that was answered agrees.
     """
     chosen = [_case(name) for name in names] or [c for c in cases.all_cases() if optional or not c["optional"]]
-    found: list[drive.Answer] = []
+    tier, found, broken = _tier(tolerance), list[drive.Answer](), ""
     try:
-        for answer in drive.run(command, chosen, _tier(tolerance), inject, timeout):
-            found.append(answer)
-            if not as_json:
-                lines = _lines(answer.report) if answer.report else [f"{answer.name}: skipped, {answer.skipped}"]
-                click.echo("\n".join(lines))
+        # Closed whatever happens, and the port with it.
+        with contextlib.closing(drive.run(command, chosen, tier, inject, timeout)) as answers:
+            for answer in answers:
+                found.append(answer)
+                if not as_json:
+                    click.echo("\n".join(_said(answer)))
     except drive.PortError as error:
-        raise click.ClickException(f"{error}.") from None
+        broken = f"{error}."
+    except KeyboardInterrupt:
+        broken = "interrupted."
     reports = [answer.report for answer in found if answer.report]
+    failed = [answer for answer in found if answer.failed]
     good = sum(report.agrees for report in reports)
     if as_json:
-        click.echo(json.dumps([_document(report) for report in reports], indent=1))
-    else:
-        click.echo(f"{good} of {len(reports)} cases agree, {len(found) - len(reports)} skipped.")
-    sys.exit(0 if reports and good == len(reports) else 1)
+        unjudged = [{"case": answer.name, "agrees": False, "failed": answer.failed} for answer in failed]
+        click.echo(json.dumps([_document(report) for report in reports] + unjudged, indent=1))
+    elif found or not broken:
+        judged, skipped = len(reports) + len(failed), len(found) - len(reports) - len(failed)
+        text = f"{_agree(good, judged, 'step' if inject else 'case')}, {skipped} skipped"
+        click.echo(f"{text}{f', {len(failed)} failed' if failed else ''}.")
+    if broken:
+        click.echo(f"Error: {broken}", err=True)
+        sys.exit(130 if broken == "interrupted." else 1)
+    sys.exit(0 if reports and good == len(reports) and not failed else 1)
+
+
+def _said(answer: drive.Answer) -> list[str]:
+    if answer.report:
+        return _lines(answer.report)
+    return [
+        f"{answer.name}: skipped, {answer.skipped}" if answer.skipped else f"{answer.name}: failed, {answer.failed}"
+    ]
 
 
 def _case(name: str) -> dict[str, Any]:
     try:
-        return cases.case(name)
-    except KeyError:
-        raise click.UsageError(f"there is no case {name!r}: `numpy-rnn vectors list` names them.") from None
+        return _case_or_not(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _case_or_not(name: str) -> dict[str, Any]:
+    """A case by its name, in which all dashes may be underscores, as in the names of C headers."""
+    spelled = {known.replace("-", "_"): known for known in cases.names()}
+    if (plain := str(name).replace("-", "_")) in spelled:
+        return cases.case(spelled[plain])
+    close = difflib.get_close_matches(plain, spelled, n=1)
+    near = f" ({spelled[close[0]]}?)" if close else ""
+    raise ValueError(f"there is no case {name!r}{near}: `numpy-rnn vectors list` names them.")
 
 
 def _tier(text: str) -> str | float:
     if text in TIERS:
         return text
     try:
-        return float(text)
+        tier = float(text)
     except ValueError:
-        raise click.UsageError(f"--tolerance {text}: expected {', '.join(TIERS)}, or a number.") from None
+        tier = math.nan
+    if not 0 < tier < math.inf:
+        raise click.UsageError(f"--tolerance {text}: expected {', '.join(TIERS)}, or a number above 0.")
+    return tier
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     """The files themselves; of folders, those that may be answers, of a pair .bin and .txt the first."""
     found: list[Path] = []
     for path in paths:
-        inside = [p for p in sorted(path.iterdir()) if p.suffix in ANSWERS] if path.is_dir() else [path]
+        inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in ANSWERS] if path.is_dir() else [path]
         found += [p for p in inside if p.name != "index.json"]
+    found = [p.with_suffix(".bin") if p.suffix == ".txt" and p.with_suffix(".bin").is_file() else p for p in found]
     if not found:
         raise click.UsageError(f"{', '.join(map(str, paths))}: no file of results there.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _report(path: Path, name: str | None, tier: str | float) -> Report:
-    shapes: dict[str, tuple[int, ...]] = {}
-    guess = name or path.stem
-    if guess in cases.names():
-        shapes = {n: tuple(t["shape"]) for n, t in cases.case(guess)["tensors"].items()}
-    said, given = formats.read(path, shapes.get)
-    return compared(_case(name or said or path.stem), given, tier)
+    said, given = formats.read(path, lambda _: None)
+    try:
+        case = _case_or_not(name or said or path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    shapes = {n: tuple(t["shape"]) for n, t in case["tensors"].items()}
+    return compared(case, formats.shaped(given, shapes.get), tier)
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """A few of many files."""
+    return ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
 
 
 def _several(number: int, what: str) -> str:
@@ -181,8 +238,8 @@ def _several(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _agree(good: int, whole: int) -> str:
-    return f"{good} of {_several(whole, 'case')} {'agrees' if good == 1 else 'agree'}"
+def _agree(good: int, whole: int, what: str = "case") -> str:
+    return f"{good} of {_several(whole, what)} {'agrees' if whole == 1 else 'agree'}"
 
 
 SIDES = {"": "", "forward": "in forward alone, ", "backward": "in backward alone, "}
@@ -206,7 +263,9 @@ def _lines(report: Report, path: str = "") -> list[str]:
     elif report.wrong:
         lines = [f"{name}: differs, {compared}"]
     elif report.checked:
-        lines = [f"{name}: {len(report.checked)} {'agrees' if len(report.checked) == 1 else 'agree'}; not judged in full"]
+        lines = [
+            f"{name}: {len(report.checked)} {'agrees' if len(report.checked) == 1 else 'agree'}; not judged in full"
+        ]
     else:
         lines = [f"{name}: cannot be judged, nothing that had to be computed was given"]
     for unknown, nearest in report.unknown.items():

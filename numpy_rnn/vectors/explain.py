@@ -2,8 +2,8 @@
 
 Whoever writes forward and backward by hand makes a mistake in one of them as a rule. A wrong forward with the right
 backward gives gradients of its own: neither the reference's nor those of the same mistake made in both. So a mistake is
-tried in both functions and in each alone, first on all that was given, then on less and less of it; and backward is also
-judged by itself, starting from the port's own values of forward.
+tried in both functions and in each alone, first on all that was given, then on less and less of it; and backward is
+also judged by itself, starting from the port's own values of forward.
 
 A mistake is named only if it gives, within the tolerance, all the numbers that it is said to give, and moves some of
 them away from the right ones.
@@ -133,9 +133,7 @@ def _search(given: _Given, first: First, apart: Callable[[Array, Array, float], 
     return _explained_backward(given, forward, candidates, made)
 
 
-def _levels(
-    given: _Given, first: First, forward: Set[str], outputs: Set[str]
-) -> Iterator[tuple[str, Set[str]]]:
+def _levels(given: _Given, first: First, forward: Set[str], outputs: Set[str]) -> Iterator[tuple[str, Set[str]]]:
     """Fewer and fewer of the given tensors."""
     yield "all", given.named("forward", "backward", "running", "result")
     yield "results", given.named("result")
@@ -176,7 +174,7 @@ def _own(given: _Given, forward: Set[str]) -> Mapping[str, Array] | None:
 
 
 def _backward(given: _Given, forward: Set[str], made: Callable[..., _Made]) -> str:
-    """"right" if the port's backward is what the textbook's makes of the port's own forward values."""
+    """Say "right" if the port's backward is what the textbook's makes of the port's own forward values."""
     own = _own(given, forward)
     if own is None:
         return ""

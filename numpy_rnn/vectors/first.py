@@ -61,6 +61,7 @@ class _Entry(NamedTuple):
     stem: str
     suffix: str  # "", "_l0", "_l1_reverse", …
     t: int
+    sent_at: int  # what t counts from: more than 0 where one step was sent alone
     step: int  # of the sequence; t unless the direction is the second
     length: int  # of the sequence
     top: bool  # whether the layer is the last
@@ -89,7 +90,8 @@ def first_of(
         for place in [tuple(int(i) for i in index) for index in np.argwhere(where & differs)[:1]]
     )
     tensor = found["tensors"][name]
-    equation, by, agree = tensor.get("equation", ""), "", ()
+    equation: str = tensor.get("equation", "")
+    by, agree = "", tuple[str, ...]()
     if tensor["role"] in ("forward", "backward") and "sequence" in tensor["axes"]:
         entry = _entry(found, name, at)
         parts = [*_parts(entry, equation)]
@@ -109,9 +111,8 @@ def first_of(
 
 def _original(found: Mapping[str, Any], axes: list[str], at: tuple[int, ...]) -> tuple[int, ...]:
     """The place in the case itself, where the document is one step of it that was sent alone."""
-    sequences = found.get("alive") or range(max(found["sizes"]["B"], 1))
-    moved = {"step": lambda k: k + found.get("step", 0), "sequence": lambda b: sequences[b]}
-    return tuple(moved[axis](i) if axis in moved else i for axis, i in zip(axes, at))
+    sent = {"step": [found["step"]], "sequence": found["alive"]} if "step" in found else {}
+    return tuple(sent[axis][i] if axis in sent else i for axis, i in zip(axes, at))
 
 
 def _when(found: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], Array]]:
@@ -155,7 +156,8 @@ def _entry(found: Mapping[str, Any], name: str, at: tuple[int, ...]) -> _Entry:
     reverse = place.endswith("_reverse")
     top = int(place.removesuffix("_reverse") or 0) == L - 1
     t = n - 1 - step if reverse else step
-    return _Entry(found["cell"], stem, name.removeprefix(stem), t, step, n, top, b, unit)
+    suffix = name.removeprefix(stem)
+    return _Entry(found["cell"], stem, suffix, t, found.get("step", 0), step, n, top, b, unit)
 
 
 def _parts(entry: _Entry, equation: str) -> Iterator[tuple[str, int]]:
@@ -169,16 +171,16 @@ def _parts(entry: _Entry, equation: str) -> Iterator[tuple[str, int]]:
 
 def _by(entry: _Entry, parts: list[tuple[str, int]]) -> str:
     """The lines with t filled in, and what the loss sends before any."""
-    said = []
+    said, k = [], entry.sent_at
     if entry.stem == "dh":
         last = " + dh_n" if entry.t == entry.length - 1 else ""
-        sent = f"doutput[{entry.step}]" if entry.top else f"dx[{entry.step}] of the layer above, masked"
-        said.append(f"dh[{entry.t + 1}] = {sent}{last}")
+        sent = f"doutput[{entry.step + k}]" if entry.top else f"dx[{entry.step}] of the layer above, masked"
+        said.append(f"dh[{entry.t + 1 + k}] = {sent}{last}")
     if entry.stem == "dc" and entry.t == entry.length - 1:
-        said.append(f"dc[{entry.t + 1}] = dc_n")
+        said.append(f"dc[{entry.t + 1 + k}] = dc_n")
     for t, lines in groupby(parts, key=lambda pair: pair[1]):
-        text = "; ".join(line for line, _ in lines).replace("[t + 1]", f"[{t + 1}]").replace("[t]", f"[{t}]")
-        said.append(f"{text} at t = {t}")
+        text = "; ".join(line for line, _ in lines).replace("[t + 1]", f"[{t + 1 + k}]").replace("[t]", f"[{t + k}]")
+        said.append(f"{text} at t = {t + k}")
     whole = "; ".join(said)
     for name, made_of in joined(entry.cell).items():
         if re.search(rf"\b{name}\b", whole):
@@ -222,9 +224,7 @@ def _reads(equation: str, name: str) -> bool:
     return re.search(rf"\b{name}\b", equation.partition("=")[2]) is not None
 
 
-def _kind(
-    found: Mapping[str, Any], name: str, at: tuple[int, ...], got: Array, expected: Array
-) -> tuple[str, float]:
+def _kind(found: Mapping[str, Any], name: str, at: tuple[int, ...], got: Array, expected: Array) -> tuple[str, float]:
     """Whether the difference comes at once, or has grown from step to step; and how large it was a step before."""
     tensor = found["tensors"][name]
     if tensor["axes"][:1] != ["step"] or (name in ("output", "dx") and found["sizes"]["D"] > 1):

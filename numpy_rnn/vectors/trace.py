@@ -162,12 +162,12 @@ def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None
     places = _places(case, backwards=False)
     given = own or {}
 
-    def values(call: int) -> dict[str, Array]:
+    def theirs(call: int) -> dict[str, Array]:
         l, d, b = places[call]
         names = {name: case.parameter_name(name, l, d) for name in equations(case.cell)["forward"]}
         return {name: given[whole][taken[d, b], b] for name, whole in names.items() if whole in given}
 
-    notes = _Notes(values)
+    notes = _Notes(theirs)
     machine = _machine(case.cell, mistakes, notes)
     T, lengths = case.x.shape[0], case.all_lengths
     taken = {(d, b): [*machine.layers.steps_of(d, n, T)] for d in (0, 1) for b, n in enumerate(lengths)}

@@ -129,7 +129,7 @@ def source(module: str) -> str:
 
 @cache
 def _function_of(change: Change) -> str:
-    """"forward" or "backward", whichever a change is in; "both" for what both call.
+    """Say "forward" or "backward", whichever a change is in; "both" for what both call.
 
     What stands outside a cell's functions is the import of the logistic function, which forward alone calls.
     """

@@ -333,8 +333,8 @@ BIAS = (
         "gru-b_hn-lost",
         "bias",
         "b_hn alone of the second bias is left out",
-        "The two biases of r and z add up, so whoever keeps one for each gate has nowhere to put b_hn, which stands beside "
-        "W_hn h. As long as biases are zero, everything agrees.",
+        "The two biases of r and z add up, so whoever keeps one for each gate has nowhere to put b_hn, which stands "
+        "beside W_hn h. As long as biases are zero, everything agrees.",
         (),
         in_cells(
             ("gru",),
