@@ -94,12 +94,15 @@ def explain(
         Says where two arrays differ by more than a bound.
     """
     slips = {n: how for n in wrong if (how := _slip(found, n, arrays[n], expected[n], bounds[n], apart))}
-    left = {name for name in wrong if name not in slips}
-    if not is_cell(found) or not left:
+    if not is_cell(found):
         return Explanation(slips=slips)
-    kept = {name: a for name, a in arrays.items() if name not in slips}
-    given = _Given(found, case_of(found), kept, expected, left, bounds)
-    return _search(given, first, apart)._replace(slips=slips)
+    given = _Given(found, case_of(found), arrays, expected, set(wrong), bounds)
+    explained = _search(given, first, apart)
+    if slips and explained.of != "all":  # what is in its place may tell more
+        kept = {name: a for name, a in arrays.items() if name not in slips}
+        given = given._replace(arrays=kept, wrong=set(wrong) - set(slips))
+        explained = _search(given, first, apart) if given.wrong else Explanation()
+    return explained._replace(slips=slips)
 
 
 def _search(given: _Given, first: First, apart: Callable[[Array, Array, float], Array]) -> Explanation:
