@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -186,7 +188,7 @@ SLIPS = {
         lambda y: y.swapaxes(0, 1).reshape(y.shape),
     ),
     "it stands column by column instead of row by row: the last index has to run fastest": (
-        "dW_ih",
+        "z",
         lambda w: w.ravel("F").reshape(w.shape),
     ),
 }
@@ -303,8 +305,11 @@ def test_a_drift_has_grown_and_a_difference_at_the_first_step_has_not():
 @pytest.mark.parametrize("digits", ["%g", "float"])
 def test_few_digits_and_float_get_the_tolerance_that_fits(digits, tmp_path):
     values = gru_port()
-    shown = (lambda v: "%g" % v) if digits == "%g" else (lambda v: "%.9g" % np.float32(v))
-    rows = [f"{n},{i},{shown(v)}" for n, a in values.items() for i, v in enumerate(a.ravel().tolist())]
+    rows = [
+        f"{n},{i},{v:g}" if digits == "%g" else f"{n},{i},{np.float32(v):.9g}"
+        for n, a in values.items()
+        for i, v in enumerate(a.ravel().tolist())
+    ]
     path = tmp_path / "gru-plain.csv"
     path.write_text("\n".join(rows))
     done = run("check", path)
@@ -608,3 +613,64 @@ def test_the_lines_of_a_report_name_the_mistake_and_the_function(tmp_path):
     lines = run("check", csv_of(gru_port("reset before"), tmp_path / "gru-plain.csv")).output
     assert "the states and outputs, not all of the steps, come out when the reset gate acts before" in lines
     assert "backward is right, given your forward values" in lines
+
+
+# ---- the page
+
+PAGE = Path(__file__).parent.parent / "docs" / "vectors.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_page_and_the_readme_show_what_is_printed(tmp_path):
+    made = tensors_of(case_of(cases.case("lstm-plain")), zoo.mistake("lstm-path-through-c-dropped"))
+    given = {n: t.value for n, t in made.items() if t.role in ("forward", "backward", "result")}
+    printed = run("check", csv_of(given, tmp_path / "lstm-plain.csv")).output
+    assert printed in [text for _, text in BLOCKS]
+    readme = (PAGE.parent.parent / "README.md").read_text(encoding="utf-8")
+    shown = readme[readme.index("lstm-plain: differs") :].split("```")[0].splitlines()
+    assert len(shown) == 3
+    for line in shown:
+        begin, _, end = line.partition("…")
+        assert any(row.startswith(begin) and row.endswith(end) for row in printed.splitlines())
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
+def test_the_c_on_the_page_reads_every_case(tmp_path):
+    reader, printing = (text for language, text in BLOCKS if language == "c")
+    (tmp_path / "main.c").write_text(
+        f"#include <stdio.h>\n#include <stdlib.h>\n{reader}\nint main(int argc, char **argv) {{\n"
+        '    int k; size_t i; (void)argc; read_case(fopen(argv[1], "r"), fopen(argv[2], "rb"));\n'
+        "    for (k = 0; k < count; k++) for (i = 0; i < tensors[k].size; i++)\n"
+        '        printf("%s,%zu,%.17g\\n", tensors[k].name, i, tensors[k].data[i]);\n'
+        "    return T + B + I + H + R + L + D == 0;\n}\n"
+    )
+    assert '"h,%d,%.17g\\n"' in printing
+    strict = ["-std=c99", "-Wall", "-Werror", "-O1"]
+    subprocess.run(["cc", *strict, "main.c", "-o", "main"], cwd=tmp_path, check=True)
+    assert run("write", tmp_path / "cases", "--format", "bin").exit_code == 0
+    for name in cases.names():
+        stem = tmp_path / "cases" / name
+        done = subprocess.run(
+            [tmp_path / "main", f"{stem}.txt", f"{stem}.bin"], check=True, capture_output=True, text=True
+        )
+        (tmp_path / "back.csv").write_text(done.stdout)
+        _, tensors = formats.read(tmp_path / "back.csv", lambda _: None)
+        for n, t in cases.case(name)["tensors"].items():
+            if t["data"]:
+                assert np.array_equal(tensors[n], array(t).ravel(), equal_nan=True), (name, n)
+
+
+def test_gradients_begin_where_the_page_says():
+    """dh of each layer and direction at a sequence's last own step, in a stack with lengths, two directions and dropout."""
+    of = {n: array(t) for n, t in cases.case("gru-stacked")["tensors"].items()}
+    sent = {1: of["doutput"], 0: (of["dx_l1"] + of["dx_l1_reverse"]) * of["mask_l0"]}
+    for l in (0, 1):
+        for d, half in enumerate(np.split(sent[l], 2, axis=2)):
+            for b, n in enumerate(cases.case("gru-stacked")["lengths"]):
+                last = 0 if d else n - 1
+                dh = of[f"dh_l{l}{'_reverse' if d else ''}"]
+                np.testing.assert_allclose(
+                    dh[last, b], half[last, b] + of["dh_n"][2 * l + d, b], rtol=1e-13, atol=1e-13
+                )
+                assert not dh[n:, b].any()
+    np.testing.assert_allclose(of["dx"], of["dx_l0"] + of["dx_l0_reverse"], rtol=0, atol=1e-13)
