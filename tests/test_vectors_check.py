@@ -235,6 +235,21 @@ def test_a_wrong_backward_is_named_behind_a_wrong_forward_that_nothing_explains(
         assert report.explanation.backward == verdict
 
 
+def test_a_mistake_in_forward_and_another_in_backward_are_both_named(tmp_path):
+    case, found = case_of(cases.case("gru-plain")), cases.case("gru-plain")
+    first, second = (
+        zoo.mistake("gru-z-turned-around").only("gru", "forward"),
+        zoo.mistake("gru-dr-of-the-other-variant"),
+    )
+    made = tensors_of(case, first, second)
+    given = {n: t.value for n, t in made.items() if t.role not in GIVEN}
+    report = check(found, given)
+    assert [m.name for m in report.mistakes] == ["gru-z-turned-around", "gru-dr-of-the-other-variant"]
+    out = run("check", csv_of(given, tmp_path / "gru-plain.csv")).output
+    assert "\n  forward, these numbers come out when z weighs the candidate" in out
+    assert "\n  backward, given your forward values, these numbers come out when " in out
+
+
 # ---- the first difference
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 from ..conventions import LAYOUTS
 from ..vectors import cases, drive, formats
@@ -84,13 +86,15 @@ def check(results: Sequence[Path], name: str | None, tolerance: str, as_json: bo
     these. Any of a case's tensors will do. Exit status 0 means that all that was given agrees.
     """
     tier, reports, problems = _tier(tolerance), list[tuple[Path, Report]](), dict[str, str]()
-    for path in _files(results):
-        try:
-            reports.append((path, _report(path, name, tier)))
-        except ValueError as error:
-            problems[str(path)] = str(error)
-        except OSError as error:
-            problems[str(path)] = f"{path}: {error.strerror}"
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        for path in progress.track(_files(results), description="comparing"):
+            try:
+                reports.append((path, _report(path, name, tier)))
+            except ValueError as error:
+                problems[str(path)] = str(error)
+            except OSError as error:
+                problems[str(path)] = f"{path}: {error.strerror}"
     copies = [path for path, report in reports if report.reference]
     judged = [(path, report) for path, report in reports if not report.reference]
     often = [report.case for _, report in judged]
@@ -242,7 +246,7 @@ def _agree(good: int, whole: int, what: str = "case") -> str:
     return f"{good} of {_several(whole, what)} {'agrees' if whole == 1 else 'agree'}"
 
 
-SIDES = {"": "", "forward": "in forward alone, ", "backward": "in backward alone, "}
+SIDES = {"": "", "forward": ", in forward alone,", "backward": ", in backward alone,"}
 OF = {
     "all": "just these numbers come out",
     "results": "the results, not all of the steps, come out",
@@ -288,15 +292,16 @@ def _lines(report: Report, path: str = "") -> list[str]:
 
 def _explained(report: Report) -> list[str]:
     """What the wrong numbers come from."""
-    causes, of, slips, backward = report.explanation
+    causes, of, slips, backward, behind = report.explanation
     lines = [f"  {tensor} has the right numbers in the wrong place: {how}" for tensor, how in slips.items()]
-    for mistake, side in causes[:MOST]:
-        lines.append(f"  {OF[of]} when, {SIDES[side]}{mistake.what} ({mistake.name})".replace("when, the", "when the"))
-    if len(causes) > MOST:
-        lines.append(f"  … or by {len(causes) - MOST} other known mistakes: give more tensors to tell them apart")
+    for found, what in ((causes, of), (behind, "backward")):
+        for mistake, side in found[:MOST]:
+            lines.append(f"  {OF[what]} when{SIDES[side]} {mistake.what} ({mistake.name})")
+        if len(found) > MOST:
+            lines.append(f"  … or by {len(found) - MOST} other known mistakes: give more tensors to tell them apart")
     if backward == "right":
         lines.append("  backward is right, given your forward values")
-    if not causes and not slips and not report.looser:
+    if not causes and not behind and not slips and not report.looser:
         lines.append("  none of the known mistakes (docs/bug-zoo.md) makes just these numbers")
     return lines
 
@@ -315,14 +320,15 @@ def _sizes(got: Sequence[int], expected: Sequence[int]) -> str:
 
 
 def _document(report: Report, path: str = "") -> dict[str, Any]:
-    causes, of, slips, backward = report.explanation
+    causes, of, slips, backward, behind = report.explanation
+    named = [(cause, of) for cause in causes] + [(cause, "backward") for cause in behind]
     found = {key: value for key, value in report._asdict().items() if key not in ("explanation", "reference")}
     return {
         **found,
         **({"file": path} if path else {}),
         "agrees": report.agrees,
         "first": report.first and {**report.first._asdict(), "got": str(report.first.got)},
-        "mistakes": [{"name": m.name, "what": m.what, "side": side, "of": of} for m, side in causes],
+        "mistakes": [{"name": m.name, "what": m.what, "side": side, "of": what} for (m, side), what in named],
         "slips": slips,
         "backward": backward,
     }

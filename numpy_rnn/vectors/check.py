@@ -41,8 +41,8 @@ class Report(NamedTuple):
 
     @property
     def mistakes(self) -> tuple[Mistake, ...]:
-        """Mistakes of the zoo, each of which alone gives the numbers that `explanation` speaks of."""
-        return tuple(cause.mistake for cause in self.explanation.causes)
+        """Mistakes of the zoo that `explanation` names."""
+        return tuple(cause.mistake for cause in (*self.explanation.causes, *self.explanation.behind))
 
 
 def check(found: Mapping[str, Any], given: Mapping[str, Any], tier: str | float = "f64") -> Report:

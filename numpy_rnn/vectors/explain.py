@@ -36,9 +36,10 @@ class Explanation(NamedTuple):
     """What gives the numbers, and which of them."""
 
     causes: tuple[Cause, ...] = ()  # each alone gives these numbers
-    of: str = ""  # which: "all", "results", "forward", "outputs", "first", or "backward", given the port's forward
+    of: str = ""  # which: "all", "results", "forward", "outputs" or "first"
     slips: Mapping[str, str] = {}  # tensors that hold the right numbers in a wrong place: how
-    backward: str = ""  # where forward is wrong: "right", if backward is right for the port's own forward values
+    backward: str = ""  # where forward is wrong: "right" or "wrong", given the port's own forward values
+    behind: tuple[Cause, ...] = ()  # each alone gives a wrong backward, given these
 
 
 class _Given(NamedTuple):
@@ -130,10 +131,8 @@ def _search(given: _Given, first: First, apart: Callable[[Array, Array, float], 
         causes = [Cause(mistake, "") for mistake in candidates if whole[mistake].gives(names)]
         causes += [c for c in halves if halves[c].gives(names) and Cause(c.mistake, "") not in causes]
         if causes:
-            return Explanation(tuple(causes), of, {}, "" if of == "all" else _backward(given, forward, made))
-    if (behind := _backward(given, forward, made)) == "right":
-        return Explanation(backward=behind)
-    return _explained_backward(given, forward, candidates, made)
+            return _behind(given, forward, made, Explanation(tuple(causes), of))
+    return _behind(given, forward, made, Explanation())
 
 
 def _levels(given: _Given, first: First, forward: Set[str], outputs: Set[str]) -> Iterator[tuple[str, Set[str]]]:
@@ -176,29 +175,20 @@ def _own(given: _Given, forward: Set[str]) -> Mapping[str, Array] | None:
     return {name: given.arrays[name] for name in forward}
 
 
-def _backward(given: _Given, forward: Set[str], made: Callable[..., _Made]) -> str:
-    """Say "right" if the port's backward is what the textbook's makes of the port's own forward values."""
-    own = _own(given, forward)
+def _behind(given: _Given, forward: Set[str], made: Callable[..., _Made], explained: Explanation) -> Explanation:
+    """Judge backward by what the textbook's makes of the port's own forward values."""
+    own = None if explained.of == "all" else _own(given, forward)
     if own is None:
-        return ""
+        return explained
     behind = given.named("backward", "running", "result") - forward
-    return "right" if behind <= made(own=own).same else "wrong"
-
-
-def _explained_backward(
-    given: _Given, forward: Set[str], candidates: Sequence[Mistake], made: Callable[..., _Made]
-) -> Explanation:
-    """Mistakes of backward, of a port whose forward is wrong and unexplained."""
-    own = _own(given, forward)
-    behind = given.named("backward", "running", "result") - forward
-    if own is None:
-        return Explanation()
+    if behind <= made(own=own).same:
+        return explained._replace(backward="right")
     causes = []
-    for mistake in candidates:
+    for mistake in mistakes(given.case.cell):
         part = mistake.only(given.case.cell, "backward")
         if made(part or mistake, own=own).gives(behind):
             causes.append(Cause(mistake, "backward" if part else ""))
-    return Explanation(tuple(causes), "backward" if causes else "", {}, "wrong")
+    return explained._replace(backward="wrong", behind=tuple(causes))
 
 
 def _slip(
