@@ -285,9 +285,10 @@ def test_one_wrong_number_is_found_and_nothing_else():
     given["n"][2, 1, 3] += 1e-6
     first = check(cases.case("gru-plain"), given).first
     assert (first.tensor, first.where, first.kind) == ("n", (2, 1, 3), "jump")
+    assert first.by == "n = tanh(u_n + r * v_n) at t = 2"
     assert set(first.agree) >= {"u_n", "r", "v_n"}
     assert str(first).startswith("n at step 2, sequence 1, unit 3 is ")
-    assert "by n = tanh(u_n + r * v_n); " in str(first)
+    assert str(first).endswith("by n = tanh(u_n + r * v_n) at t = 2; u_n, r, v_n agree there")
 
 
 def test_an_error_that_grows_is_a_drift_and_one_that_comes_at_once_a_jump():
@@ -502,10 +503,10 @@ for line in sys.stdin:
         ("print(json.dumps({'skip': 'later'}), flush=True)", 1, "gru-plain: skipped, later"),
         ("print('no', flush=True)", 1, "answered 'no' to gru-plain, expected JSON"),
         ("print('[1]', flush=True)", 1, "holds a list, expected an object with names and numbers, at gru-plain"),
-        ("print(line, flush=True)", 1, "gru-plain: cannot be judged, 0 tensors compared"),
+        ("print(line, flush=True)", 1, "gru-plain: cannot be judged, nothing that had to be computed was given"),
         ("sys.exit(3)", 1, "ended with status 3 at gru-plain"),
         ("import time; time.sleep(30)", 1, "took more than 1 s at gru-plain"),
-        ("print(json.dumps({'tensors': {'h_n': [0]}}), flush=True)", 1, "h_n has shape (1,), expected (1, 2, 5)"),
+        ("print(json.dumps({'tensors': {'h_n': [0]}}), flush=True)", 1, "h_n cannot be judged: 1 value, expected 10 = 1 x 2 x 5"),
     ],
 )
 def test_a_port_that_does_not_answer_as_it_should(answer, status, message, tmp_path):

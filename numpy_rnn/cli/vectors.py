@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
+from rich.progress import Progress
 
 from ..conventions import LAYOUTS
 from ..vectors import cases, drive, formats
@@ -66,11 +71,7 @@ def write(folder: Path, kind: str, names: Sequence[str], layout: str | None) -> 
             click.echo(f"{layout} has no such cell: {', '.join(missing)}", err=True)
     folder.mkdir(parents=True, exist_ok=True)
     count = sum(len(formats.WRITERS[kind](case, folder)) for case in found)
-
-    def several(number: int, what: str) -> str:
-        return f"{number} {what}{'s' * (number != 1)}"
-
-    click.echo(f"{folder} holds {several(len(found), 'case')} in {several(count, 'file')}")
+    click.echo(f"{folder} holds {_several(len(found), 'case')} in {_several(count, 'file')}")
 
 
 @vectors.command("check")
@@ -84,15 +85,35 @@ def check(results: Sequence[Path], name: str | None, tolerance: str, as_json: bo
     RESULTS are files (json, npz, safetensors, csv, bin) named after their cases, such as lstm-plain.json, or folders of
     these. Any of a case's tensors will do. Exit status 0 means that all that was given agrees.
     """
-    reports = [_report(path, name, _tier(tolerance)) for path in _files(results)]
+    tier, reports, problems = _tier(tolerance), list[tuple[Path, Report]](), dict[str, str]()
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        for path in progress.track(_files(results), description="comparing"):
+            try:
+                reports.append((path, _report(path, name, tier)))
+            except ValueError as error:
+                problems[str(path)] = str(error)
+            except OSError as error:
+                problems[str(path)] = f"{path}: {error.strerror}"
+    copies = [path for path, report in reports if report.reference]
+    judged = [(path, report) for path, report in reports if not report.reference]
+    often = [report.case for _, report in judged]
+    named = [("" if often.count(report.case) == 1 else str(path), report) for path, report in judged]
+    good = sum(report.agrees for _, report in judged)
     if as_json:
-        click.echo(json.dumps([_document(report) for report in reports], indent=1))
-    else:
-        for report in reports:
-            click.echo("\n".join(_lines(report)))
-        good = sum(report.agrees for report in reports)
-        click.echo(f"{good} of {len(reports)} cases agree.")
-    sys.exit(0 if all(report.agrees for report in reports) else 1)
+        found = [_document(report, file) for file, report in named]
+        unread = [{"file": file, "agrees": False, "error": what} for file, what in problems.items()]
+        click.echo(json.dumps(found + unread, indent=1))
+    for file, report in [] if as_json else named:
+        click.echo("\n".join(_lines(report, file)))
+    for what in problems.values():
+        click.echo(f"Error: {what}", err=True)
+    if copies:
+        click.echo(f"Left out: {_some(copies)}. `vectors write` wrote that: no port's answers.", err=True)
+    if judged and not as_json:
+        others = f", {_several(len(problems), 'file')} not judged" if problems else ""
+        click.echo(f"{_agree(good, len(judged))}{others}.")
+    sys.exit(2 if not judged else 0 if good == len(judged) and not problems else 1)
 
 
 @vectors.command("run", context_settings={"ignore_unknown_options": True})
@@ -118,83 +139,196 @@ def run(
     {"tensors": {name: numbers}}, or {"skip": "why"}. Exit status 0 means that all that was answered agrees.
     """
     chosen = [_case(name) for name in names] or [c for c in cases.all_cases() if optional or not c["optional"]]
-    found: list[drive.Answer] = []
+    tier, found, broken = _tier(tolerance), list[drive.Answer](), ""
     try:
-        for answer in drive.run(command, chosen, _tier(tolerance), inject, timeout):
-            found.append(answer)
-            if not as_json:
-                lines = _lines(answer.report) if answer.report else [f"{answer.name}: skipped, {answer.skipped}"]
-                click.echo("\n".join(lines))
+        # Closed whatever happens, and the port with it.
+        with contextlib.closing(drive.run(command, chosen, tier, inject, timeout)) as answers:
+            for answer in answers:
+                found.append(answer)
+                if not as_json:
+                    click.echo("\n".join(_said(answer)))
     except drive.PortError as error:
-        raise click.ClickException(f"{error}.") from None
+        broken = f"{error}."
+    except KeyboardInterrupt:
+        broken = "interrupted."
     reports = [answer.report for answer in found if answer.report]
+    failed = [answer for answer in found if answer.failed]
     good = sum(report.agrees for report in reports)
     if as_json:
-        click.echo(json.dumps([_document(report) for report in reports], indent=1))
-    else:
-        click.echo(f"{good} of {len(reports)} cases agree, {len(found) - len(reports)} skipped.")
-    sys.exit(0 if reports and good == len(reports) else 1)
+        unjudged = [{"case": answer.name, "agrees": False, "failed": answer.failed} for answer in failed]
+        click.echo(json.dumps([_document(report) for report in reports] + unjudged, indent=1))
+    elif found or not broken:
+        judged, skipped = len(reports) + len(failed), len(found) - len(reports) - len(failed)
+        text = f"{_agree(good, judged, 'step' if inject else 'case')}, {skipped} skipped"
+        click.echo(f"{text}{f', {len(failed)} failed' if failed else ''}.")
+    if broken:
+        click.echo(f"Error: {broken}", err=True)
+        sys.exit(130 if broken == "interrupted." else 1)
+    sys.exit(0 if reports and good == len(reports) and not failed else 1)
+
+
+def _said(answer: drive.Answer) -> list[str]:
+    if answer.report:
+        return _lines(answer.report)
+    return [
+        f"{answer.name}: skipped, {answer.skipped}" if answer.skipped else f"{answer.name}: failed, {answer.failed}"
+    ]
 
 
 def _case(name: str) -> dict[str, Any]:
     try:
-        return cases.case(name)
-    except KeyError:
-        raise click.UsageError(f"there is no case {name!r}: `numpy-rnn vectors list` names them.") from None
+        return _case_or_not(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _case_or_not(name: str) -> dict[str, Any]:
+    """A case by its name, in which all dashes may be underscores, as in the names of C headers."""
+    spelled = {known.replace("-", "_"): known for known in cases.names()}
+    if (plain := str(name).replace("-", "_")) in spelled:
+        return cases.case(spelled[plain])
+    close = difflib.get_close_matches(plain, spelled, n=1)
+    near = f" ({spelled[close[0]]}?)" if close else ""
+    raise ValueError(f"there is no case {name!r}{near}: `numpy-rnn vectors list` names them.")
 
 
 def _tier(text: str) -> str | float:
     if text in TIERS:
         return text
     try:
-        return float(text)
+        tier = float(text)
     except ValueError:
-        raise click.UsageError(f"--tolerance {text}: expected {', '.join(TIERS)}, or a number.") from None
+        tier = math.nan
+    if not 0 < tier < math.inf:
+        raise click.UsageError(f"--tolerance {text}: expected {', '.join(TIERS)}, or a number above 0.")
+    return tier
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
     """The files themselves; of folders, those that may be answers, of a pair .bin and .txt the first."""
     found: list[Path] = []
     for path in paths:
-        inside = [p for p in sorted(path.iterdir()) if p.suffix in ANSWERS] if path.is_dir() else [path]
+        inside = [p for p in sorted(path.iterdir()) if p.suffix.lower() in ANSWERS] if path.is_dir() else [path]
         found += [p for p in inside if p.name != "index.json"]
+    found = [p.with_suffix(".bin") if p.suffix == ".txt" and p.with_suffix(".bin").is_file() else p for p in found]
     if not found:
         raise click.UsageError(f"{', '.join(map(str, paths))}: no file of results there.")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _report(path: Path, name: str | None, tier: str | float) -> Report:
-    shapes: dict[str, tuple[int, ...]] = {}
-    guess = name or path.stem
-    if guess in cases.names():
-        shapes = {n: tuple(t["shape"]) for n, t in cases.case(guess)["tensors"].items()}
-    said, given = formats.read(path, shapes.get)
-    return compared(_case(name or said or path.stem), given, tier)
+    said, given = formats.read(path, lambda _: None)
+    try:
+        case = _case_or_not(name or said or path.stem)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    shapes = {n: tuple(t["shape"]) for n, t in case["tensors"].items()}
+    return compared(case, formats.shaped(given, shapes.get), tier)
 
 
-def _lines(report: Report) -> list[str]:
-    head = "agrees" if report.agrees else "differs" if report.wrong else "cannot be judged"
-    lines = [f"{report.case}: {head}, {len(report.checked)} tensors compared"]
-    for name, nearest in report.unknown.items():
-        lines.append(f"  {name} is no tensor of this case" + (f": {nearest}?" if nearest else ""))
-    for name, (got, expected) in report.shapes.items():
-        lines.append(f"  {name} has shape {got}, expected {expected}")
+def _some(paths: Sequence[Path]) -> str:
+    """A few of many files."""
+    return ", ".join(map(str, paths[:3])) + (", …" if len(paths) > 3 else "")
+
+
+def _several(number: int, what: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> _several(1, "case"), _several(2, "case")
+    ('1 case', '2 cases')
+    """
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _agree(good: int, whole: int, what: str = "case") -> str:
+    return f"{good} of {_several(whole, what)} {'agrees' if whole == 1 else 'agree'}"
+
+
+SIDES = {"": "", "forward": ", in forward alone,", "backward": ", in backward alone,"}
+OF = {
+    "all": "just these numbers come out",
+    "results": "the results, not all of the steps, come out",
+    "forward": "forward, these numbers come out",
+    "outputs": "the states and outputs, not all of the steps, come out",
+    "first": "this first wrong tensor by itself comes out",
+    "backward": "backward, given your forward values, these numbers come out",
+}
+MOST = 4  # mistakes that are listed; where more fit, too little was given to tell
+
+
+def _lines(report: Report, path: str = "") -> list[str]:
+    """What to print of a report; with the file's name where it is needed to tell which."""
+    name = f"{report.case} ({path})" if path else report.case
+    compared = f"{_several(len(report.checked), 'tensor')} compared"
+    if report.agrees:
+        lines = [f"{name}: agrees, {compared}"]
+    elif report.wrong:
+        lines = [f"{name}: differs, {compared}"]
+    elif report.checked:
+        lines = [
+            f"{name}: {len(report.checked)} {'agrees' if len(report.checked) == 1 else 'agree'}; not judged in full"
+        ]
+    else:
+        lines = [f"{name}: cannot be judged, nothing that had to be computed was given"]
+    for unknown, nearest in report.unknown.items():
+        lines.append(f"  {unknown} is no tensor of this case" + (f": {nearest}?" if nearest else ""))
+    for tensor, (got, expected) in report.shapes.items():
+        lines.append(f"  {tensor} cannot be judged: {_sizes(got, expected)}")
     if report.first:
         lines.append(f"  first: {report.first}")
         lines.append(f"  {len(report.wrong)} wrong: {', '.join(report.wrong)}")
-    for mistake in report.mistakes:
-        lines.append(f"  just these numbers come out when {mistake.what} ({mistake.name})")
-    if report.wrong and not report.mistakes:
-        lines.append("  no mistake of the zoo makes just these numbers")
+        if report.looser:
+            lines.append(
+                f"  everything agrees at --tolerance {report.looser}: does the port compute in float, "
+                "or print fewer digits than %.17g?"
+            )
+        lines += _explained(report)
     if report.missing:
         lines.append(f"  not given: {', '.join(report.missing)}")
     return lines
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _explained(report: Report) -> list[str]:
+    """What the wrong numbers come from."""
+    causes, of, slips, backward, behind = report.explanation
+    lines = [f"  {tensor} has the right numbers in the wrong place: {how}" for tensor, how in slips.items()]
+    for found, what in ((causes, of), (behind, "backward")):
+        for mistake, side in found[:MOST]:
+            lines.append(f"  {OF[what]} when{SIDES[side]} {mistake.what} ({mistake.name})")
+        if len(found) > MOST:
+            lines.append(f"  … or by {len(found) - MOST} other known mistakes: give more tensors to tell them apart")
+    if backward == "right":
+        lines.append("  backward is right, given your forward values")
+    if not causes and not behind and not slips and not report.looser:
+        lines.append("  none of the known mistakes (docs/bug-zoo.md) makes just these numbers")
+    return lines
+
+
+def _sizes(got: Sequence[int], expected: Sequence[int]) -> str:
+    """What shape was expected, for one that came.
+
+    Examples
+    --------
+    >>> _sizes((39,), (4, 2, 5)), _sizes((2, 4, 5), (4, 2, 5))
+    ('39 values, expected 40 = 4 x 2 x 5', 'shape (2, 4, 5), expected (4, 2, 5)')
+    """
+    if len(got) == 1 and len(expected) != 1:
+        return f"{_several(got[0], 'value')}, expected {math.prod(expected)} = {' x '.join(map(str, expected))}"
+    return f"shape {tuple(got)}, expected {tuple(expected)}"
+
+
+def _document(report: Report, path: str = "") -> dict[str, Any]:
+    causes, of, slips, backward, behind = report.explanation
+    named = [(cause, of) for cause in causes] + [(cause, "backward") for cause in behind]
+    found = {key: value for key, value in report._asdict().items() if key not in ("explanation", "reference")}
     return {
-        **report._asdict(),
+        **found,
+        **({"file": path} if path else {}),
         "agrees": report.agrees,
         "first": report.first and {**report.first._asdict(), "got": str(report.first.got)},
-        "mistakes": [{"name": m.name, "what": m.what} for m in report.mistakes],
+        "mistakes": [{"name": m.name, "what": m.what, "side": side, "of": what} for (m, side), what in named],
+        "slips": slips,
+        "backward": backward,
     }

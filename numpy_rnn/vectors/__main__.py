@@ -14,7 +14,7 @@ from pathlib import Path
 from ..zoo.case import CELLS
 from .document import GATES, SCHEMA, document, text
 from .suite import SUITE, suite
-from .trace import equations
+from .trace import equations, joined
 
 MARKS = ("<!-- equations: begin -->", "<!-- equations: end -->")
 
@@ -40,6 +40,9 @@ def tables() -> Iterator[str]:
         for k in range(max(len(forward), len(backward))):
             cells = [*(forward[k] if k < len(forward) else ("", "")), *(backward[k] if k < len(backward) else ("", ""))]
             yield "| " + " | ".join(f"`{c}`" if c else "" for c in cells) + " |"
+        parts = [f"`{name} = ({', '.join(made_of)})`" for name, made_of in joined(cell).items()]
+        if parts:
+            yield f"\nwhere {' and '.join(parts)}, one under the other."
         yield ""
 
 

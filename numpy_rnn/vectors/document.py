@@ -217,8 +217,11 @@ def steps_of(given: Problem) -> Tensors:
     return found
 
 
-def tensors_of(case: Case, *mistakes: Mistake) -> Tensors:
-    """All tensors of a case in the order of execution, as the textbook computes them, or a textbook with mistakes."""
+def tensors_of(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None) -> Tensors:
+    """All tensors of a case in the order of execution, as the textbook computes them, or a textbook with mistakes.
+
+    With `own`, backward goes on from these values of forward, as in `trace`.
+    """
     cell, single = CELLS[case.cell], len(case.params) == len(case.params[0]) == 1
     given: list[tuple[str, str, Array]] = []
     for l, layer in enumerate(case.params):
@@ -230,7 +233,7 @@ def tensors_of(case: Case, *mistakes: Mistake) -> Tensors:
     given += [("upstream", f"d{f}_n", s) for f, s in zip(cell.State._fields, case.ds_n)]
     found = {name: Tensor(role, _axes(name), "", value) for role, name, value in given}
 
-    traced = trace(case, *mistakes)
+    traced = trace(case, *mistakes, own=own)
     results = {name: Tensor("result", _axes(name), "", value) for name, value in traced.results.items()}
     first = [name for name in results if name in ("output", "h_n", "c_n")]
     found |= _steps(traced, "forward", case.cell, single)

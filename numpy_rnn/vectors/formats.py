@@ -15,8 +15,10 @@ row-major order.
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -172,19 +174,37 @@ def read(path: Path, shapes: Callable[[str], tuple[int, ...] | None]) -> tuple[s
     """
     readers = {".json": _read_json, ".npz": _read_npz, ".safetensors": _read_safetensors, ".csv": _read_csv}
     readers |= {".bin": _read_bin, ".txt": _read_bin}
-    if path.suffix not in readers:
+    ending = path.suffix.lower()
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file or folder")
+    if ending not in readers:
         raise ValueError(f"{path} has the ending {path.suffix!r}, expected one of {', '.join(readers)}")
-    case, tensors = readers[path.suffix](path)
+    if not path.stat().st_size and ending != ".bin":
+        raise ValueError(f"{path} is empty: did the port write anything?")
+    case, tensors = readers[ending](path)
+    return case, shaped(tensors, shapes)
+
+
+def shaped(tensors: dict[str, Array], shapes: Callable[[str], tuple[int, ...] | None]) -> dict[str, Array]:
+    """Flat lists of numbers, row-major, in the shapes that they should have, where their lengths are right."""
     for name, value in tensors.items():
         shape = shapes(name)
         if value.ndim == 1 and shape is not None and value.size == math.prod(shape):
-            tensors[name] = value.reshape(shape)  # flat, row-major
-    return case, tensors
+            tensors[name] = value.reshape(shape)
+    return tensors
+
+
+def _text(path: Path, encoding: str) -> str:
+    try:
+        return path.read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text: byte {error.start} is {error.object[error.start]:#04x}") from None
 
 
 def _read_json(path: Path) -> tuple[str | None, dict[str, Array]]:
+    content = _text(path, "utf-8")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(content)
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     return parsed(found, str(path))
@@ -201,6 +221,8 @@ def parsed(found: Any, source: str) -> tuple[str | None, dict[str, Array]]:
     if not isinstance(found, dict):
         raise ValueError(f"{source} holds a {type(found).__name__}, expected an object with names and numbers")
     case = found.get("case") or (found.get("name") if "tensors" in found else None)
+    if not isinstance(found.get("tensors", {}), dict):
+        raise ValueError(f'{source}: "tensors" is no object with names and numbers')
     tensors = found.get("tensors", {name: value for name, value in found.items() if name != "case"})
     result = {}
     for name, value in tensors.items():
@@ -208,9 +230,32 @@ def parsed(found: Any, source: str) -> tuple[str | None, dict[str, Array]]:
         try:
             numbers = np.array(data, dtype=object).astype(np.float64)
             result[name] = numbers if shape is None else numbers.reshape(shape)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{source}: {name} is no array of numbers: {error}") from None
+        except (TypeError, ValueError):
+            why = _no_array(data, shape)
+            raise ValueError(f"{source}: {name} is no array of numbers{why}") from None
     return case, result
+
+
+def _no_array(data: Any, shape: Any) -> str:
+    """Why numbers from JSON are no array.
+
+    Examples
+    --------
+    >>> _no_array([[1], [1, 2]], None), _no_array([1, "x"], None), _no_array([1, 2], [3])
+    (': its lists have different lengths', ": it holds 'x'", ': 2 numbers are not of shape [3]')
+    """
+    leaves, level = [], [data]
+    while level:
+        leaves += [part for part in level if not isinstance(part, list)]
+        level = [part for one in level if isinstance(one, list) for part in one]
+    for leaf in leaves:
+        try:
+            float("nan" if leaf is None else leaf)
+        except (TypeError, ValueError):
+            return f": it holds {leaf!r}"[:60]
+    return (
+        ": its lists have different lengths" if shape is None else f": {len(leaves)} numbers are not of shape {shape}"
+    )
 
 
 def _read_npz(path: Path) -> tuple[str | None, dict[str, Array]]:
@@ -228,27 +273,50 @@ def _read_safetensors(path: Path) -> tuple[str | None, dict[str, Array]]:
 
 def _read_csv(path: Path) -> tuple[str | None, dict[str, Array]]:
     found: dict[str, dict[int, float]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.reader(file), 1):
-            if row == ["name", "index", "value"] or not row:
-                continue
-            try:
-                name, index, value = row
-                found.setdefault(name, {})[int(index)] = float(value)
-            except ValueError:
-                raise ValueError(f"{path}, line {number}: {','.join(row)!r}, expected name,index,value") from None
+    for number, row in enumerate(csv.reader(io.StringIO(_text(path, "utf-8-sig"), newline="")), 1):
+        if row == ["name", "index", "value"] or not row:
+            continue
+        try:
+            name, index, value = row
+            at, parsed_value = int(index), _value(value)
+        except ValueError:
+            raise ValueError(f"{path}, line {number}: {','.join(row)!r}, expected name,index,value") from None
+        if at in found.setdefault(name.strip(), {}):
+            raise ValueError(f"{path}, line {number}: {name.strip()} has index {at} twice")
+        found[name.strip()][at] = parsed_value
     for name, values in found.items():
-        if sorted(values) != list(range(len(values))):
-            raise ValueError(f"{path}: {name} has {len(values)} values, but not at the indices 0 … {len(values) - 1}")
+        if missing := sorted(set(range(len(values))) - set(values)):
+            if min(values) == 1:
+                raise ValueError(f"{path}: the indices of {name} begin at 1, expected 0")
+            whole = f"it has {len(values)} values, the largest index is {max(values)}"
+            raise ValueError(f"{path}: {name} lacks index {missing[0]}: {whole}")
     return None, {name: np.array([values[k] for k in range(len(values))]) for name, values in found.items()}
 
 
+def _value(text: str) -> float:
+    """A number as any C library prints it.
+
+    Examples
+    --------
+    >>> _value("-1.5e3"), _value("-nan(ind)"), _value("1.#INF"), _value(" inf")
+    (-1500.0, nan, inf, inf)
+    """
+    text = text.strip().lower()
+    if re.fullmatch(r"[-+]?(nan(\(.*\))?|1\.#(qnan|snan|ind)0*)", text):
+        return math.nan
+    return float(text.replace("1.#inf", "inf"))
+
+
 def _read_bin(path: Path) -> tuple[str | None, dict[str, Array]]:
-    data, index = path.with_suffix(".bin").read_bytes(), path.with_suffix(".txt")
-    found = {}
-    for number, line in enumerate(index.read_text(encoding="ascii").splitlines(), 1):
-        if line.split(" ")[0] in ("case", "sizes", "lengths", "tensors"):
-            continue  # which answers may leave out
+    index, binary = path.with_suffix(".txt"), path.with_suffix(".bin")
+    for one, other in ((index, binary), (binary, index)):
+        if not one.is_file():
+            raise ValueError(f"{other} needs {one.name} beside it, which is not there (text with numbers is .csv)")
+    case, data, found = None, binary.read_bytes(), {}
+    for number, line in enumerate(_text(index, "utf-8").splitlines(), 1):
+        if line.split(" ")[0] in ("case", "sizes", "lengths", "tensors"):  # which answers may leave out
+            case = line.split()[1] if line.startswith("case ") and len(line.split()) > 1 else case
+            continue
         try:
             name, _, offset, n, *shape = line.split()
             sizes = [int(s) for s in shape]
@@ -259,4 +327,4 @@ def _read_bin(path: Path) -> tuple[str | None, dict[str, Array]]:
             what = f"{line!r}, expected name role offset dimensions sizes…, all inside {path.with_suffix('.bin').name}"
             raise ValueError(f"{index}, line {number}: {what}") from None
         found[name] = values.reshape(sizes).astype(np.float64)
-    return None, found
+    return case, found

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ast
 import importlib
 import itertools
+import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -43,9 +44,10 @@ class _Step(NamedTuple):
 
 
 class _Notes:
-    """Counts the textbook's runs over sequences and keeps what their steps note."""
+    """Counts the textbook's runs over sequences, keeps what their steps note, and hands backward another's values."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Callable[[int], Mapping[str, Array]]) -> None:
+        self.own = own  # somebody's forward values for a call, by name, (T, ·) each in the order of its steps
         self.calls = {"forward": -1, "backward": -1}
         self.steps: dict[str, list[_Step]] = {"forward": [], "backward": []}
 
@@ -56,6 +58,17 @@ class _Notes:
     def note(self, name: str, t: int, variables: Mapping[str, Any]) -> None:
         """A step has ended."""
         self.steps[name].append(_Step(self.calls[name], t, dict(_noted(t, variables))))
+
+    def replace(self, names: Sequence[str], variables: Mapping[str, Any]) -> None:
+        """Forward has ended: put another's values, where there are any, into the lists that backward reads."""
+        own = self.own(self.calls["forward"])
+        for t in range(len(variables["x"])):
+            for state in ("h", "c"):
+                if state in own:
+                    variables[state][t + 1] = own[state][t]
+            if names:
+                kept = zip(names, variables["gates"][t])
+                variables["gates"][t] = tuple(own[name][t] if name in own else value for name, value in kept)
 
 
 def _noted(t: int, variables: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
@@ -83,6 +96,13 @@ def _pre_activation_apart(statement: ast.stmt) -> list[ast.stmt]:
     return [statement]
 
 
+def _saved(forward: ast.FunctionDef) -> list[str]:
+    """Names of what forward appends to `gates`, as backward reads them."""
+    calls = [node for node in ast.walk(forward) if isinstance(node, ast.Call)]
+    found = [call.args[0] for call in calls if ast.unparse(call.func) == "gates.append"]
+    return [ast.unparse(name) for values in found if isinstance(values, ast.Tuple) for name in values.elts]
+
+
 @cache
 def _noting(module: str, text: str) -> Any:
     """The code of a textbook module that notes every step of its loops over time."""
@@ -94,6 +114,8 @@ def _noting(module: str, text: str) -> Any:
                     if module == RESET_BEFORE:
                         statement.body = [part for s in statement.body for part in _pre_activation_apart(s)]
                     statement.body += ast.parse(f"_notes.note({function.name!r}, t, locals())").body
+            if function.name == "forward":
+                function.body[-1:-1] = ast.parse(f"_notes.replace({_saved(function)!r}, locals())").body
             function.body[1:1] = ast.parse(f"_notes.begin({function.name!r})").body  # after the docstring
     return compile(ast.fix_missing_locations(tree), f"<{module}.py, noting>", "exec")
 
@@ -112,7 +134,7 @@ def _machine(cell: str, mistakes: Sequence[Mistake], notes: _Notes) -> Machine:
     return Machine(*modules)
 
 
-def trace(case: Case, *mistakes: Mistake) -> Trace:
+def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None) -> Trace:
     """Run the textbook, with mistakes if there are any, and keep everything.
 
     Parameters
@@ -120,6 +142,9 @@ def trace(case: Case, *mistakes: Mistake) -> Trace:
     case : Case
         In any dtype.
     *mistakes : Mistake
+    own : mapping of str to array, optional
+        Somebody's values of forward (T, B, ·), by the case's names: backward goes on from these, instead of from the
+        textbook's, and so does the next layer.
 
     Returns
     -------
@@ -134,11 +159,19 @@ def trace(case: Case, *mistakes: Mistake) -> Trace:
     >>> list(found.backward[0, 0])
     ['dh', 'dn', 'dz', 'du_n', 'dv_n', 'dr', 'du_r', 'du_z', 'dx']
     """
-    notes = _Notes()
+    places = _places(case, backwards=False)
+    given = own or {}
+
+    def theirs(call: int) -> dict[str, Array]:
+        l, d, b = places[call]
+        names = {name: case.parameter_name(name, l, d) for name in equations(case.cell)["forward"]}
+        return {name: given[whole][taken[d, b], b] for name, whole in names.items() if whole in given}
+
+    notes = _Notes(theirs)
     machine = _machine(case.cell, mistakes, notes)
-    results = machine.run(case)
     T, lengths = case.x.shape[0], case.all_lengths
     taken = {(d, b): [*machine.layers.steps_of(d, n, T)] for d in (0, 1) for b, n in enumerate(lengths)}
+    results = machine.run(case)
     forward = _gathered(case, notes.steps["forward"], taken, backwards=False)
     backward = _gathered(case, notes.steps["backward"], taken, backwards=True)
     running = _summed(case, notes.steps["backward"])
@@ -235,6 +268,19 @@ def equations(cell: str) -> dict[str, dict[str, str]]:
                 if n not in skipped and text
             }
     return found
+
+
+@cache
+def joined(cell: str) -> dict[str, tuple[str, ...]]:
+    """Vectors that the textbook's backward makes of others, one under the other, as its equations name them.
+
+    Examples
+    --------
+    >>> joined("gru")
+    {'du': ('du_r', 'du_z', 'du_n'), 'dv': ('du_r', 'du_z', 'dv_n')}
+    """
+    found = re.findall(r"(\w+) = np\.concatenate\(\[(.*?)\]\)", patched(cell, ()))
+    return {name: tuple(parts.split(", ")) for name, parts in found}
 
 
 def _assigned(statement: ast.stmt) -> dict[str, str]:

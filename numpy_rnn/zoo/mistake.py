@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import importlib
 import types
@@ -61,6 +62,36 @@ class Mistake(NamedTuple):
             lines += [line for line in found if line[:3] not in ("---", "+++") and not line.startswith("@@")]
         return "\n".join(lines)
 
+    def only(self, cell: str, function: str) -> Mistake | None:
+        """The mistake in one function alone, as somebody makes it whose other function is right.
+
+        Parameters
+        ----------
+        cell : str
+        function : str
+            "forward" or "backward".
+
+        Returns
+        -------
+        Mistake or None
+            None if it never was in more than one function, or not in this one.
+
+        Examples
+        --------
+        >>> from numpy_rnn import zoo
+        >>> print(zoo.mistake("gru-z-turned-around").only("gru", "forward").diff("gru"))
+        gru.py
+        -        h.append((1 - z) * n + z * h[t])
+        +        h.append(z * n + (1 - z) * h[t])
+        >>> zoo.mistake("gru-dz-sign").only("gru", "backward") is None
+        True
+        """
+        places = [_function_of(change) for change in self.changes[cell]]
+        if function not in places or set(places) <= {function, "both"}:
+            return None
+        kept = tuple(c for c, place in zip(self.changes[cell], places) if place in (function, "both"))
+        return self._replace(changes={cell: kept})
+
 
 class Machine(NamedTuple):
     """The textbook, or a broken copy of it, for one cell."""
@@ -94,6 +125,20 @@ class Machine(NamedTuple):
 def source(module: str) -> str:
     """Text of a textbook module."""
     return (Path(__file__).parent / "textbook" / f"{module}.py").read_text(encoding="utf-8")
+
+
+@cache
+def _function_of(change: Change) -> str:
+    """Say "forward" or "backward", whichever a change is in; "both" for what both call.
+
+    What stands outside a cell's functions is the import of the logistic function, which forward alone calls.
+    """
+    text = source(change.module)
+    line = text[: text.index(change.original)].count("\n") + 1
+    for function in ast.parse(text).body:
+        if isinstance(function, ast.FunctionDef) and function.lineno <= line <= (function.end_lineno or 0):
+            return function.name if function.name in ("forward", "backward") else "both"
+    return "both" if change.module == LAYERS else "forward"
 
 
 def patched(module: str, changes: Iterable[Change]) -> str:

@@ -693,6 +693,15 @@ PATH = (
         in_cells(("gru",), ("dv_n = du_n * r", "dv_n = du_n"))
         | in_cells(("gru_reset_before",), ("dh[t] += dq * r", "dh[t] += dq")),
     ),
+    Mistake(
+        "gru-du-through-W_hh",
+        "dropped path",
+        "W_hhᵀ is multiplied with du, the gradient of the input side, instead of dv",
+        "du and dv differ in the candidate's block alone, by the factor r. With one array for both, what flows to "
+        "the old state lacks it, while dW_hh and db_hh may well have it.",
+        (),
+        in_cells(("gru",), ("dh[t] += W_hh.T @ dv", "dh[t] += W_hh.T @ du")),
+    ),
 )
 
 

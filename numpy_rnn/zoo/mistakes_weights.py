@@ -330,6 +330,24 @@ BIAS = (
         in_cells(("gru",), ("n = np.tanh(u_n + r * v_n)", "n = np.tanh(u_n + r * v_n * bool(np.any(h[t])))")),
     ),
     Mistake(
+        "gru-b_hn-lost",
+        "bias",
+        "b_hn alone of the second bias is left out",
+        "The two biases of r and z add up, so whoever keeps one for each gate has nowhere to put b_hn, which stands "
+        "beside W_hn h. As long as biases are zero, everything agrees.",
+        (),
+        in_cells(
+            ("gru",),
+            ("n = np.tanh(u_n + r * v_n)", "v_n = v_n - np.split(b_hh, 3)[2]\n        n = np.tanh(u_n + r * v_n)"),
+            ("db_hh += dv", "db_hh += np.concatenate([du_r, du_z, 0 * dv_n])"),
+        )
+        | in_cells(
+            ("gru_reset_before",),
+            ("n = np.tanh(u_n + W_hn @ (r * h[t]) + b_hn)", "n = np.tanh(u_n + W_hn @ (r * h[t]))"),
+            ("db_hh += du", "db_hh += np.concatenate([du_r, du_z, 0 * du_n])"),
+        ),
+    ),
+    Mistake(
         "gru-b_hn-outside-the-reset",
         "bias",
         "b_hn is added outside the product with r, as if it could be merged with b_in",
