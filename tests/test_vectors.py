@@ -223,7 +223,7 @@ def test_the_headers_compile_and_hold_the_same_numbers(tmp_path):
         ("gru-plain.json", '{"h_n": ["x"]}', "h_n is no array of numbers"),
         ("gru-plain.json", '{"h_n": [[1], [1, 2]]}', "h_n is no array of numbers"),
         ("gru-plain.csv", "h_n,0,1\nh_n,one,1\n", "line 2: 'h_n,one,1', expected name,index,value"),
-        ("gru-plain.csv", "h_n,0,1\nh_n,2,1\n", "h_n has 2 values, but not at the indices 0 … 1"),
+        ("gru-plain.csv", "h_n,0,1\nh_n,2,1\n", "h_n lacks index 1: it has 2 values, the largest index is 2"),
         ("gru-plain.npz", "no zip", "is not npz"),
         ("gru-plain.xml", "", "has the ending '.xml', expected one of .json"),
     ],
