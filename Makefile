@@ -32,7 +32,7 @@ fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on th
 bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
 	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots
 
-tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (half an hour), and write the tables into docs/tasks.md
+tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (a quarter of an hour), and write the tables into docs/tasks.md
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/numpy-rnn task table --markdown docs/tasks.md
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
