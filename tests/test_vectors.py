@@ -506,7 +506,11 @@ for line in sys.stdin:
         ("print(line, flush=True)", 1, "gru-plain: cannot be judged, nothing that had to be computed was given"),
         ("sys.exit(3)", 1, "ended with status 3 at gru-plain"),
         ("import time; time.sleep(30)", 1, "took more than 1 s at gru-plain"),
-        ("print(json.dumps({'tensors': {'h_n': [0]}}), flush=True)", 1, "h_n cannot be judged: 1 value, expected 10 = 1 x 2 x 5"),
+        (
+            "print(json.dumps({'tensors': {'h_n': [0]}}), flush=True)",
+            1,
+            "h_n cannot be judged: 1 value, expected 10 = 1 x 2 x 5",
+        ),
     ],
 )
 def test_a_port_that_does_not_answer_as_it_should(answer, status, message, tmp_path):
