@@ -633,6 +633,31 @@ def test_what_cannot_be_injected_is_said_and_steps_keep_their_numbers(tmp_path):
 # ---- what is printed
 
 
+def test_the_report_is_json_whatever_the_numbers(tmp_path):
+    def refused(word):
+        raise AssertionError(word)
+
+    given = gru_port()
+    given["h"][:] = np.nan
+    given["h"][2] = np.inf
+    out = run("check", csv_of(given, tmp_path / "gru-plain.csv"), "--json").output
+    (report,) = json.loads(out, parse_constant=refused)
+    assert (report["first"]["got"], report["first"]["before"]) == ("nan", 0)
+    infinite = {n: array(t) for n, t in cases.case("rnn_tanh-infinite")["tensors"].items() if t["role"] not in GIVEN}
+    for value in infinite.values():
+        value[~np.isfinite(value)] = 1.0
+    out = run("check", csv_of(infinite, tmp_path / "rnn_tanh-infinite.csv"), "--json").output
+    (report,) = json.loads(out, parse_constant=refused)
+    assert report["first"]["expected"] in ("inf", "-inf", "nan")
+
+
+def test_a_single_number_has_no_place():
+    found = cases.case("adam-steps")
+    given = {n: array(t) for n, t in found["tensors"].items() if t["role"] == "forward" or n == "lr"}
+    given["lr"] = given["lr"] + 1
+    assert str(check(found, given).first) == "lr is 1.125, expected 0.125"
+
+
 def test_one_is_no_plural(tmp_path):
     path = tmp_path / "gru-plain.csv"
     path.write_text("".join(f"h_n,{i},{v!r}\n" for i, v in enumerate(gru_port()["h_n"].ravel().tolist())))

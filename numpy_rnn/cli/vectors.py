@@ -19,6 +19,7 @@ from ..conventions import LAYOUTS
 from ..vectors import cases, drive, formats
 from ..vectors.check import TIERS, Report
 from ..vectors.check import check as compared
+from ..vectors.first import First
 from ..vectors.suite import LEVELS
 
 ANSWERS = (".json", ".npz", ".safetensors", ".csv", ".bin")
@@ -319,6 +320,12 @@ def _sizes(got: Sequence[int], expected: Sequence[int]) -> str:
     return f"shape {tuple(got)}, expected {tuple(expected)}"
 
 
+def _as_text(first: First) -> dict[str, str]:
+    """Numbers that JSON may not have."""
+    expected = {} if math.isfinite(first.expected) else {"expected": str(first.expected)}
+    return {"got": str(first.got), **expected}
+
+
 def _document(report: Report, path: str = "") -> dict[str, Any]:
     causes, of, slips, backward, behind = report.explanation
     named = [(cause, of) for cause in causes] + [(cause, "backward") for cause in behind]
@@ -327,7 +334,7 @@ def _document(report: Report, path: str = "") -> dict[str, Any]:
         **found,
         **({"file": path} if path else {}),
         "agrees": report.agrees,
-        "first": report.first and {**report.first._asdict(), "got": str(report.first.got)},
+        "first": report.first and {**report.first._asdict(), **_as_text(report.first)},
         "mistakes": [{"name": m.name, "what": m.what, "side": side, "of": what} for (m, side), what in named],
         "slips": slips,
         "backward": backward,

@@ -44,7 +44,7 @@ class First(NamedTuple):
         got, expected = (f"{v:.9g}" for v in (self.got, self.expected))
         if got == expected:
             got, expected = (f"{v:.17g}" for v in (self.got, self.expected))
-        text = f"{self.tensor} at {place} is {got}, expected {expected}" if place else f"{self.tensor} is {got}"
+        text = f"{self.tensor}{f' at {place}' if place else ''} is {got}, expected {expected}"
         if self.by:
             text += f", by {self.by}"
         if self.agree:
@@ -238,7 +238,7 @@ def _kind(found: Mapping[str, Any], name: str, at: tuple[int, ...], got: Array, 
     with np.errstate(all="ignore"):
         error = np.abs(got - expected)[places].reshape(len(got), -1).max(axis=1)
     grown = bool(0 < error[at[0]] <= DRIFT * error[before])
-    return "drift" if grown else "jump", float(error[before])
+    return "drift" if grown else "jump", float(error[before]) if np.isfinite(error[before]) else 0.0
 
 
 def is_cell(found: Mapping[str, Any]) -> bool:
