@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test fused bench tasks accuracy picture mutation oldest interop lint wheel-test clean
+.PHONY: help demo test long fused bench tasks accuracy picture mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -28,6 +28,10 @@ fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on th
 	$(PYTHON) -m venv build/fused
 	build/fused/bin/python -m pip install --quiet -c .constraints.txt -e '.[gpu]' expecttest hypothesis pytest
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_fused.py
+
+long: $(STAMP)  ## the tests that take half a minute or more each
+	@mkdir -p build
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m long --basetemp build/pytest
 
 bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
 	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots

@@ -34,7 +34,7 @@ def textbook(name: str, params: Any, x: Any, s0: Any, dstates: Any = None) -> di
     """Everything that the textbook notes, as columns (T, ·, B): forward, and backward where there are dstates."""
     found: dict[str, list[Any]] = {}
     for b in range(x.shape[1]):
-        notes = trace._Notes()
+        notes = trace._Notes(lambda call: {})
         cell = trace._machine(name, (), notes).cell
         _, tape = cell.forward(params, x[:, b], *(s[b] for s in s0))
         if dstates is not None:

@@ -235,7 +235,7 @@ def test_second_derivatives(info, dtype, training):
 
 
 @both_ways
-@pytest.mark.parametrize("check", [gradcheck, gradgradcheck])
+@pytest.mark.parametrize("check", [gradcheck, pytest.param(gradgradcheck, marks=pytest.mark.long)])
 @cases(dtypes=[torch.float64], modes=[True])
 def test_derivatives_by_each_parameter_alone(info, dtype, training, check):
     """As PyTorch's, but for the last input only, which has all options on."""

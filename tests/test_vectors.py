@@ -366,6 +366,7 @@ def test_the_list_names_every_case():
     assert [case["name"] for case in json.loads(run("list", "--json").output)] == list(cases.names())
 
 
+@pytest.mark.long
 def test_the_matrix_is_that_of_the_suite():
     page = (Path(__file__).parent.parent / "docs" / "vectors-matrix.md").read_text(encoding="utf-8")
     assert matrix.markdown() == page

@@ -102,6 +102,7 @@ def train(
         console = Console(stderr=as_json, quiet=not first())
         with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
             complete = _run(job, out, interval, display)
+        group.leave()
         _tell(job, display, out, complete, as_json)
         if first() and not complete:
             again = ["numpy-rnn", "train", "--resume", "--out", str(out), *(["--text", str(text)] if text else [])]

@@ -50,6 +50,9 @@ class Alone:
         """Put the shares of a tensor (L, B, H) together."""
         return share
 
+    def leave(self) -> None:
+        """Part from the others at the end of a run."""
+
 
 class Together(Alone):
     """One of the processes that `torchrun` started.
@@ -102,6 +105,10 @@ class Together(Alone):
         parts = [self.torch.empty_like(padded) for _ in sizes]
         _listening(lambda: self.distributed.all_gather(parts, padded))
         return self.torch.cat([part[:, :size] for part, size in zip(parts, sizes)], dim=1)
+
+    def leave(self) -> None:
+        """Part from the others, so that no thread of the communication is left running when the process ends."""
+        self.distributed.destroy_process_group()
 
     def _bounds(self, B: int) -> list[int]:
         return [B * rank // self.size for rank in range(self.size + 1)]
