@@ -133,6 +133,7 @@ def test_a_forward_mistake_is_said_to_be_in_forward_alone_if_backward_is_not_tha
     assert [side for _, side in check(cases.case("gru-plain"), given).explanation.causes] == ["backward"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_mistake_made_in_forward_alone_is_named_from_everything(cell):
     found = cases.case(f"{cell}-plain")

@@ -250,6 +250,7 @@ def test_torch_is_not_accused(cell, dtype):
         assert len(found.right) == len(outputs) + len(grads)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 @EACH_CELL
 def test_mistakes_are_named_in_coarse_dtypes_too(cell, dtype):

@@ -63,8 +63,9 @@ def trace(
         raise click.UsageError("--overwrite replaces a page: it needs --html.")
     if html is not None and html.exists() and not overwrite:
         raise click.UsageError(f"{html} exists: replace it with --overwrite, or choose another name.")
-    found = walk(small_case(cell, steps, inputs, hidden, projection or 1, seed))
-    judged = verdict(found)
+    with Console(stderr=True).status("computing in several ways"):  # seconds, most of them for PyTorch to start
+        found = walk(small_case(cell, steps, inputs, hidden, projection or 1, seed))
+        judged = verdict(found)
     if html is not None:
         write_bytes(html, page(document(found, judged, seed)).encode())
         click.echo(f"{html} holds the page: open it in a browser", err=as_json)
