@@ -20,6 +20,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from .modules import parameter_shapes
 from .numerics import Array
 from .zoo.case import CELLS
 
@@ -306,6 +307,61 @@ def from_system(
     found = _adjusted(found, how, -1.0 if not gradients else 0.0)
     found = {name: _reordered(a, how.gates, ours, name) for name, a in found.items()}
     return _contiguous(_two_biases(how, cell, found, gradients))
+
+
+def fitting(system: str, arrays: Mapping[str, Array], H: int | None = None) -> list[str]:
+    """The cells that arrays can be, by their names and shapes.
+
+    Parameters
+    ----------
+    system : str
+        Key of `LAYOUTS`.
+    arrays : mapping of str to array
+        By the system's names.
+    H : int, optional
+        Units; only cuDNN's buffer does not tell.
+
+    Returns
+    -------
+    list of str
+        Often one. An RNN's parameters do not tell tanh from relu, and in most systems not where a GRU's reset stands.
+
+    Raises
+    ------
+    ConventionError
+        If the system is unknown, or none of its cells has such arrays.
+
+    Examples
+    --------
+    >>> keras = {"kernel": np.zeros((3, 15)), "recurrent_kernel": np.zeros((5, 15)), "bias": np.zeros((2, 15))}
+    >>> fitting("keras", keras)
+    ['gru']
+    """
+    if system not in LAYOUTS:
+        raise ConventionError(f"system is {system!r}, expected one of {', '.join(LAYOUTS)}")
+    found = [cell for cell in LAYOUTS[system] if _fits(system, cell, arrays, H)]
+    if not found:
+        had = ", ".join(f"{name} {np.shape(a)}" for name, a in arrays.items())
+        raise ConventionError(f"no cell of {system}'s has the arrays {had}")
+    return found
+
+
+def _fits(system: str, cell: str, arrays: Mapping[str, Array], H: int | None) -> bool:
+    """Whether arrays of these shapes, all of them and no others, are such a cell's parameters."""
+    zeros = {name: np.zeros(np.shape(a)) for name, a in arrays.items()}
+    try:
+        ours = from_system(system, cell, zeros, H, gradients=True)
+        theirs = to_system(system, cell, ours, gradients=True)
+    except (ValueError, IndexError):  # there are others, or they cannot be cut into such blocks
+        return False
+    H = len(ours["W_ih"]) // CELLS[cell].gates
+    R = len(ours["W_hr"]) if "W_hr" in ours else H
+    expected = parameter_shapes(CELLS[cell], ours["W_ih"].shape[1], H, R)._asdict()
+    return _shapes(theirs) == _shapes(zeros) and _shapes(ours) == expected
+
+
+def _shapes(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    return {name: a.shape for name, a in arrays.items()}
 
 
 def states_to_system(system: str, cell: str, states: Mapping[str, Array]) -> tuple[Array, ...]:

@@ -13,7 +13,7 @@ from support import random_params, rng_of
 import numpy_rnn
 from numpy_rnn import conventions, files
 from numpy_rnn.cli import command
-from numpy_rnn.conventions import LAYOUTS, ConventionError, from_system, to_system
+from numpy_rnn.conventions import LAYOUTS, ConventionError, fitting, from_system, to_system
 from numpy_rnn.zoo.case import CELLS
 
 ANSWERS = json.loads((Path(__file__).parent / "interop.json").read_text(encoding="utf-8"))
@@ -210,6 +210,43 @@ def test_a_single_cell_has_the_systems_own_names(tmp_path):
         "recurrent_kernel": (H, 3 * H),
         "bias": (2, 3 * H),
     }
+
+
+@each_row
+def test_arrays_tell_their_cell_as_far_as_they_can(system, cell):
+    theirs = to_system(system, cell, representable(system, cell))
+    cells = fitting(system, theirs, H)
+    assert cell in cells
+    alike = {"rnn_tanh": "rnn", "rnn_relu": "rnn", "gru_reset_before": "gru"}
+    if system != "cudnn":  # whose one line could have more inputs and fewer gates
+        assert len({alike.get(name, name) for name in cells}) == 1
+    if system == "keras":
+        assert cells == [cell] or set(cells) == {"rnn_tanh", "rnn_relu"}
+    with pytest.raises(ConventionError, match=r"no cell of \w+'s has the arrays "):
+        fitting(system, {**theirs, "spare": np.zeros(1)}, H)
+    if system != "cudnn":
+        with pytest.raises(ConventionError, match="no cell of"):
+            fitting(system, {**theirs, list(theirs)[-1]: list(theirs.values())[-1][..., 1:]}, H)
+
+
+def test_the_cell_need_not_be_said_where_the_file_tells_it(tmp_path):
+    def tried(system, cell, to, out="out.safetensors"):
+        files.write(tmp_path / "in.safetensors", to_system(system, cell, representable(system, cell)))
+        (tmp_path / out).unlink(missing_ok=True)
+        done = convert(tmp_path / "in.safetensors", tmp_path / out, "--from", system, "--to", to)
+        return done, (tmp_path / out).exists()
+
+    for cell in ("rnn_tanh", "lstm", "gru", "gru_reset_before"):
+        done, written = tried("keras", cell, "torch")
+        assert (done.exit_code, written) == (0, True), done.output
+        found, _ = files.read(tmp_path / "out.safetensors")
+        assert np.array_equal(found["weight_hh_l0"], ours(cell)["W_hh"])
+    for to, out in (("keras", "out"), ("haiku", "out"), ("onnx", "out.onnx")):
+        done, written = tried("onnx", "gru", to, out)
+        assert (done.exit_code, written) == (1, False)
+        assert "may be those of gru or gru_reset_before: say which by --cell" in done.output
+    assert tried("onnx", "gru", "torch")[0].exit_code == 0  # the same, whichever it is
+    assert "rnn_tanh or rnn_relu" in tried("keras", "rnn_relu", "onnx", "out.onnx")[0].output
 
 
 def test_a_file_that_cannot_be_converted_gets_one_sentence(tmp_path):

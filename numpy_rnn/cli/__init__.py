@@ -44,9 +44,15 @@ for subcommand in (
 
 
 def main() -> None:
-    """Run the command; a user's mistake becomes one sentence on stderr and exit status 1 or 2."""
+    """Run the command; a user's mistake becomes one sentence on stderr and exit status 1 or 2, Ctrl-C 130."""
     try:
-        command(prog_name="numpy-rnn")
+        sys.exit(command(prog_name="numpy-rnn", standalone_mode=False))
+    except click.Abort:
+        click.echo("numpy-rnn: interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except (ValueError, MissingLibraryError) as error:
         sys.exit(f"numpy-rnn: {error}")
     except OSError as error:

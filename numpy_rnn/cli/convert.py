@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
 
 from .. import files
-from ..conventions import LAYOUTS, ConventionError, from_system, to_system
+from ..conventions import LAYOUTS, Arrays, ConventionError, fitting, from_system, to_system
 from ..modules import TORCH_NAMES
 from ..numerics import Array
 from ..onnx_model import model
@@ -22,7 +22,7 @@ OTHERS = tuple(LAYOUTS)
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--from", "source_system", type=click.Choice(OTHERS), required=True)
 @click.option("--to", "target_system", type=click.Choice(OTHERS), required=True)
-@click.option("--cell", type=click.Choice(list(CELLS)), required=True)
+@click.option("--cell", type=click.Choice(list(CELLS)), help="Needed only where the file does not tell it.")
 @click.option("--hidden", type=click.IntRange(1), help="Units, where the file does not tell: cudnn.")
 @click.option("--merge", is_flag=True, help="Add both biases up where the system has one.")
 @click.option("--gradients", is_flag=True, help="What is converted are gradients.")
@@ -31,7 +31,7 @@ def convert(
     target: Path,
     source_system: str,
     target_system: str,
-    cell: str,
+    cell: str | None,
     hidden: int | None,
     merge: bool,
     gradients: bool,
@@ -42,43 +42,58 @@ def convert(
     those of several layers or directions begin with l0/, l0_reverse/, l1/, and so on. With --to onnx and an OUT that
     ends in .onnx, it is a whole model, which ONNX Runtime runs.
     """
+    if target.suffix == ".onnx" and (target_system != "onnx" or gradients):
+        raise click.UsageError(f"{target} is to be a model: that takes --to onnx and parameters, not gradients.")
     given, _ = files.read(source)
-    found: dict[str, Array] = {}
-    try:
-        parts = _parts(given, source_system)
-        if target.suffix == ".onnx":
-            _write_model(target, source_system, target_system, cell, parts, hidden, gradients)
-            return
+
+    def converted(cell: str) -> Arrays | bytes:
+        found: Arrays = {}
         for place, arrays in parts.items():
             params = from_system(source_system, cell, arrays, hidden, gradients=gradients)
-            converted = to_system(target_system, cell, params, gradients=gradients, merge=merge)
-            found |= _placed(converted, place, target_system, len(parts) == 1)
+            if target.suffix == ".onnx":
+                found |= _placed(to_system("torch", cell, params), place, "torch", single=False)
+            else:
+                theirs = to_system(target_system, cell, params, gradients=gradients, merge=merge)
+                found |= _placed(theirs, place, target_system, len(parts) == 1)
+        return model(cell, found).SerializeToString() if target.suffix == ".onnx" else found
+
+    try:
+        parts = _parts(given, source_system)
+        result = converted(cell) if cell else _whichever(parts, source_system, hidden, converted)
     except ConventionError as error:
         raise click.ClickException(f"{source}: {error}.") from None
-    files.write(target, found)
-    click.echo(
-        f"{target} holds {len(found)} tensors of {len(parts)} cell{'s' * (len(parts) > 1)}, as {target_system} has them"
-    )
+    cells = f"{len(parts)} cell{'s' * (len(parts) > 1)}"
+    if isinstance(result, bytes):
+        files.write_bytes(target, result)
+        click.echo(f"{target} is an ONNX model of {cells}")
+    else:
+        files.write(target, result)
+        click.echo(f"{target} holds {len(result)} tensors of {cells}, as {target_system} has them")
 
 
-def _write_model(
-    target: Path,
-    source_system: str,
-    target_system: str,
-    cell: str,
-    parts: Mapping[str, Mapping[str, Array]],
-    hidden: int | None,
-    gradients: bool,
-) -> None:
-    """Write an ONNX model, whole or not at all."""
-    if target_system != "onnx" or gradients:
-        raise click.UsageError(f"{target} is to be a model: that takes --to onnx and parameters, not gradients.")
-    state: dict[str, Array] = {}
-    for place, arrays in parts.items():
-        params = from_system(source_system, cell, arrays, hidden)
-        state |= _placed(to_system("torch", cell, params), place, "torch", len(parts) == 1)
-    files.write_bytes(target, model(cell, state).SerializeToString())
-    click.echo(f"{target} is an ONNX model of {len(parts)} cell{'s' * (len(parts) > 1)}")
+def _whichever(
+    parts: Mapping[str, Arrays], system: str, hidden: int | None, converted: Callable[[str], Arrays | bytes]
+) -> Arrays | bytes:
+    """What comes of a file whose cell is not said: of whichever cells it may be, if they all come to the same."""
+    cells = [cell for cell in CELLS if all(cell in fitting(system, arrays, hidden) for arrays in parts.values())]
+    if not cells:
+        raise ConventionError(f"its {len(parts)} cells are of more than one kind")
+    results = []
+    for cell in cells:
+        try:
+            results.append(converted(cell))
+        except ConventionError:
+            if len(cells) == 1:
+                raise
+    if len(results) < len(cells) or any(not _equal(result, results[0]) for result in results):
+        raise ConventionError(f"its parameters may be those of {' or '.join(cells)}: say which by --cell")
+    return results[0]
+
+
+def _equal(a: Arrays | bytes, b: Arrays | bytes) -> bool:
+    if isinstance(a, bytes) or isinstance(b, bytes):
+        return a == b
+    return {name: v.tobytes() for name, v in a.items()} == {name: v.tobytes() for name, v in b.items()}
 
 
 def _parts(given: Mapping[str, Array], system: str) -> dict[str, dict[str, Array]]:

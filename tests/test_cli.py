@@ -1,0 +1,44 @@
+"""What all commands of `numpy-rnn` have in common: how they end."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from numpy_rnn import cli
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (None, 0, ""),
+        (KeyboardInterrupt(), 130, "\nnumpy-rnn: interrupted\n"),
+        (ValueError("T is 0, expected at least 1"), "numpy-rnn: T is 0, expected at least 1", ""),
+        (OSError(28, "No space left on device", "out.npz"), "numpy-rnn: out.npz: No space left on device", ""),
+        (click.ClickException("in.npz: there is no tensor."), 1, "Error: in.npz: there is no tensor.\n"),
+    ],
+)
+def test_every_command_ends_with_one_sentence_and_a_status(monkeypatch, capsys, raised, status, said):
+    @click.command()
+    def ended():
+        if raised:
+            raise raised
+
+    monkeypatch.setitem(cli.command.commands, "ended", ended)
+    monkeypatch.setattr("sys.argv", ["numpy-rnn", "ended"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code or 0) == status  # a text is printed by the interpreter, with status 1
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [(["--version"], 0, ""), (["--help"], 0, ""), (["--nope"], 2, "No such option"), (["check", "--nope"], 2, "--nope")],
+)
+def test_help_and_a_wrong_word_have_their_statuses(monkeypatch, capsys, arguments, status, said):
+    monkeypatch.setattr("sys.argv", ["numpy-rnn", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code or 0) == status
+    assert said in capsys.readouterr().err
