@@ -34,7 +34,12 @@ def test_every_command_ends_with_one_sentence_and_a_status(monkeypatch, capsys, 
 
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
-    [(["--version"], 0, ""), (["--help"], 0, ""), (["--nope"], 2, "No such option"), (["check", "--nope"], 2, "--nope")],
+    [
+        (["--version"], 0, ""),
+        (["--help"], 0, ""),
+        (["--nope"], 2, "No such option"),
+        (["check", "--nope"], 2, "--nope"),
+    ],
 )
 def test_help_and_a_wrong_word_have_their_statuses(monkeypatch, capsys, arguments, status, said):
     monkeypatch.setattr("sys.argv", ["numpy-rnn", *arguments])
