@@ -244,6 +244,52 @@ def test_calls_are_as_many_as_with_the_real_sizes():
     assert ready.arrays(result) == {}
 
 
+def test_passes_compute_one_step_of_each_cell():
+    """With N units side by side and the products given, the passes are the cell's own step and its gradient."""
+    passes = contestants.load("passes")
+    rng = np.random.default_rng(1)
+    N, sigma = 5, lambda half_a: 1 / (1 + np.exp(-2 * half_a))  # rows of σ are halved, as in the cells
+    for cell, G in (("rnn", 1), ("lstm", 4), ("gru", 3)):
+        a, Wh, da = rng.standard_normal((3, G, N))
+        b, s = rng.standard_normal((G, 1)), rng.standard_normal((6, N))
+        forward, backward = passes.PASSES[cell]
+        z, before = a + b, s.copy()
+        forward(a, Wh, b, s)
+        if cell == "rnn":
+            assert np.allclose(s[0], np.tanh(z + Wh)[0], rtol=1e-14)
+            wanted = [(1 - s[0] ** 2) * before[1]]
+        elif cell == "lstm":
+            i, f, o = sigma((z + Wh)[:3])
+            g = np.tanh((z + Wh)[3])
+            tanh_c = np.tanh(f * before[0] + i * g)
+            assert np.allclose([a[0], a[1], a[2], a[3], s[1], s[2]], [i, f, o, g, tanh_c, o * tanh_c], rtol=1e-13)
+            s = rng.standard_normal((6, N))
+            c, tanh_c, dh, dc, *_ = s.copy()
+            dc += dh * o * (1 - tanh_c**2)
+            wanted = [dc * g * i * (1 - i), dc * c * f * (1 - f), dh * tanh_c * o * (1 - o), dc * i * (1 - g**2)]
+        else:
+            r, z_gate = sigma((z + Wh)[:2])
+            v_n = Wh[2] + b[2]
+            n = np.tanh(z[2] + r * v_n)
+            h_next = z_gate * (before[0] - n) + n
+            assert np.allclose([*a, s[1], s[2]], [r, z_gate, n, v_n, h_next], rtol=1e-13)
+            h, v_n, dh, *_ = s = rng.standard_normal((6, N))
+            h, v_n, dh = h.copy(), v_n.copy(), dh.copy()
+            du_n = dh * (1 - z_gate) * (1 - n**2)
+            wanted = [
+                du_n * v_n * r * (1 - r),
+                dh * (h - n) * z_gate * (1 - z_gate),
+                du_n * r,
+            ]
+        backward(a, da, s)
+        assert np.allclose(da, wanted, rtol=1e-12), cell
+    for cell in passes.PASSES:
+        for mode, call in passes.prepare(
+            problem.make(cell, sizes.parse("7x3x4x5-L2"), "float32"), 1, "cpu"
+        ).calls.items():
+            assert call() is None, mode
+
+
 def test_plain_is_the_same_sizes_with_one_layer_one_direction_and_full_lengths():
     plain = contestants.load("plain")
     for size in ("7x3x4x5-L2", "7x3x4x5-D2", "7x3x4x5-ragged"):
