@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from formulas import FormulaError, Scope, Steps
+from formulas import FormulaError, Indices, Scope, Steps
 from support import CELLS, assert_close, random_params, random_state, rng_of
 
 import numpy_rnn
@@ -34,8 +34,8 @@ def textbook(name: str, params: Any, x: Any, s0: Any, dstates: Any = None) -> di
     """Everything that the textbook notes, as columns (T, ·, B): forward, and backward where there are dstates."""
     found: dict[str, list[Any]] = {}
     for b in range(x.shape[1]):
-        notes = trace._Notes(lambda call: {})
-        cell = trace._machine(name, (), notes).cell
+        notes = trace.Notes(lambda call: {})
+        cell = trace.noting_machine(name, (), notes).cell
         _, tape = cell.forward(params, x[:, b], *(s[b] for s in s0))
         if dstates is not None:
             cell.backward(tape, *(ds[:, b] for ds in dstates))
@@ -92,6 +92,11 @@ NONLINEARITIES: dict[str, dict[str, Callable[[Any], Any]]] = {
 }
 
 
+def logit(s: Any) -> Any:
+    """The inverse of σ."""
+    return np.log(s) - np.log1p(-s)
+
+
 def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Names of the gates as the cell's tape has them, of blocks of the parameters, and of blocks put together."""
     family = name.split("_")[0]
@@ -122,7 +127,6 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
         values |= {"dv_r": values["du_r"], "dv_z": values["du_z"]}
         found |= {"v_n": Steps(tape.v_n)} | {key: stacked(key, gates) for key in ("u", "v", "du", "dv", "δu", "δv")}
     if name == "gru_reset_before":
-        logit = lambda s: np.log(s) - np.log1p(-s)  # noqa: E731
         r, z, n = (found[gate].array for gate in "rzn")
         q = r * values["h"].array[:-1]
         u_r, u_z, u_n = (values[f"u_{gate}"].array for gate in "rzn")
@@ -148,7 +152,10 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
 def chain_scope(I: int, O: int, S: int) -> Scope:
     """h = tanh(W x + b) for S columns, and a loss that reads h twice; sizes of 1 give plain numbers."""
     rng = rng_of("chain", I, O, S)
-    draw = lambda *shape: rng.standard_normal(shape)  # noqa: E731
+
+    def draw(*shape: int) -> Any:
+        return rng.standard_normal(shape)
+
     W, x, b, δW, δx, δb = draw(O, I), draw(1, S, I), draw(O), draw(O, I), draw(1, S, I), draw(O)
     dh_1, dh_2 = draw(O, S), draw(O, S)
     a = linear(x, W, b)
@@ -193,7 +200,10 @@ def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: A
     states, tape = cell.forward(params, x, numpy_rnn.rnn.State(s0))
     grads, dx, ds0 = cell.backward(tape, numpy_rnn.rnn.State(dh))
     noted = textbook(cell.name, params, x, (s0,), (dh,))
-    flat = lambda z: Steps(z.reshape(-1))  # noqa: E731
+
+    def flat(z: Any) -> Steps:
+        return Steps(z.reshape(-1))
+
     values = {
         **{"T": len(x), "w": w, "u": u, "b": b_ih + b_hh, "x": flat(x), "h": flat(states.h), "a": flat(noted["a"])},
         **{"dh": flat(np.concatenate([ds0.h[None], noted["dh"]])), "da": flat(noted["da"]), "dx": flat(dx)},
@@ -327,10 +337,17 @@ def window_scope() -> Scope:
         "dh_0": ds0.h[0].T,
         "ℓ": Steps(columns(dstates.h)),
     }
-    inside = lambda at: range(windows[at["w"]].back, windows[at["w"]].stop)  # noqa: E731
+
+    def inside(at: Indices) -> range:
+        return range(windows[at["w"]].back, windows[at["w"]].stop)
+
     return Scope(
         values, {"t": inside, "w": range(len(windows)), "m": range(steps)}, functions=NONLINEARITIES["rnn_tanh"]
     )
+
+
+def in_one_column(arrays: dict[str, Any]) -> Any:
+    return np.concatenate([z.ravel() for z in arrays.values()])[:, None]
 
 
 def clip_scopes() -> list[Scope]:
@@ -339,14 +356,20 @@ def clip_scopes() -> list[Scope]:
     for max_norm in (1.5, 100.0):
         rng = rng_of("clip", max_norm)
         grads = {"W": rng.standard_normal((H, I)), "b": rng.standard_normal(H)}
-        flat = lambda arrays: np.concatenate([z.ravel() for z in arrays.values()])[:, None]  # noqa: E731
-        before = flat(grads)
+        before = in_one_column(grads)
         norm = optim.clip_grad_norm(grads, max_norm)
-        after = flat(grads)
+        after = in_one_column(grads)
         params = {name: rng.standard_normal(g.shape) for name, g in grads.items()}
-        old = flat(params)
+        old = in_one_column(params)
         optim.SGD(params, lr=0.1).step(grads)
-        values = {"g": before, "ĝ": after, "norm": norm, "max_norm": max_norm, "lr": 0.1, "δθ": flat(params) - old}
+        values = {
+            "g": before,
+            "ĝ": after,
+            "norm": norm,
+            "max_norm": max_norm,
+            "lr": 0.1,
+            "δθ": in_one_column(params) - old,
+        }
         scopes.append(Scope(values))
     return scopes
 
@@ -367,7 +390,9 @@ def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]
     A state field depends on all fields of the earlier state; s is all of them, one above the other.
     """
     fields = cell.State._fields
-    at = lambda t: cell.State(*(s[t] for s in states))  # noqa: E731
+
+    def at(t: int) -> Any:
+        return cell.State(*(s[t] for s in states))
 
     def jacobian(top: tuple[Any, ...], bottom: tuple[Any, ...]) -> Any:
         (upper, later), (lower, *earlier) = top, bottom
@@ -428,6 +453,11 @@ def alone(
     return cell, params, x, states, dstates, textbook(name, params, x, s0, dstates)
 
 
+def later(at: Indices) -> range:
+    """Moments m after k."""
+    return range(at["k"] + 1, T + 1)
+
+
 def jacobian_scopes(name: str, change: Callable[[Any], Any] = lambda params: params) -> list[Scope]:
     """Each sequence of a case, with its Jacobian matrices."""
     scopes = []
@@ -445,7 +475,6 @@ def jacobian_scopes(name: str, change: Callable[[Any], Any] = lambda params: par
         values |= made_of(cell, params, x, states)
         if name == "rnn_tanh":
             values["μ"] = np.min(NONLINEARITIES[name]["f'"](noted["a"]))
-        later = lambda at: range(at["k"] + 1, T + 1)  # noqa: E731
         scopes.append(
             Scope(
                 values,
@@ -508,7 +537,7 @@ def flow_scope(name: str) -> Scope:
     values |= {"Q": Steps(np.stack(Q)), "R": of_R, "S": S, "λ": lambda i: λ[i - 1], "σ": lambda i: σ[i - 1]}
     indices = {
         **{"t": range(T), "k": lambda at: range(at["t"] + 1 if "t" in at else T), "n": range(1, T + 1)},
-        **{"m": lambda at: range(at["k"] + 1, T + 1), "i": range(1, S + 1), "j": range(1, S)},
+        **{"m": later, "i": range(1, S + 1), "j": range(1, S)},
     }
     return Scope(values, indices, functions={"det": np.linalg.det}, jacobian=jacobians(cell, params, x, states))
 
@@ -523,7 +552,10 @@ def truncated_dW(cell: Any, params: Any, x: Any, s0: Any, dstates: Any, k2: int)
 
 def linear_scope() -> Scope:
     """A relu cell all of whose units are on: a linear network."""
-    change = lambda p: p._replace(W_hh=p.W_hh / 2, b_ih=p.b_ih + 100)  # noqa: E731
+
+    def change(p: Any) -> Any:
+        return p._replace(W_hh=p.W_hh / 2, b_ih=p.b_ih + 100)
+
     scope = jacobian_scopes("rnn_relu", change)[0]
     Λ, V = np.linalg.eig(scope.values["W_hh"])
     return Scope({**scope.values, "V": V, "Λ": np.diag(Λ)}, scope.indices, jacobian=scope.jacobian)
@@ -537,7 +569,6 @@ def half_scope() -> Scope:
     x = np.zeros((T, 1, 1))
     states, _ = cell.forward(params, x, cell.State(np.ones((1, 2))))
     values = {"W_hh": W, "D": np.diag([1.0, 0.0]), "T": T}
-    later = lambda at: range(at["k"] + 1, T + 1)  # noqa: E731
     return Scope(values, {"k": range(T), "m": later}, jacobian=jacobians(cell, params, x, states))
 
 
@@ -603,7 +634,10 @@ def rtrl_walk(name: str, params: Any, x: Any, s0: Any) -> Any:
 def dual_scope() -> Scope:
     """Values with their derivatives by N variables, and what `rtrl` makes of them."""
     N, rng = 6, rng_of("dual")
-    dual = lambda *shape: rtrl.Dual(rng.standard_normal(shape), rng.standard_normal((N, *shape)))  # noqa: E731
+
+    def dual(*shape: int) -> rtrl.Dual:
+        return rtrl.Dual(rng.standard_normal(shape), rng.standard_normal((N, *shape)))
+
     x, y, w, W, b = dual(1, H), dual(1, H), dual(1, I), dual(H, I), dual(H)
     made = {
         "x": x,
