@@ -16,8 +16,8 @@ from formulas import FormulaError, Indices, Scope, Steps
 from support import CELLS, assert_close, random_params, random_state, rng_of
 
 import numpy_rnn
-from numpy_rnn import deep, gradflow, optim, rtrl, truncated
-from numpy_rnn.numerics import abreast, columns, linear, linear_db, linear_dW, linear_dx
+from numpy_rnn import deep, gradflow, losses, optim, rtrl, truncated
+from numpy_rnn.numerics import abreast, columns, linear, linear_db, linear_dW, linear_dx, sigmoid
 from numpy_rnn.vectors import trace
 
 T, B, I, H, R = 4, 3, 2, 5, 7  # 3H = 15, 4H = 20: all sizes differ
@@ -82,8 +82,8 @@ def cell_scope(name: str) -> Scope:
         values["ℓ" if field == "h" else f"ℓ{field}"] = Steps(columns(ds))
     values |= gates_of(name, tape, values)
     received = {f"d{field}": Steps(columns(ds)) for field, ds in zip(cell.State._fields, dstates)}
-    functions = {f: NONLINEARITIES[name][f] for f in ("f", "f'")} if name in NONLINEARITIES else {}
-    return Scope(values, {"t": range(T)}, functions=functions, received=received)
+    functions = NONLINEARITIES.get(name, {"σ'": lambda a: sigmoid(a + 1j * STEP).imag / STEP})
+    return Scope({**values, "H": H}, {"t": range(T)}, functions=functions, received=received)
 
 
 NONLINEARITIES: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -208,6 +208,7 @@ def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: A
         **{"T": len(x), "w": w, "u": u, "b": b_ih + b_hh, "x": flat(x), "h": flat(states.h), "a": flat(noted["a"])},
         **{"dh": flat(np.concatenate([ds0.h[None], noted["dh"]])), "da": flat(noted["da"]), "dx": flat(dx)},
         **{"dw": grads.W_ih[0, 0], "du": grads.W_hh[0, 0], "db": grads.b_ih[0], "ℓ": flat(dh)},
+        "L": np.sum(dh * states.h),  # linear in the states
     }
     return Scope(values, {"t": range(len(x))}, functions=NONLINEARITIES[cell.name])
 
@@ -294,9 +295,12 @@ def length_scopes() -> list[Scope]:
 # ---- page 6: truncation and clipping
 
 
-def window_scope() -> Scope:
-    """Windows of (k1, k2) = (3, 5) over 8 steps of one layer."""
-    k1, k2, steps = 3, 5, 8
+def window_scopes() -> list[Scope]:
+    """Windows (k1, k2) over 8 steps of one layer: overlapping, side by side, and all of them from step 0 on."""
+    return [window_scope(k1, k2) for k1, k2 in ((3, 5), (3, 3), (3, 11))]
+
+
+def window_scope(k1: int, k2: int, steps: int = 8) -> Scope:
     cell, params, x, s0, dstates = case("rnn_tanh", steps)
     dstates.h[0] = 0  # an output stands after each step; there is none of the initial state
     dy, ds_n = dstates.h[1:].copy(), dstates.h[:1] * 0
@@ -381,6 +385,48 @@ def cut_scope() -> Scope:
     return Scope({"g": g, "ĝ": cut["g"], "v": 0.5})
 
 
+# ---- losses
+
+
+def loss_scopes(loss: Callable[..., Any]) -> dict[str, list[Scope]]:
+    """By an equation's number: a loss's values on random rows, one of which is ignored; mean and sum."""
+    rng = rng_of("loss", loss.__name__)
+    found: dict[str, list[Scope]] = {}
+    for reduction in ("mean", "sum"):
+        if loss is losses.mean_squared_error:
+            y, target = rng.standard_normal((2, B, R, 1))
+            y, target = y.reshape(-1, 1), target.reshape(-1, 1)
+            value, dy = loss(y, target, reduction)
+            N = y.size if reduction == "mean" else 1
+            scope = Scope({"y": y, "target": target, "loss": value, "dy": dy, "N": N})
+            scopes = {"1": [scope], "1'": [scope]}
+        else:
+            scopes = softmax_scopes(rng.standard_normal((T, R)), reduction)
+        for number, of_one in scopes.items():
+            found.setdefault(number, []).extend(of_one)
+    return found
+
+
+def softmax_scopes(z: Any, reduction: Any) -> dict[str, list[Scope]]:
+    """Rows by themselves, whose l and p are the loss of the row alone with its own and with every other target."""
+    cross_entropy = losses.softmax_cross_entropy
+    targets = np.array([3, -100, *range(len(z) - 2)])
+    value, dz = cross_entropy(z, targets, reduction=reduction)
+    kept = [row for row, k in enumerate(targets) if k >= 0]
+    rows, l, dl = [], [], []
+    for row in kept:
+        k, K = targets[row], z.shape[1]
+        p = np.exp([-cross_entropy(z[row : row + 1], [j], reduction="sum")[0] for j in range(K)])
+        one, dz_alone = cross_entropy(z[row : row + 1], [k], reduction="sum")
+        l.append(one)
+        dl.append(dz[row, k] / dz_alone[0, k])  # the chain rule
+        values = {"z": z[row][:, None], "p": p[:, None], "dz": dz[row][:, None], "k": k, "m": np.max(z[row])}
+        rows.append(Scope({**values, "l": one, "dl": dl[-1]}, {"j": range(K)}))
+    N = len(kept) if reduction == "mean" else 1
+    whole = [Scope({"l": np.array(l)[:, None], "loss": value, "N": N, "dl": np.array(dl)[:, None]})]
+    return {"1": rows, "1'": rows, "2": whole, "2'": [Scope({**whole[0].values, "dl": d}) for d in dl]}
+
+
 # ---- page 7: why gradients vanish; page 8: real-time recurrent learning
 
 
@@ -441,9 +487,11 @@ def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]
     return jacobian
 
 
-def alone(
-    name: str, b: int, change: Callable[[Any], Any] = lambda params: params
-) -> tuple[Any, Any, Any, Any, Any, Any]:
+def unchanged(params: Any) -> Any:
+    return params
+
+
+def alone(name: str, b: int, change: Callable[[Any], Any] = unchanged) -> tuple[Any, Any, Any, Any, Any, Any]:
     """One sequence of a case: cell, params, x, states, dstates, everything noted."""
     cell, params, x, s0, dstates = case(name)
     params = change(params)
@@ -458,14 +506,19 @@ def later(at: Indices) -> range:
     return range(at["k"] + 1, T + 1)
 
 
-def jacobian_scopes(name: str, change: Callable[[Any], Any] = lambda params: params) -> list[Scope]:
-    """Each sequence of a case, with its Jacobian matrices."""
+def largest(W: Any) -> Any:
+    """The largest eigenvalue of WᵀW, the square of W's largest singular value."""
+    return np.linalg.eigvalsh(W.T @ W)[-1]
+
+
+def jacobian_scopes(name: str, change: Callable[[Any], Any] = unchanged, saturated: bool = False) -> list[Scope]:
+    """Each sequence of a case, with its Jacobian matrices; where units are saturated, γ is the largest f' there is."""
     scopes = []
     for b in range(B):
         cell, params, x, states, dstates, noted = alone(name, b, change)
         _, tape = cell.forward(params, x, cell.State(*(s[0] for s in states)))
         _, _, ds0 = cell.backward(tape, dstates)
-        values: dict[str, Any] = {"T": T, "γ": 1.0, "W_hh": params.W_hh}
+        values: dict[str, Any] = {"T": T, "γ": 1.0, "W_hh": params.W_hh, "λ₁": np.sqrt(largest(params.W_hh))}
         for k, gate in enumerate(GATES[name.split("_")[0]]):
             values[f"W_h{gate}"] = params.W_hh[k * H : (k + 1) * H]
         values |= {key: Steps(z) for key, z in noted.items()}
@@ -473,8 +526,9 @@ def jacobian_scopes(name: str, change: Callable[[Any], Any] = lambda params: par
             values[field], values["ℓ" if field == "h" else f"ℓ{field}"] = Steps(columns(s)), Steps(columns(ds))
             values[f"d{field}"] = Steps(np.concatenate([first.T[None], noted[f"d{field}"]]))
         values |= made_of(cell, params, x, states)
-        if name == "rnn_tanh":
-            values["μ"] = np.min(NONLINEARITIES[name]["f'"](noted["a"]))
+        if name in NONLINEARITIES:
+            slopes = NONLINEARITIES[name]["f'"](noted["a"])
+            values |= {"μ": np.min(slopes), "γ": np.max(slopes) if saturated else 1.0}
         scopes.append(
             Scope(
                 values,
@@ -515,6 +569,7 @@ def flow_scope(name: str) -> Scope:
     table = gradflow.contributions(cell, params, x, s0, dstates)
     values = {**made_of(cell, params, x, states), "T": T, "W_hh": params.W_hh, "dW_hh": grads.W_hh, "b_hh": None}
     values |= {"h": Steps(columns(states.h)), "dstates": Steps(np.concatenate([columns(d) for d in dstates], axis=1))}
+    values["s"] = Steps(np.concatenate([columns(s) for s in states], axis=1))
     values |= {"C": lambda t, k: table[t, k], "G": lambda n: truncated_dW(cell, params, x, s0, dstates, n)}
 
     J = values["J"].array
@@ -550,15 +605,42 @@ def truncated_dW(cell: Any, params: Any, x: Any, s0: Any, dstates: Any, k2: int)
     return grads.W_hh
 
 
-def linear_scope() -> Scope:
-    """A relu cell all of whose units are on: a linear network."""
+def scaled(p: Any, norm: float, bias: float) -> Any:
+    """Parameters with W_hh of a certain norm and one bias for all units."""
+    return p._replace(W_hh=p.W_hh * (norm / np.linalg.norm(p.W_hh, 2)), b_ih=p.b_ih * 0 + bias)
 
-    def change(p: Any) -> Any:
-        return p._replace(W_hh=p.W_hh / 2, b_ih=p.b_ih + 100)
 
-    scope = jacobian_scopes("rnn_relu", change)[0]
-    Λ, V = np.linalg.eig(scope.values["W_hh"])
-    return Scope({**scope.values, "V": V, "Λ": np.diag(Λ)}, scope.indices, jacobian=scope.jacobian)
+def expanded(p: Any, on: bool = True) -> Any:
+    """All directions stretched, and all units of a relu cell on."""
+    return p._replace(W_hh=1.3 * np.eye(H) + np.abs(p.W_hh) / H, b_ih=p.b_ih + 100 * on)
+
+
+def plain_scopes() -> list[Scope]:
+    """The plain cell: random; contracting, σ_max(W_hh) being between 1 and 1/γ; expanding with relu, and with tanh."""
+    return [
+        *jacobian_scopes("rnn_tanh"),
+        jacobian_scopes("rnn_tanh", lambda p: scaled(p, 1.3, 4.0), saturated=True)[0],
+        jacobian_scopes("rnn_relu", expanded)[0],
+        jacobian_scopes("rnn_tanh", lambda p: expanded(p, on=False))[0],
+    ]
+
+
+def linear_scopes() -> list[Scope]:
+    """Relu cells all of whose units are on, which are linear networks: contracting, and expanding."""
+    scopes = [jacobian_scopes("rnn_relu", change)[0] for change in (lambda p: scaled(p, 0.5, 100), expanded)]
+    for scope in scopes:
+        Λ, V = np.linalg.eig(scope.values["W_hh"])
+        scope.values = {**scope.values, "V": V, "Λ": np.diag(Λ)}
+    return scopes
+
+
+def memory_scopes() -> list[Scope]:
+    """The LSTM with random weights, and with a forget gate that is fully open."""
+
+    def opened(p: Any) -> Any:
+        return p._replace(b_ih=np.concatenate([p.b_ih[:H], p.b_ih[H : 2 * H] + 1e3, p.b_ih[2 * H :]]))
+
+    return [*jacobian_scopes("lstm"), jacobian_scopes("lstm", opened)[0]]
 
 
 def half_scope() -> Scope:
@@ -580,7 +662,8 @@ def decay_scopes() -> list[Scope]:
         bias = np.array([-1e9, b_f, 0.0, 0.0])
         params = numpy_rnn.lstm.Params(np.zeros((4, 1)), np.zeros((4, 1)), bias, np.zeros(4))
         states, _ = numpy_rnn.lstm.forward(params, np.zeros((steps, 1, 1)), numpy_rnn.lstm.State(*np.ones((2, 1, 1))))
-        values = {"b_f": b_f, "c": Steps(states.c.reshape(-1))}
+        c = states.c.reshape(-1)
+        values = {"b_f": b_f, "c": Steps(c), "n": 20 * np.log(1 / 2) / np.log(c[20] / c[0])}
         scopes.append(Scope(values, {"t": range(20)}))
     return scopes
 
@@ -605,7 +688,9 @@ def rtrl_scopes() -> list[Scope]:
             ds.append(np.concatenate([z[0] for z in rest])[:, None])
         values = {
             **{"T": T, "P": Steps(walked), "dθ": dθ[:, None], "ds": Steps(np.stack(ds))},
-            **{"F": lambda t, jacobian=jacobian: jacobian(("s", t), ("θ",)), "s": None, "θ": None},
+            **{"F": lambda t, jacobian=jacobian: jacobian(("s", t), ("θ",)), "θ": None},
+            **{field: Steps(columns(s)) for field, s in zip(cell.State._fields, states)},
+            "s": Steps(np.concatenate([columns(s) for s in states], axis=1)),
             "dstates": Steps(np.concatenate([columns(d) for d in dstates], axis=1)),
         }
         indices = {"t": range(T), "m": range(T + 1), "k": range(T + 1)}
@@ -680,12 +765,12 @@ def scopes_of(page: str) -> dict[str, list[Scope]]:
         "3-lstm": {"": lambda: cell_scope("lstm")},
         "4-gru": {"": lambda: cell_scope("gru")},
         "5-gru-reset-before": {"": lambda: cell_scope("gru_reset_before")},
-        "6-truncation-and-clipping": {"W": window_scope, "N": clip_scopes, "Q": cut_scope},
+        "6-truncation-and-clipping": {"W": window_scopes, "N": clip_scopes, "Q": cut_scope},
         "7-vanishing-gradients": {
-            "J": lambda: jacobian_scopes("rnn_tanh"),
-            "E": linear_scope,
+            "J": plain_scopes,
+            "E": linear_scopes,
             "X": half_scope,
-            "C": lambda: jacobian_scopes("lstm"),
+            "C": memory_scopes,
             "K": lambda: jacobian_scopes("lstm", lambda p: p._replace(W_hh=p.W_hh * 0)),
             "H": decay_scopes,
             "G": lambda: jacobian_scopes("gru"),
