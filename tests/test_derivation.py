@@ -11,6 +11,7 @@ from functools import cache
 import derivation
 import numpy as np
 import pytest
+from cases import cell_scope
 from formulas import Formula, FormulaError, Node, Scope, Steps, formulas, mutants
 from sentences import letter
 
@@ -171,7 +172,7 @@ def test_the_equations_of_docstrings_hold(name):
     module, page = DOCUMENTED[name]
     found, _ = documented(module)
     assert len(found) >= 3
-    scopes = scopes_of(page) if name in ("rtrl", "gradflow") else {"": [derivation.cell_scope(name)]}
+    scopes = scopes_of(page) if name in ("rtrl", "gradflow") else {"": [cell_scope(name)]}
     assert check(found, scopes) >= len(found)
     if page:
         assert set(found) <= set(displayed(page, "en"))
