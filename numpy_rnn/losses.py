@@ -21,10 +21,11 @@ def softmax_cross_entropy(
 ) -> tuple[Any, Array]:
     """Cross-entropy of softmax(logits) against one class for each row, and its gradient.
 
-    With p = softmax(z) over the K classes of a row z, and k its target:
+    With p, the softmax of a row z over its K classes, and k, the row's target:
 
-        (1)   l     = -log p_k = log Σ_j exp(z_j - m) - (z_k - m)      m = max z, so nothing overflows
-        (2)   loss  = Σ l / N                                          N rows that are not ignored; 1 for "sum"
+        (1)   p     = exp(z) / Σ exp(z)
+              l     = -log(p_k) = log(Σ_j exp(z_j - m)) - (z_k - m)    — m = max z, so nothing overflows
+        (2)   loss  = Σ l / N                                          — N rows that are not ignored; 1 for "sum"
 
         (2')  dl    = 1 / N
         (1')  dz_j  = (p_j - [j = k]) dl
@@ -82,7 +83,7 @@ def softmax_cross_entropy(
 def mean_squared_error(y: Array, target: Array, reduction: Reduction = "mean") -> tuple[Any, Array]:
     """Squared error and its gradient.
 
-        (1)   loss = Σ (y - target)² / N             N numbers in y; 1 for "sum"
+        (1)   loss = Σ (y - target)² / N             — N numbers in y; 1 for "sum"
         (1')  dy   = 2 (y - target) / N
 
     Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -83,3 +84,22 @@ def tiny_tensors():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys, tmp_path):
+    """Run `numpy-rnn` in this process, in an empty folder; returns status, stdout, stderr."""
+    from numpy_rnn import cli
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["numpy-rnn", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(exit_.value.code, str):
+            return 1, out, err + exit_.value.code + "\n"
+        return exit_.value.code or 0, out, err
+
+    return run

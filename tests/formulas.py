@@ -6,7 +6,7 @@ A formula is plain text: `(2')  da_t = dh_{t+1} ∘ f'(a_t)   — rule 1`. What 
     Wᵀ, W⁻¹        transpose, inverse                           h², W^{n}       of entries; of a square matrix the power
     h_{t+1}        an entry of a trajectory, a row, a column    [a; b], [1, 2; 3, 4]   rows, one above the other
     Σ_t, Π_{t=…}   over a whole range, or from … to             ‖W‖, |x|         the largest singular value; of entries
-    ⟨x, y⟩         Σ of all x ∘ y                                [t > s]          1 if so, else 0
+    ⟨x, y⟩         Σ of all x ∘ y                                [t > s]          1 if so, else 0, entry by entry
     ∂y/∂x          Jacobian matrix                              f(a), f'(a)      as the scope defines f
     a = b = c      each a claim, as are ≤ and ≥                 x += y           one of the terms that make up x
     — …            a remark
@@ -230,7 +230,7 @@ class Scope:
             values = self.evaluate(parts[1], at)
             return np.asarray(function(*values) if isinstance(values, tuple) else function(values))
         if kind == "iverson":
-            return np.float64(compare(self.evaluate(parts[0], at), parts[1], self.evaluate(parts[2], at)))
+            return iverson(self.evaluate(parts[0], at), parts[1], self.evaluate(parts[2], at))
         values = [self.evaluate(part, at) for part in parts]
         return tuple(values) if kind == "tuple" else OPERATIONS[kind](*values)
 
@@ -314,6 +314,8 @@ class Scope:
             for one, other in zip(lefts, rights):
                 if claim[k + 3][0] == "sum" and np.ndim(other) == 2 and np.shape(one) == (len(other), 1):
                     other = other.sum(axis=1, keepdims=True)  # Σ_t of columns: over sequences, too
+                if claim[k + 3][0] == "number" and relation == "=":
+                    other = np.full(np.shape(one), other)  # x = 0 speaks of every entry
                 if not compare(one, relation, other):
                     raise FormulaError(f"{one} {relation} {other} is not so at {at}")
         return 1
@@ -365,6 +367,11 @@ def compare(left: Any, relation: str, right: Any) -> bool:
     return bool(
         {"≤": left <= right + slack, "≥": left >= right - slack, "<": left < right, ">": left > right}[relation]
     )
+
+
+def iverson(left: Any, relation: str, right: Any) -> Any:
+    """1 where the relation holds, else 0: one number, or of an array and a number one for each entry."""
+    return np.vectorize(compare, otypes=[np.float64])(left, relation, right)
 
 
 def broadcast(operation: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -469,12 +476,13 @@ STRICTNESS = {"<": "≤", "≤": "<", ">": "≥", "≥": ">"}
 def mutants(node: Node) -> Iterator[tuple[str, Node]]:
     """The same formula with one mistake.
 
-    A sign turned, a factor, a transpose, a square or a function lost, a number, an index or the beginning of a range off
-    by one, a strict comparison for one that is not.
+    A sign turned, a term, a factor, a transpose, a square or a function lost, indices exchanged, a number, an index or the
+    beginning of a range off by one, a strict comparison for one that is not.
     """
     kind, *parts = node
     if kind in ("+", "-"):
         yield f"{kind} turned", ("-" if kind == "+" else "+", *parts)
+        yield f"right of {kind} lost", parts[0]
     if kind in ("∘", "·", "@", "/"):
         yield f"left of {kind} lost", parts[1]
         yield f"right of {kind} lost", parts[0]
@@ -492,9 +500,10 @@ def mutants(node: Node) -> Iterator[tuple[str, Node]]:
         yield "t instead of t+1", ("name", parts[0].replace("{t+1}", "t").replace("t+1", "t"))
     elif kind == "name" and re.search(r"_t$", parts[0]):
         yield "t+1 instead of t", ("name", re.sub(r"_t$", "_{t+1}", parts[0]))
+    if kind == "name" and (pair := re.search(r"_\{(\w)(,?)(\w)\}$", parts[0])):
+        one, comma, other = pair.groups()
+        yield "indices exchanged", ("name", f"{parts[0][: pair.start()]}_{{{other}{comma}{one}}}")
     for k, part in enumerate(parts):
         if isinstance(part, tuple) and part and isinstance(part[0], str):
-            if kind == "claim" and k == 0:
-                continue
             for what, changed in mutants(part):
                 yield what, (kind, *parts[:k], changed, *parts[k + 1 :])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch_rnn.lstm_projection
 import torch_rnn.rnn
 from numpy_rnn.cell import Cell
 from numpy_rnn.modules import parameter_shapes
+from torch_rnn import bptt
 
 # The same cell in both packages.
 CELLS = {
@@ -89,3 +91,43 @@ def assert_all_close(got: Any, expected: Any, tolerance: float, name: str = "") 
             assert_all_close(a, b, tolerance, f"{name}.{field}")
     else:
         assert_close(name, got, expected, tolerance)
+
+
+def function_of(name: str, run: Any = bptt.by_hand) -> Callable[..., tuple[Any, ...]]:
+    """(x, *params, *s0) -> (y, *s_n) of torch_rnn."""
+    cell = CELLS[name][1]
+    n = len(cell.Params._fields)
+
+    def call(x: Any, *rest: Any) -> tuple[Any, ...]:
+        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
+        return (y, *s_n)
+
+    return call
+
+
+def by_numpy(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """The same and its gradients by numpy_rnn in float64; upstream are those of y and of the final states."""
+    cell = CELLS[name][0]
+    x, *rest = (z.detach().double().numpy() for z in operands)
+    dy, *ds_n = (z.double().numpy() for z in upstream)
+    n = len(cell.Params._fields)
+    states, tape = cell.forward(cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
+    dstates = cell.State(*(np.zeros_like(s) for s in states))
+    dstates.h[1:] = dy
+    for direct, ds in zip(dstates, ds_n):
+        direct[-1] += ds
+    grads, dx, ds0 = cell.backward(tape, dstates)
+    return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
+
+
+def assert_backward_can_be_run_again(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> None:
+    """With the same result, no argument or output changed, and no two of the results in the same memory."""
+    before = [z.clone() for z in (*operands, *upstream)]
+    outputs = function_of(name)(*operands)
+    values = [z.clone() for z in outputs]
+    first = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
+    assert_all_close(torch.autograd.grad(outputs, operands, upstream), first, 0.0)
+    assert_all_close([*operands, *upstream], before, 0.0)
+    assert_all_close(outputs, values, 0.0)
+    spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
+    assert len(spaces) == len(outputs) + len(first)  # no two share memory

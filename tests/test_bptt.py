@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
+from support import (
+    CELLS,
+    assert_all_close,
+    assert_backward_can_be_run_again,
+    by_numpy,
+    function_of,
+    output_units,
+    random_params,
+    random_state,
+    rng_of,
+    tensor,
+)
 from torch.testing._internal.common_utils import gradcheck, gradgradcheck
 
 import torch_rnn
@@ -36,18 +46,6 @@ def operands_of(name, **sizes):
     return [tensor(a) for a in (x, *params, *s0)], [torch.tensor(a) for a in (dy, *ds_n)]
 
 
-def function_of(name, run=bptt.by_hand):
-    """(x, *params, *s0) -> (y, *s_n)."""
-    cell = CELLS[name][1]
-    n = len(cell.Params._fields)
-
-    def call(x, *rest):
-        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
-        return (y, *s_n)
-
-    return call
-
-
 def loss_of(name, run=bptt.by_hand):
     return lambda *operands: sum((z**3).sum() for z in function_of(name, run)(*operands))
 
@@ -61,18 +59,11 @@ def test_every_cell_has_its_passes_by_hand():
 @pytest.mark.parametrize("columns", [2048, 6, 1], ids=lambda n: f"{n} columns at a time")
 def test_values_and_gradients_equal_numpys(name, sizes, columns, monkeypatch):
     monkeypatch.setattr(function, "CHUNK_COLUMNS", columns)
-    params, x, s0, dy, ds_n = problem(name, **sizes)
-    cell = CELLS[name][0]
-    states, tape = cell.forward(params, x, s0)
-    dstates = cell.State(*(np.zeros_like(s) for s in states))
-    dstates.h[1:] = dy
-    for direct, ds in zip(dstates, ds_n):
-        direct[-1] += ds
-    grads, dx, ds0 = cell.backward(tape, dstates)
     operands, upstream = operands_of(name, **sizes)
     outputs = function_of(name)(*operands)
-    assert_all_close(outputs, [states.h[1:], *(s[-1] for s in states)], 1e-14, "values")
-    assert_all_close(torch.autograd.grad(outputs, operands, upstream), [dx, *grads, *ds0], 1e-13, "gradients")
+    values, gradients = by_numpy(name, operands, upstream)
+    assert_all_close(outputs, values, 1e-14, "values")
+    assert_all_close(torch.autograd.grad(outputs, operands, upstream), gradients, 1e-13, "gradients")
 
 
 @each_cell
@@ -97,15 +88,7 @@ def test_each_output_alone_has_its_gradients(name):
 @each_cell
 def test_backward_can_be_run_again_and_changes_no_argument(name):
     operands, upstream = operands_of(name)
-    before = [z.clone() for z in (*operands, *upstream)]
-    outputs = function_of(name)(*operands)
-    values = [z.clone() for z in outputs]
-    first = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
-    assert_all_close(torch.autograd.grad(outputs, operands, upstream), first, 0.0)
-    assert_all_close([*operands, *upstream], before, 0.0)
-    assert_all_close(outputs, values, 0.0)
-    spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
-    assert len(spaces) == len(outputs) + len(first)  # no two share memory
+    assert_backward_can_be_run_again(name, operands, upstream)
 
 
 @each_cell

@@ -11,9 +11,11 @@ from functools import cache
 import derivation
 import numpy as np
 import pytest
+from cases import cell_scope
 from formulas import Formula, FormulaError, Node, Scope, Steps, formulas, mutants
+from sentences import letter
 
-from numpy_rnn import optim
+from numpy_rnn import losses, optim
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "derivation"
@@ -35,11 +37,6 @@ def displayed(page: str, language: str) -> list[Formula]:
     blocks = re.findall(r"^```text\n(.*?)^```$", text_of(page, language), re.MULTILINE | re.DOTALL)
     assert len(blocks) * 2 == len(fences)
     return [formula for block in blocks for formula in formulas(block)]
-
-
-def letter(number: str) -> str:
-    """Where a formula belongs; those of a cell's docstring are numbered (1), (2'), (2δ) …, without a letter."""
-    return number[0] if number[:1].isupper() else ""
 
 
 def check(found: list[Formula], scopes: dict[str, list[Scope]]) -> int:
@@ -97,7 +94,7 @@ def goes_unnoticed(mutant: Node, other_terms: list[Node], scopes: list[Scope]) -
                     scope.add_up([mutant, *other_terms])
                 else:
                     scope.holds(mutant)
-    except (FormulaError, ValueError):  # NumPy's own word for shapes that do not fit
+    except (FormulaError, ValueError, IndexError):  # NumPy's own words for shapes that do not fit
         return False
     return True
 
@@ -175,7 +172,7 @@ def test_the_equations_of_docstrings_hold(name):
     module, page = DOCUMENTED[name]
     found, _ = documented(module)
     assert len(found) >= 3
-    scopes = scopes_of(page) if name in ("rtrl", "gradflow") else {"": [derivation.cell_scope(name)]}
+    scopes = scopes_of(page) if name in ("rtrl", "gradflow") else {"": [cell_scope(name)]}
     assert check(found, scopes) >= len(found)
     if page:
         assert set(found) <= set(displayed(page, "en"))
@@ -183,6 +180,11 @@ def test_the_equations_of_docstrings_hold(name):
 
 def test_no_remark_is_out_of_date():
     assert set().union(*(documented(module)[1] for module, _ in DOCUMENTED.values())) == REMARKS
+
+
+def documented_by(function: object) -> list[Formula]:
+    """The numbered lines of a function's docstring, and those below them that go on."""
+    return formulas("\n".join(re.findall(r"^ {8}(?:\(\d'?\)  .*|(?<=\s) {6}.*)$", function.__doc__, re.MULTILINE)))
 
 
 def assigned(doc: str, values: dict[str, object]) -> dict[str, object]:
@@ -229,6 +231,29 @@ def test_the_lines_of_adam_are_carried_out_as_they_stand():
         adam.step({"p": g})
         values = assigned(optim.Adam.__doc__, {**values, "g": g, "t": t})
         np.testing.assert_allclose(values["p"], param["p"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("loss", [losses.softmax_cross_entropy, losses.mean_squared_error])
+def test_the_equations_of_losses_hold(loss):
+    found = documented_by(loss)
+    assert [f.number for f in found] == (
+        ["1", "1", "2", "2'", "1'"] if loss is losses.softmax_cross_entropy else ["1", "1'"]
+    )
+    for formula in found:
+        scopes = derivation.loss_scopes(loss)[formula.number]
+        assert sum(scope.holds(scope.parse(formula.text)) for scope in scopes) >= len(scopes)
+
+
+@pytest.mark.parametrize("loss", [losses.softmax_cross_entropy, losses.mean_squared_error])
+def test_a_mistake_in_an_equation_of_losses_is_noticed(loss):
+    tried = 0
+    for formula in documented_by(loss):
+        scopes = derivation.loss_scopes(loss)[formula.number]
+        for what, mutant in mutants(scopes[0].parse(formula.text)):
+            tried += 1
+            unnoticed = goes_unnoticed(mutant, [], scopes)
+            assert unnoticed == ((formula.text, what) in EQUIVALENT), (formula.text, what)
+    assert tried >= 4 * len(documented_by(loss))
 
 
 # ---- the code beside the equations, and links

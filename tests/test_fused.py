@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from support import CELLS, assert_all_close, rng_of
+from support import CELLS, assert_all_close, assert_backward_can_be_run_again, by_numpy, function_of, rng_of
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import torch_rnn
@@ -72,40 +72,17 @@ def problem(name, T, B, I, H, scale=1.0):
 def rounded(given, dtype):
     """The same problem in numbers that a narrower type has."""
     params, x, s0, dy, ds_n = given
-    to = lambda a: torch.tensor(a).to(dtype)  # noqa: E731
+
+    def to(a):
+        return torch.tensor(a).to(dtype)
+
     return [to(a).requires_grad_() for a in (x, *params, *s0)], [to(a) for a in (dy, *ds_n)]
-
-
-def function_of(name, run=bptt.by_hand):
-    cell = CELLS[name][1]
-    n = len(cell.Params._fields)
-
-    def call(x, *rest):
-        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
-        return (y, *s_n)
-
-    return call
 
 
 def results(name, operands, upstream):
     """Values, then gradients."""
     outputs = function_of(name)(*operands)
     return outputs, torch.autograd.grad(outputs, operands, upstream)
-
-
-def by_numpy(name, operands, upstream):
-    """The same by numpy_rnn in float64."""
-    cell = CELLS[name][0]
-    x, *rest = (z.detach().double().numpy() for z in operands)
-    dy, *ds_n = (z.double().numpy() for z in upstream)
-    n = len(cell.Params._fields)
-    states, tape = cell.forward(cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
-    dstates = cell.State(*(np.zeros_like(s) for s in states))
-    dstates.h[1:] = dy
-    for direct, ds in zip(dstates, ds_n):
-        direct[-1] += ds
-    grads, dx, ds0 = cell.backward(tape, dstates)
-    return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
 
 
 def ways(name):
@@ -187,15 +164,7 @@ def test_operands_that_are_not_contiguous(name, launches):
 @each_cell
 def test_backward_can_be_run_again_and_changes_no_argument(name, launches):
     operands, upstream = rounded(problem(name, 4, 3, 5, 9), torch.float32)
-    before = [z.clone() for z in (*operands, *upstream)]
-    outputs = function_of(name)(*operands)
-    values = [z.clone() for z in outputs]
-    first = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
-    assert_all_close(torch.autograd.grad(outputs, operands, upstream), first, 0.0)
-    assert_all_close([*operands, *upstream], before, 0.0)
-    assert_all_close(outputs, values, 0.0)
-    spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
-    assert len(spaces) == len(outputs) + len(first)  # no two share memory
+    assert_backward_can_be_run_again(name, operands, upstream)
     assert len(launches) == 3
 
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,6 @@ import pytest
 import torch
 from support import assert_close, rng_of
 
-from numpy_rnn import cli
 from numpy_rnn.files import MissingLibraryError
 from numpy_rnn.tasks import TASKS, objective, stocks, table, tags, vowels, weather
 from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
@@ -711,21 +711,10 @@ def test_tables_go_between_the_marks(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(monkeypatch, command_line):
     """Run the command in this process, in an empty folder, on a made-up task; returns status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 0))
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["numpy-rnn", "task", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(exit_.value.code, str):
-            return 1, out, err + exit_.value.code + "\n"
-        return exit_.value.code or 0, out, err
-
-    return run
+    return partial(command_line, "task")
 
 
 TINY = ["weather", "--hidden", 5, "--batch", 4, "--epochs", 4, "--dtype", "float64"]

@@ -35,7 +35,7 @@ class Trace(NamedTuple):
     results: Mapping[str, Array]  # as `Machine.run` names them
 
 
-class _Step(NamedTuple):
+class Step(NamedTuple):
     """What one step of one sequence noted."""
 
     call: int
@@ -43,13 +43,25 @@ class _Step(NamedTuple):
     values: dict[str, Array]
 
 
-class _Notes:
-    """Counts the textbook's runs over sequences, keeps what their steps note, and hands backward another's values."""
+class Notes:
+    """Counts the textbook's runs over sequences, keeps what their steps note, and hands backward another's values.
+
+    Parameters
+    ----------
+    own : function of int
+        For the number of a call, 0, 1, …, somebody's forward values by name, (T, ·) each in the order of its steps;
+        an empty mapping leaves the textbook its own.
+
+    Attributes
+    ----------
+    steps : dict of str to list of Step
+        What "forward" and "backward" noted, in the order of execution.
+    """
 
     def __init__(self, own: Callable[[int], Mapping[str, Array]]) -> None:
-        self.own = own  # somebody's forward values for a call, by name, (T, ·) each in the order of its steps
+        self.own = own
         self.calls = {"forward": -1, "backward": -1}
-        self.steps: dict[str, list[_Step]] = {"forward": [], "backward": []}
+        self.steps: dict[str, list[Step]] = {"forward": [], "backward": []}
 
     def begin(self, name: str) -> None:
         """A sequence begins."""
@@ -57,7 +69,7 @@ class _Notes:
 
     def note(self, name: str, t: int, variables: Mapping[str, Any]) -> None:
         """A step has ended."""
-        self.steps[name].append(_Step(self.calls[name], t, dict(_noted(t, variables))))
+        self.steps[name].append(Step(self.calls[name], t, dict(_noted(t, variables))))
 
     def replace(self, names: Sequence[str], variables: Mapping[str, Any]) -> None:
         """Forward has ended: put another's values, where there are any, into the lists that backward reads."""
@@ -120,7 +132,17 @@ def _noting(module: str, text: str) -> Any:
     return compile(ast.fix_missing_locations(tree), f"<{module}.py, noting>", "exec")
 
 
-def _machine(cell: str, mistakes: Sequence[Mistake], notes: _Notes) -> Machine:
+def noting_machine(cell: str, mistakes: Sequence[Mistake], notes: Notes) -> Machine:
+    """Return the textbook's machine for a cell, with mistakes if there are any, whose every step is noted in `notes`.
+
+    Examples
+    --------
+    >>> from numpy_rnn import zoo
+    >>> case, notes = zoo.cases("rnn_tanh")[0], Notes(lambda call: {})
+    >>> _ = noting_machine("rnn_tanh", (), notes).run(case)
+    >>> notes.steps["forward"][0].values["a"].shape == case.params[0][0].b_hh.shape
+    True
+    """
     changes = [change for m in mistakes for change in m.changes[cell]]
     modules = []
     for name in (cell, "layers"):
@@ -167,8 +189,8 @@ def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None
         names = {name: case.parameter_name(name, l, d) for name in equations(case.cell)["forward"]}
         return {name: given[whole][taken[d, b], b] for name, whole in names.items() if whole in given}
 
-    notes = _Notes(theirs)
-    machine = _machine(case.cell, mistakes, notes)
+    notes = Notes(theirs)
+    machine = noting_machine(case.cell, mistakes, notes)
     T, lengths = case.x.shape[0], case.all_lengths
     taken = {(d, b): [*machine.layers.steps_of(d, n, T)] for d in (0, 1) for b, n in enumerate(lengths)}
     results = machine.run(case)
@@ -199,7 +221,7 @@ def _places(case: Case, backwards: bool) -> list[tuple[int, int, int]]:
 
 
 def _gathered(
-    case: Case, steps: Sequence[_Step], taken: Mapping[tuple[int, int], Sequence[int]], backwards: bool
+    case: Case, steps: Sequence[Step], taken: Mapping[tuple[int, int], Sequence[int]], backwards: bool
 ) -> dict[Direction, dict[str, Array]]:
     """Vectors (T, B, ·) of what was noted for single steps of single sequences, at the steps that were taken."""
     T, B, _ = case.x.shape
@@ -216,7 +238,7 @@ def _gathered(
     return found
 
 
-def _summed(case: Case, steps: Sequence[_Step]) -> dict[Direction, dict[str, Array]]:
+def _summed(case: Case, steps: Sequence[Step]) -> dict[Direction, dict[str, Array]]:
     """Sums so far of the parameters' gradients, over all sequences, by the step that has just been added."""
     T, fields = case.x.shape[0], CELLS[case.cell].Params._fields
     places = _places(case, backwards=True)
