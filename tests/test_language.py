@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 import torch_rnn.language
 from numpy_rnn import load
-from numpy_rnn.language import LanguageModel, Vocabulary, codes_of, generate, sum_rows
+from numpy_rnn.language import LanguageModel, Vocabulary, codes_of, generate
 from numpy_rnn.losses import softmax_cross_entropy
+from numpy_rnn.network import sum_rows
 from numpy_rnn.training.text import Streams, default_text, read_text, validation_batches
 
 K, H, L, I, T, B = 11, 6, 2, 4, 5, 3
@@ -195,7 +196,7 @@ def test_what_the_model_refuses():
         (lambda: model(np.full((2, 1), -1)), "symbols are from -1"),
         (lambda: model(np.zeros((2, 1), int), np.zeros((1, 1, H))), "h_0 has shape"),
         (lambda: other.backward(tape, logits), "the tape comes from"),
-        (lambda: model.backward(tape, logits[:1]), "dlogits has shape"),
+        (lambda: model.backward(tape, logits[:1]), "dy has shape"),
         (lambda: list(generate(model, np.array([0]), 1, -0.1)), "temperature is -0.1"),
         (lambda: list(generate(model, np.array([0]), 1, float("nan"))), "temperature is nan"),
         (lambda: list(generate(model, np.array([], int), 1, 1.0)), "the prompt is empty"),

@@ -1,4 +1,4 @@
-"""Tasks on real sequences: the data, the network and its gradients, the engine, and `numpy-rnn task` as users run it."""
+"""Tasks on real sequences: the data, the engine, and `numpy-rnn task` as users run it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from support import assert_close, rng_of
 
 from numpy_rnn import cli
 from numpy_rnn.files import MissingLibraryError
+from numpy_rnn.network import CELLS
 from numpy_rnn.tasks import TASKS, objective, stocks, table, tags, vowels, weather
 from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
 from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
 from numpy_rnn.tasks.engine import Silent, best_epoch, epochs, stalled, train
 from numpy_rnn.tasks.learner import Batches, TaskLearner, answers, as_batch, in_order, learning_rate
-from numpy_rnn.tasks.model import CELLS, TaskModel
 from numpy_rnn.tasks.objective import Batch, metrics, scores
 from numpy_rnn.tasks.packages import package_file
 from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
@@ -73,105 +73,6 @@ def tiny(**changes: object):
 
 KINDS = [("last", 0), ("every", 0), ("last", 4), ("every", 4)]
 every_kind = pytest.mark.parametrize(("read", "symbols"), KINDS)
-
-
-# ---- the network
-
-
-def problem(cell: str, read: str, symbols: int, D: int, least: int = 0):
-    """A model of 2 layers with random parameters, ragged input with rubbish in the padding, and an upstream gradient."""
-    rng = rng_of(cell, read, symbols, D)
-    T, B, I, H, O = 5, 4, 3, 6, 2
-    arguments = dict(
-        cell=cell, input_size=I, hidden_size=H, output_size=O, num_layers=2, bidirectional=D == 2, symbols=symbols
-    )
-    model = TaskModel(**arguments, read=read, dtype=np.float64, rng=0)
-    for p in model.state_dict().values():
-        p[...] = 0.5 * rng.standard_normal(p.shape)
-    lengths = np.array([4, 5, least, 3])
-    valid = np.arange(T)[:, None] < lengths
-    x = rng.integers(0, symbols, (T, B)) if symbols else rng.standard_normal((T, B, I))
-    x[~valid] = -1 if symbols else np.nan
-    dy = rng.standard_normal((T, B, O) if read == "every" else (B, O))
-    if read == "every":
-        dy[~valid] = 0
-    return model, arguments, x, lengths, valid, dy
-
-
-@pytest.mark.parametrize("D", [1, 2])
-@every_kind
-@pytest.mark.parametrize("cell", list(CELLS))
-def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D):
-    model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, D)
-    rng = rng_of("directions")
-    _, tape = model.forward(x, lengths)
-    grads, dx = model.backward(tape, dy)
-    assert set(grads) == set(model.state_dict())
-    twin = TaskModel(**arguments, read=read, dtype=np.complex128, rng=0)
-
-    def derivative(name: str, direction: np.ndarray) -> float:
-        for n, p in model.state_dict().items():
-            twin.state_dict()[n][...] = p + (1e-100j * direction if n == name else 0)
-        z = x if symbols else x.astype(complex)
-        if name == "x":
-            z[valid] = z[valid] + 1e-100j * direction[valid]
-        y = twin(z, lengths)
-        return float(np.sum(y.imag * dy)) / 1e-100 if read == "last" else float(np.sum((y.imag * dy)[valid])) / 1e-100
-
-    for name, g in grads.items():
-        direction = rng.standard_normal(g.shape)
-        assert_close(name, np.sum(g * direction), np.float64(derivative(name, direction)), 1e-12)
-    if symbols:
-        assert dx is None
-        assert np.isnan(tape.rnn.deep.x[~valid]).all()  # whoever reads the padding would find out
-    else:
-        direction = rng.standard_normal(x.shape)
-        assert (dx[~valid] == 0).all()
-        assert_close("x", np.sum(dx * direction), np.float64(derivative("x", direction)), 1e-12)
-
-
-@pytest.mark.parametrize("ragged", [True, False])
-@every_kind
-@pytest.mark.parametrize("cell", list(CELLS))
-def test_the_twin_in_torch_has_the_same_outputs_and_gradients(cell, read, symbols, ragged):
-    from torch_rnn.tasks import TaskModel as Twin
-
-    model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, 2, least=1)
-    if not ragged:
-        x = np.where(valid if symbols else valid[..., None], x, 1 if symbols else 0.3)
-        lengths = None
-    twin = Twin(**arguments, read=read, dtype=torch.float64)
-    twin.load_state_dict({name: torch.tensor(p) for name, p in model.state_dict().items()})
-    y, tape = model.forward(x, lengths)
-    theirs = twin(torch.tensor(x), None if lengths is None else torch.tensor(lengths))
-    where = valid if read == "every" else slice(None)
-    assert_close("y", y[where], theirs.detach().numpy()[where], 1e-12)
-    (theirs[where] * torch.tensor(dy[where])).sum().backward()
-    grads, _ = model.backward(tape, dy)
-    for name, p in twin.named_parameters():
-        assert_close(name, grads[name], p.grad, 1e-12)
-
-
-def test_the_model_refuses_what_does_not_fit(tmp_path):
-    model, _, x, lengths, _, dy = problem("gru", "every", 4, 2)
-    other, *_ = problem("gru", "every", 4, 2)
-    _, tape = model.forward(x, lengths)
-    with pytest.raises(ValueError, match="the tape comes from"):
-        other.backward(tape, dy)
-    with pytest.raises(ValueError, match=r"dy has shape \(5, 4, 1\), expected \(5, 4, 2\)"):
-        model.backward(tape, dy[..., :1])
-    with pytest.raises(ValueError, match="symbols are from -1 to 3, expected 0 to 3"):
-        model(x)
-    with pytest.raises(ValueError, match="expected integers"):
-        model(x.astype(float), lengths)
-    with pytest.raises(ValueError, match=r"lengths has shape \(3,\), expected \(4,\)"):
-        model(x, lengths[:3])
-    for wrong, sentence in ({"read": "first"}, "read is 'first'"), ({"cell": "elman"}, "cell is 'elman'"):
-        with pytest.raises(ValueError, match=sentence):
-            TaskModel(**{**model.config, **wrong})
-    pytest.importorskip("safetensors")
-    model.save(tmp_path / "m")
-    np.testing.assert_array_equal(TaskModel.load(tmp_path / "m")(x, lengths), model(x, lengths))
 
 
 # ---- the loss and the scores
@@ -317,7 +218,7 @@ def test_answers_stand_in_the_order_of_the_questions(read, symbols):
     found = np.concatenate(answers(learner, task, task.validation, config), axis=1)
     plain = []
     for k, n in enumerate(task.validation.lengths):
-        y = learner.model(task.validation.x[k, :n, None] if symbols else task.validation.x[k, :n, None, :])
+        y, _ = learner.model(task.validation.x[k, :n, None], read=read)
         plain.append(y[:, 0] if read == "every" else y)
     np.testing.assert_allclose(found, np.concatenate(plain), rtol=1e-12, atol=1e-14)
     assert [len(found)] * len(task.parts) == [len(a) for a in task.answers(task.validation)]
@@ -861,7 +762,7 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
 
 
 REFUSED = {
-    "cell": (["--cell", "transformer"], "'transformer' is not one of 'rnn', 'rnn_relu', 'lstm'"),
+    "cell": (["--cell", "transformer"], "'transformer' is not one of 'rnn', 'lstm', 'gru', 'rnn_relu'"),
     "hidden": (["--hidden", "0"], "0 is not in the range x>=1"),
     "too large": (["--hidden", "1000000000"], "the model does not fit into memory"),
     "lr": (["--lr", "nan"], "nan is not a finite number"),

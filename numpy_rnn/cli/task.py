@@ -26,11 +26,11 @@ from rich.table import Table
 
 from .. import figures
 from ..files import write_bytes
+from ..network import CELLS
 from ..tasks import TASKS, figure
 from ..tasks.checkpoint import read_checkpoint, write_checkpoint
 from ..tasks.engine import Epoch, Outcome, State, best_epoch, epochs, require, train
 from ..tasks.learner import SCHEDULES, Batches, Config
-from ..tasks.model import CELLS
 from ..tasks.objective import metrics
 from ..tasks.table import (
     DEFAULTS,

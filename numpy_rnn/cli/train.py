@@ -24,7 +24,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..files import MissingLibraryError
-from ..language import CELLS, KINDS
+from ..language import KINDS
+from ..network import CELLS
 from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..training.learner import Config, Learner, NumPyLearner
 from ..training.lockstep import DisagreementError, Lockstep

@@ -4,7 +4,6 @@ task            what a task is: three splits of sequences, what is asked of them
 packages        files that installed packages carry
 weather stocks digits vowels tags    one task a file
 baselines       what a recurrent network has to beat
-model           the network, for all of them, with its backward by hand
 objective       the loss and its gradient, and the scores
 learner         one step of training, in NumPy; `torch_learner` in PyTorch
 engine          a whole run on top of `training.loop`: schedule, early stopping, the best weights kept

@@ -1,6 +1,6 @@
 """Checkpoints of a task: one safetensors file with everything that a run needs to go on, whichever backend wrote it.
 
-    model.…               parameters by name, as `TaskModel.state_dict()`
+    model.…               parameters by name, as `Network.state_dict()`
     optimizer.…           Adam's memory, as `optim.Adam.state_dict()`
     best.…                parameters after the best validation; nothing before the first
     history.training      loss and gradient norm of every step (n, 2)
@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
+from ..network import Network
 from ..training.checkpoint import Layout, check_layout, pack_history, settings, unpack_history
 from .engine import State
 from .learner import SCHEDULES, Config, model_arguments
-from .model import TaskModel
 from .task import Task
 
 KEY = "numpy_rnn.tasks"  # of the metadata
@@ -105,7 +105,7 @@ def _layout(config: Config, task: Task, shapes: Mapping[str, tuple[int, ...]]) -
         "optimizer.step": ((1,), np.dtype(np.int64)),
     }
     prefixes = ["model", "optimizer.exp_avg", "optimizer.exp_avg_sq", *(["best"] if m else [])]
-    for name, (shape, _) in TaskModel.parameter_bounds(model_arguments(config, task)).items():
+    for name, (shape, _) in Network.parameter_bounds(model_arguments(config, task)).items():
         for prefix in prefixes:
             layout[f"{prefix}.{name}"] = (shape, np.dtype(config.dtype))
     return layout

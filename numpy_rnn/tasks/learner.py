@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..network import Network
 from ..numerics import Array
 from ..optim import Adam, clip_grad_norm
 from ..training.learner import Result, pack, unpack
 from . import objective
-from .model import TaskModel
 from .objective import Batch
 from .task import Outputs, Split, Task
 
@@ -108,13 +108,12 @@ def model_arguments(config: Config, task: Task) -> dict[str, Any]:
         num_layers=config.layers,
         bidirectional=config.bidirectional,
         symbols=task.symbols,
-        read=task.read,
     )
 
 
-def initial_model(config: Config, task: Task) -> TaskModel:
+def initial_model(config: Config, task: Task) -> Network:
     """Make the model that a run starts from, in every backend."""
-    return TaskModel(**model_arguments(config, task), dtype=np.dtype(config.dtype), rng=config.seed)
+    return Network(**model_arguments(config, task), dtype=np.dtype(config.dtype), rng=config.seed)
 
 
 class TaskLearner:
@@ -127,16 +126,16 @@ class TaskLearner:
     """
 
     def __init__(self, config: Config, task: Task) -> None:
-        self.parts = task.parts
+        self.parts, self.read = task.parts, task.read
         self.model = initial_model(config, task)
         self.optimizer = Adam(self.model.state_dict(), lr=config.lr, weight_decay=config.weight_decay)
         self.max_norm = config.clip or math.inf
 
     def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
-        y, tape = self.model.forward(batch.x, batch.lengths)
+        y, _, tape = self.model.forward(batch.x, lengths=batch.lengths, read=self.read)
         loss, dy, _ = objective.loss(self.parts, y, batch)
-        grads, _ = self.model.backward(tape, dy)
+        grads, _, _ = self.model.backward(tape, dy)
         result = Result(float(loss), float(clip_grad_norm(grads, self.max_norm)))
         if result.finite:
             self.optimizer.lr = batch.lr
@@ -145,7 +144,7 @@ class TaskLearner:
 
     def output(self, batch: Batch) -> Array:
         """Return the model's output (T, B, O) or (B, O)."""
-        return self.model(batch.x, batch.lengths)
+        return self.model(batch.x, lengths=batch.lengths, read=self.read)[0]
 
     def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean loss over batches; learn nothing."""

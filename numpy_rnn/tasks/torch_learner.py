@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss
 
-from torch_rnn.tasks import TaskModel
+from torch_rnn.network import Network
 
 from ..numerics import Array
 from ..training.learner import Result, pack, unpack
@@ -32,8 +32,8 @@ class TorchTaskLearner:
     """
 
     def __init__(self, config: Config, task: Task) -> None:
-        self.parts = task.parts
-        self.model = TaskModel(**model_arguments(config, task), dtype=getattr(torch, config.dtype))
+        self.parts, self.read = task.parts, task.read
+        self.model = Network(**model_arguments(config, task), dtype=getattr(torch, config.dtype))
         self.load_model(initial_model(config, task).state_dict())
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         self.max_norm = config.clip or math.inf
@@ -86,7 +86,8 @@ class TorchTaskLearner:
         self.model.load_state_dict({name: torch.tensor(value) for name, value in model.items()})
 
     def _output(self, batch: Batch) -> Tensor:
-        y: Tensor = self.model(_tensor(batch.x), None if batch.lengths is None else _tensor(batch.lengths))
+        lengths = None if batch.lengths is None else _tensor(batch.lengths)
+        y: Tensor = self.model(_tensor(batch.x), lengths=lengths, read=self.read)[0]
         return y
 
     def _loss(self, y: Tensor, batch: Batch) -> Tensor:

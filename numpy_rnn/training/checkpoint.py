@@ -187,6 +187,6 @@ def _layout(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     for name, (shape, _) in model.items():
         for prefix in ("model", "optimizer.exp_avg", "optimizer.exp_avg_sq"):
             layout[f"{prefix}.{name}"] = (shape, number)
-    for name in "hc" if config.cell == "lstm" else "h":
+    for name in "hc" if config.cell.startswith("lstm") else "h":
         layout[f"state.{name}"] = ((config.layers, config.batch, config.hidden), number)
     return layout
