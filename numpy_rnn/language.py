@@ -76,13 +76,13 @@ class LanguageModel(Network):
             num_layers=num_layers,
             embedding_size=embedding_size,
         )
-        super().__init__(**_arguments(config), dtype=dtype, rng=rng)
+        super().__init__(**network_arguments(config), dtype=dtype, rng=rng)
         self.config = config
 
     @classmethod
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
         """Of each parameter its shape and its initial bound; checks the arguments."""
-        return Network.parameter_bounds({**_arguments(config), "bidirectional": False})
+        return Network.parameter_bounds({**network_arguments(config), "bidirectional": False})
 
     def backward(  # type: ignore[override]  # there is no dx: symbols came in
         self, tape: Tape, dlogits: Array, dh_n: Any = None
@@ -113,7 +113,7 @@ class LanguageModel(Network):
         return grads, dh_0
 
 
-def _arguments(config: dict[str, Any]) -> dict[str, Any]:
+def network_arguments(config: dict[str, Any]) -> dict[str, Any]:
     """What the network's constructor is told."""
     K, H = (check_size(name, config[name]) for name in ("vocabulary_size", "hidden_size"))
     I = H if config["embedding_size"] is None else check_size("embedding_size", config["embedding_size"])

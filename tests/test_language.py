@@ -235,23 +235,23 @@ def test_every_stream_is_read_in_order():
     assert streams.windows == 8
     batches = [streams.batch(k) for k in range(9)]
     assert [batch.fresh for batch in batches] == [True] + 7 * [False] + [True]
-    np.testing.assert_array_equal(batches[8].symbols, batches[0].symbols)
+    np.testing.assert_array_equal(batches[8].x, batches[0].x)
     for b in range(3):
-        read = np.concatenate([batch.symbols[:, b] for batch in batches[:8]])
+        read = np.concatenate([batch.x[:, b] for batch in batches[:8]])
         np.testing.assert_array_equal(read, 33 * b + np.arange(32))
     for batch in batches:
-        np.testing.assert_array_equal(batch.targets, batch.symbols + 1)
+        np.testing.assert_array_equal(batch.target[0], batch.x + 1)
 
 
 @pytest.mark.parametrize(("n", "B", "T"), [(2, 3, 5), (59, 3, 5), (60, 3, 5), (101, 4, 5), (1000, 32, 64)])
 def test_validation_reads_almost_everything_once(n, B, T):
     batches = list(validation_batches(np.arange(n), B, T))
-    targets = np.concatenate([batch.targets.reshape(-1) for batch in batches])
+    targets = np.concatenate([batch.target[0].reshape(-1) for batch in batches])
     assert len(set(targets.tolist())) == len(targets) >= n - max(B, 1)
     assert batches[0].fresh
     assert not any(batch.fresh for batch in batches[1:])
     for batch in batches:
-        np.testing.assert_array_equal(batch.targets, batch.symbols + 1)
+        np.testing.assert_array_equal(batch.target[0], batch.x + 1)
 
 
 def test_just_long_enough():

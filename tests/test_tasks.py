@@ -21,17 +21,21 @@ from support import assert_close, rng_of
 from numpy_rnn import cli
 from numpy_rnn.files import MissingLibraryError
 from numpy_rnn.network import CELLS
-from numpy_rnn.tasks import TASKS, objective, stocks, table, tags, vowels, weather
+from numpy_rnn.tasks import TASKS, stocks, table, tags, vowels, weather
 from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
 from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.tasks.engine import Silent, best_epoch, epochs, stalled, train
-from numpy_rnn.tasks.learner import Batches, TaskLearner, answers, as_batch, in_order, learning_rate
-from numpy_rnn.tasks.objective import Batch, metrics, scores
+from numpy_rnn.tasks.engine import epochs, train
+from numpy_rnn.tasks.objective import metrics, scores
 from numpy_rnn.tasks.packages import package_file
+from numpy_rnn.tasks.settings import Batches, answers, as_batch, in_order, problem
 from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
-from numpy_rnn.tasks.task import Part, Split, Task, padded
-from numpy_rnn.tasks.torch_learner import TorchTaskLearner
-from numpy_rnn.training.loop import DivergedError, History
+from numpy_rnn.tasks.task import Split, Task, padded
+from numpy_rnn.training import objective
+from numpy_rnn.training.learner import NumPyLearner
+from numpy_rnn.training.loop import DivergedError, History, Silent, best_validation, stalled
+from numpy_rnn.training.objective import Batch, Part
+from numpy_rnn.training.schedule import learning_rate
+from numpy_rnn.training.torch_learner import TorchLearner
 
 SHIPPED_BY = {"weather": "vega_datasets", "stocks": "vega_datasets", "digits": "sklearn", "vowels": "sktime"}
 
@@ -82,7 +86,7 @@ def test_the_loss_is_that_of_a_plain_evaluation():
     rng = rng_of("loss")
     parts = (Part("a", "numbers", 2), Part("b", "classes", 3))
     y, numbers, classes = rng.standard_normal((4, 5)), rng.standard_normal((4, 2)), rng.integers(0, 3, 4)
-    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((1, 4, 1)), None, (numbers, classes), 0.0))
+    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((1, 4, 1)), (numbers, classes)))
     plain = np.mean((y[:, :2] - numbers) ** 2)
     plain += np.mean([math.log(np.exp(r).sum()) - r[k] for r, k in zip(y[:, 2:], classes)])
     assert (value, rows) == (pytest.approx(plain, rel=1e-14), 4)
@@ -97,7 +101,7 @@ def test_padding_is_in_no_loss_and_no_mean():
     y, target = rng.standard_normal((3, 2, 4)), rng.integers(0, 4, (3, 2))
     y[1:, 1], target[1:, 1] = np.nan, -1
     parts = (Part("a", "classes", 4),)
-    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((3, 2)), np.array([3, 1]), (target,), 0.0))
+    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((3, 2)), (target,), np.array([3, 1])))
     flat, classes = y.reshape(-1, 4)[[0, 1, 2, 4]], target.ravel()[[0, 1, 2, 4]]
     assert rows == 4
     assert value == pytest.approx(torch.nn.functional.cross_entropy(torch.tensor(flat), torch.tensor(classes)).item())
@@ -153,7 +157,11 @@ def test_the_cosine_is_torchs():
 
 def test_steps_take_the_schedules_learning_rate():
     task, config = toy("last", 0), tiny(clip=0.0, epochs=1)
-    batches, ours, theirs = Batches(task.train, config), TaskLearner(config, task), TorchTaskLearner(config, task)
+    batches, ours, theirs = (
+        Batches(task.train, config),
+        NumPyLearner(problem(config, task)),
+        TorchLearner(problem(config, task)),
+    )
     for step in range(3):
         before = {name: p.copy() for name, p in ours.model.state_dict().items()}
         ours.step(batches.batch(step))
@@ -171,7 +179,10 @@ def test_steps_take_the_schedules_learning_rate():
 def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
     task = toy(read, symbols)
     config = tiny(cell=cell, layers=2, bidirectional=True, weight_decay=0.01, clip=0.5)
-    batches, learners = Batches(task.train, config), (TaskLearner(config, task), TorchTaskLearner(config, task))
+    batches, learners = (
+        Batches(task.train, config),
+        (NumPyLearner(problem(config, task)), TorchLearner(problem(config, task))),
+    )
     for step in range(20):
         (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step)) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)
@@ -204,8 +215,8 @@ def test_what_stands_in_the_padding_changes_no_bit(read, symbols, backend):
 
 def test_a_mean_loss_counts_every_question_once():
     task, config = toy("every", 4), tiny()
-    learner = TaskLearner(config, task)
-    y = learner.output(as_batch(task.validation, "float64"))
+    learner = NumPyLearner(problem(config, task))
+    ((_, y),) = learner.outputs([as_batch(task.validation, "float64")])
     whole = objective.loss(task.parts, y, as_batch(task.validation, "float64"))[0]
     pieces = [as_batch(task.validation.take(slice(k, k + 3)), "float64") for k in range(0, 11, 3)]
     assert learner.evaluate(pieces) == pytest.approx(float(whole), rel=1e-12)
@@ -214,7 +225,7 @@ def test_a_mean_loss_counts_every_question_once():
 @every_kind
 def test_answers_stand_in_the_order_of_the_questions(read, symbols):
     task, config = toy(read, symbols), tiny(batch=1)
-    learner = TaskLearner(config, task)
+    learner = NumPyLearner(problem(config, task))
     found = np.concatenate(answers(learner, task, task.validation, config), axis=1)
     plain = []
     for k, n in enumerate(task.validation.lengths):
@@ -228,12 +239,12 @@ def test_patience_ends_a_run_and_the_best_weights_are_scored():
     task, states = toy("last", 0), []
     config = tiny(lr=0.2, schedule="constant", epochs=60, patience=3)
     outcome = train(config, task, save=states.append)
-    n, best = len(outcome.history.validation), best_epoch(outcome.history)
+    n, best = len(outcome.history.validation), best_validation(outcome.history)
     assert outcome.complete
     assert n == best + 1 + 3 < 60
     losses = [loss for _, loss in outcome.history.validation]
     assert losses[best] == min(losses) < min(losses[best + 1 :])
-    learner = TaskLearner(config, task)
+    learner = NumPyLearner(problem(config, task))
     learner.load_state_dict(states[best].tensors)  # as it was then
     for got, want in zip(outcome.outputs, answers(learner, task, task.test, config)):
         np.testing.assert_array_equal(got, want)
@@ -690,7 +701,7 @@ def test_a_figure_is_drawn(run, kind):
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, backend):
-    kind = {"numpy": TaskLearner, "torch": TorchTaskLearner}[backend]
+    kind = {"numpy": NumPyLearner, "torch": TorchLearner}[backend]
     step, calls = kind.step, []
     assert run(*TINY, "--backend", backend, "--checkpoint", "whole")[0] == 0
 
@@ -718,13 +729,13 @@ def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, ba
 
 
 def test_ctrl_c_without_a_file_says_so(run, monkeypatch):
-    step = TaskLearner.step
+    step = NumPyLearner.step
 
     def interrupted(self, batch):
         os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch)
 
-    monkeypatch.setattr(TaskLearner, "step", interrupted)
+    monkeypatch.setattr(NumPyLearner, "step", interrupted)
     status, _, err = run(*TINY)
     assert status == 143
     assert_one_sentence(err, "stopped after step 1; nothing was saved: give a --checkpoint")
@@ -745,7 +756,7 @@ def test_a_full_disk_leaves_the_last_file(run, monkeypatch):
     assert [path.name for path in Path.cwd().iterdir()] == ["c"]
 
 
-@pytest.mark.parametrize("kind", [TaskLearner, TorchTaskLearner])
+@pytest.mark.parametrize("kind", [NumPyLearner, TorchLearner])
 def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
     step, calls = kind.step, []
 
@@ -754,7 +765,7 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
         return step(self, batch._replace(x=batch.x * np.nan) if len(calls) == 14 else batch)
 
     monkeypatch.setattr(kind, "step", poisoned)
-    backend = "numpy" if kind is TaskLearner else "torch"
+    backend = "numpy" if kind is NumPyLearner else "torch"
     status, _, err = run(*TINY, "--backend", backend, "--checkpoint", "c")
     assert status == 1
     assert_one_sentence(err, "training diverged at step 14: loss nan", "c is kept as it was after step 12")

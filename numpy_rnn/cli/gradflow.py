@@ -34,7 +34,7 @@ from ..gradflow.settings import (
 )
 from ..numerics import Array
 from ..training.checkpoint import read_checkpoint
-from ..training.learner import initial_model
+from ..training.settings import initial_model
 from ..training.text import read_text
 from .figure import writable
 from .threads import fitting_threads

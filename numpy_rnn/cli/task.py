@@ -21,7 +21,7 @@ import click
 from click.core import ParameterSource
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from .. import figures
@@ -29,9 +29,9 @@ from ..files import write_bytes
 from ..network import CELLS
 from ..tasks import TASKS, figure
 from ..tasks.checkpoint import read_checkpoint, write_checkpoint
-from ..tasks.engine import Epoch, Outcome, State, best_epoch, epochs, require, train
-from ..tasks.learner import SCHEDULES, Batches, Config
+from ..tasks.engine import Epoch, Outcome, epochs, require, train
 from ..tasks.objective import metrics
+from ..tasks.settings import Batches, Config
 from ..tasks.table import (
     DEFAULTS,
     SIZES,
@@ -44,8 +44,10 @@ from ..tasks.table import (
     verdict,
 )
 from ..tasks.task import Task
-from ..training.loop import DivergedError, History
+from ..training.loop import DivergedError, History, Silent, State, best_validation
+from ..training.schedule import SCHEDULES
 from .figure import writable
+from .progress import training_bar
 from .threads import fitting_threads
 from .train import Interruption, check_out, finite
 
@@ -238,7 +240,7 @@ def _tell(
     curve = epochs(first.history, config, per_epoch)
     if to.out is not None:
         label = f"{config.cell}, {config.hidden} units, {backend}"
-        figures.write(figure.draw(data, label, curve, best_epoch(first.history), first.outputs), to.out)
+        figures.write(figure.draw(data, label, curve, best_validation(first.history), first.outputs), to.out)
     if as_json:
         click.echo(json.dumps(_document(data, config, found, rows, curve, to), indent=1))
         return
@@ -274,7 +276,7 @@ def _document(
         "seconds": rows[-1].seconds,
         "baselines": {row.name: row.scores[0] for row in rows[:-1]},
         "verdict": verdict(data, rows),
-        "best_epoch": best_epoch(found[0].history) + 1,  # of the first seed, as what follows
+        "best_epoch": best_validation(found[0].history) + 1,  # of the first seed, as what follows
         "epochs": [epoch._asdict() for epoch in curve],
         **{name: None if path is None else str(path) for name, path in to._asdict().items()},
     }
@@ -299,15 +301,7 @@ class Display:
         self.per_epoch, self.steps = batches.per_epoch, batches.steps
         self.sizes = ", ".join(str(len(split.x)) for split in (data.train, data.validation, data.test))
         self.backend = backend
-        self.progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.progress = training_bar(console)
 
     def __enter__(self) -> Display:
         c = self.config
@@ -335,7 +329,7 @@ class Display:
         """Take note of a validation."""
         if self.lines:
             e = epochs(history, self.config, self.per_epoch)[-1]
-            best = "  best" if best_epoch(history) + 1 == e.epoch else ""
+            best = "  best" if best_validation(history) + 1 == e.epoch else ""
             self._say(
                 f"epoch {e.epoch:>3}  training {e.training:.4f}  validation {e.validation:.4f}  "
                 f"gradient norm {e.norm:.2f}  lr {e.lr:.1e}{best}"
@@ -401,13 +395,7 @@ def table(
 def _one(interruption: Interruption, done: Callable[[], None]) -> Callable[..., tuple[dict[str, float], float]]:
     """Make one run of a table; Ctrl-C ends the whole table, of which nothing is kept."""
 
-    class Watch:
-        def stepped(self, history: History) -> None:
-            pass
-
-        def validated(self, history: History) -> None:
-            pass
-
+    class Watch(Silent):
         def wants_to_stop(self) -> bool:
             return interruption.signal != 0
 

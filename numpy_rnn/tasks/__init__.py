@@ -4,9 +4,9 @@ task            what a task is: three splits of sequences, what is asked of them
 packages        files that installed packages carry
 weather stocks digits vowels tags    one task a file
 baselines       what a recurrent network has to beat
-objective       the loss and its gradient, and the scores
-learner         one step of training, in NumPy; `torch_learner` in PyTorch
-engine          a whole run on top of `training.loop`: schedule, early stopping, the best weights kept
+objective       the scores
+settings        what determines a run, and what `training` sees of a task
+engine          a whole run, by `training`'s learners and loop
 checkpoint      everything that a run needs to go on, in one file
 ngrams bits     n-gram models of a text, and what a symbol costs in bits; `minchar`: min-char-rnn's setting
 table           runs over tasks, cells, backends and seeds, as Markdown

@@ -20,9 +20,10 @@ import numpy as np
 
 from .. import files
 from ..network import Network
-from ..training.checkpoint import Layout, check_layout, pack_history, settings, unpack_history
-from .engine import State
-from .learner import SCHEDULES, Config, model_arguments
+from ..training.checkpoint import Layout, check_layout, pack_best, pack_history, settings, unpack_best, unpack_history
+from ..training.loop import State
+from ..training.schedule import SCHEDULES
+from .settings import Config, network_arguments
 from .task import Task
 
 KEY = "numpy_rnn.tasks"  # of the metadata
@@ -44,9 +45,10 @@ def write_checkpoint(path: str | Path, config: Config, task: Task, backend: str,
     OSError
         If the file cannot be written; what it held before stays.
     """
-    best = {f"best.{name}": value for name, value in state.best.items()}
     about = {"config": asdict(config), "backend": backend, "sha256": task.fingerprint()}
-    files.write(path, {**state.tensors, **best, **pack_history(state.history)}, {KEY: json.dumps(about)})
+    files.write(
+        path, {**state.tensors, **pack_best(state.best), **pack_history(state.history)}, {KEY: json.dumps(about)}
+    )
 
 
 def read_checkpoint(path: str | Path, task: Task) -> tuple[Config, str, State]:
@@ -90,8 +92,7 @@ def read_checkpoint(path: str | Path, task: Task) -> tuple[Config, str, State]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is a checkpoint that does not hold what it describes: {error}") from None
     tensors, _ = files.read(path)
-    history = unpack_history(tensors)
-    best = {name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name.startswith("best.")}
+    history, best = unpack_history(tensors), unpack_best(tensors)
     return config, backend, State(history, tensors, best)
 
 
@@ -105,7 +106,7 @@ def _layout(config: Config, task: Task, shapes: Mapping[str, tuple[int, ...]]) -
         "optimizer.step": ((1,), np.dtype(np.int64)),
     }
     prefixes = ["model", "optimizer.exp_avg", "optimizer.exp_avg_sq", *(["best"] if m else [])]
-    for name, (shape, _) in Network.parameter_bounds(model_arguments(config, task)).items():
+    for name, (shape, _) in Network.parameter_bounds(network_arguments(config, task)).items():
         for prefix in prefixes:
             layout[f"{prefix}.{name}"] = (shape, np.dtype(config.dtype))
     return layout

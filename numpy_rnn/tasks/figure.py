@@ -8,8 +8,9 @@ import numpy as np
 
 from ..figures import BLUE, GREEN, ORANGE, RC, WIDTH, matplotlib
 from ..numerics import Array
+from ..training.objective import Part
 from .engine import Epoch
-from .task import Outputs, Part, Task
+from .task import Outputs, Task
 
 LABELLED = 12  # classes, beyond which their names would not fit
 

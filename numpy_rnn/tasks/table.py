@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..files import write_bytes
-from .learner import Config
 from .objective import Metric, metrics, scores
+from .settings import Config
 from .task import Task
 
 MARKS = ("<!-- tasks: begin -->", "<!-- tasks: end -->")

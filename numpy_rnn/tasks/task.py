@@ -9,24 +9,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from ..numerics import Array
+from ..training.objective import Part
 
 Outputs = list[Array]  # of each part of the answer (rows, O): see `Part`
-
-
-class Part(NamedTuple):
-    """One thing that is asked: numbers, or one of some classes.
-
-    The outputs for a part are rows (n, O). Of numbers they are the prediction, in standard units; of classes they
-    are logits, or log-probabilities, which are logits too.
-    """
-
-    name: str
-    kind: Literal["numbers", "classes"]
-    size: int  # O: how many numbers, or how many classes
-    scale: float = 1.0  # of numbers: units in a standard unit
-    offset: float = 0.0  # of numbers: what 0 in standard units is
-    unit: str = ""
-    labels: tuple[str, ...] = ()  # of classes
 
 
 class Split(NamedTuple):
