@@ -26,12 +26,13 @@ from rich.table import Table
 
 from .. import figures
 from ..files import write_bytes
+from ..language import generate
 from ..network import CELLS
 from ..tasks import TASKS, figure
 from ..tasks.checkpoint import read_checkpoint, write_checkpoint
 from ..tasks.engine import Epoch, Outcome, epochs, require, train
 from ..tasks.objective import metrics
-from ..tasks.settings import Batches, Config
+from ..tasks.settings import Batches, Config, problem
 from ..tasks.table import (
     DEFAULTS,
     SIZES,
@@ -53,6 +54,7 @@ from .train import Interruption, check_out, finite
 
 BACKENDS = ("numpy", "torch")
 LOGS = (".csv", ".jsonl")
+WRITTEN, TEMPERATURE = 400, 0.7  # of the text at the end of a language model: symbols, and how boldly they are drawn
 
 
 @click.group(context_settings={"show_default": True})
@@ -86,13 +88,21 @@ def _options(name: str) -> list[click.Option]:
         return click.Option([flag], type=kind, default=default.get(field), help=text, **more)
 
     path = click.Path(dir_okay=False, path_type=Path)
+    text, symbols = name == "language", name in ("language", "tags")
+    window = click.IntRange(1) if text else click.IntRange(0, 0)
     return [
         option("--cell", click.Choice(list(CELLS)), "Kind of recurrent layer."),
         option("--hidden", click.IntRange(1), "Units of a layer."),
         option("--layers", click.IntRange(1), "Layers on top of each other."),
-        option("--bidirectional/--one-direction", bool, "Whether to read from both ends."),
-        option("--embedding", click.IntRange(1), "Numbers that stand for a symbol.", hidden=name != "tags"),
-        option("--batch", click.IntRange(1), "Sequences of a step."),
+        option("--bidirectional/--one-direction", bool, "Whether to read from both ends.", hidden=text),
+        option(
+            "--embedding",
+            click.IntRange(1),
+            "Numbers that stand for a symbol.",
+            hidden=not symbols,
+        ),
+        option("--batch", click.IntRange(1), "Streams of a step." if text else "Sequences of a step."),
+        option("--window", window, "Symbols of a stream that a step sees.", hidden=not text),
         option("--epochs", click.IntRange(1), "Rounds through the training split, at most."),
         option("--patience", click.IntRange(0), "Epochs without a better validation before it ends; 0: no limit."),
         option("--lr", click.FloatRange(0, min_open=True), "Adam's step.", callback=finite),
@@ -247,9 +257,22 @@ def _tell(
     console.print(_table(data, rows))
     for sentence in verdict(data, rows):
         console.print(sentence, highlight=False, markup=False)
+    if data.vocabulary:
+        console.print(f"----\n{_written(data, config, first)}\n----", highlight=False, markup=False, soft_wrap=True)
     for path, what in ((to.out, "figure"), (to.log, "log"), (to.checkpoint, "run")):
         if path is not None:
             console.print(f"{path} holds the {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _written(data: Task, config: Config, outcome: Outcome) -> str:
+    """Let the best network go on from the first symbol of the test."""
+    if data.vocabulary is None:
+        return ""
+    network = problem(config, data).initial_network()
+    network.load_state_dict(outcome.best)
+    start = data.test.text[:1]
+    drawn = generate(network, start, WRITTEN, TEMPERATURE, config.seed)
+    return "".join(data.vocabulary.decode([*start.tolist(), *drawn]))
 
 
 def _table(data: Task, rows: list[Row]) -> Table:
@@ -278,6 +301,7 @@ def _document(
         "verdict": verdict(data, rows),
         "best_epoch": best_validation(found[0].history) + 1,  # of the first seed, as what follows
         "epochs": [epoch._asdict() for epoch in curve],
+        **({"written": _written(data, config, found[0])} if data.vocabulary else {}),
         **{name: None if path is None else str(path) for name, path in to._asdict().items()},
     }
 
@@ -299,7 +323,8 @@ class Display:
         self.done = done  # steps of an earlier run
         self.config, self.interruption, self.lines = config, interruption, lines
         self.per_epoch, self.steps = batches.per_epoch, batches.steps
-        self.sizes = ", ".join(str(len(split.x)) for split in (data.train, data.validation, data.test))
+        n = [split.x.size if data.vocabulary else len(split.x) for split in (data.train, data.validation, data.test)]
+        self.sizes = f"{n[0]}, {n[1]}, {n[2]} {data.vocabulary.kind if data.vocabulary else 'sequences'}"
         self.backend = backend
         self.progress = training_bar(console)
 
@@ -308,7 +333,7 @@ class Display:
         layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
         self.progress.start()
         self._say(
-            f"{c.task}: {c.cell}, {layers}, {c.dtype}, {self.backend}, seed {c.seed}; {self.sizes} sequences to learn "
+            f"{c.task}: {c.cell}, {layers}, {c.dtype}, {self.backend}, seed {c.seed}; {self.sizes} to learn "
             f"from, validate and test{f'; going on after step {self.done}' * (self.done > 0)}"
         )
         self.bar = self.progress.add_task("", total=self.steps, completed=self.done)
@@ -376,7 +401,7 @@ def table(
     changes: dict[str, object] = {} if most is None else {"epochs": most}
     errors = Console(stderr=True)
     bar = Progress(console=errors, transient=True, disable=not errors.is_terminal)
-    with Interruption() as interruption, fitting_threads(1, 1), bar:
+    with Interruption() as interruption, bar:
         todo = bar.add_task("", total=len(names) * len(cells) * len(backends) * seeds)
         parts = [_environment(backends, seeds)]
         for name in names:
@@ -400,7 +425,8 @@ def _one(interruption: Interruption, done: Callable[[], None]) -> Callable[..., 
             return interruption.signal != 0
 
     def one(config: Config, data: Task, backend: str) -> tuple[dict[str, float], float]:
-        outcome = train(config, data, backend, Watch())
+        with fitting_threads(config.batch, config.hidden):
+            outcome = train(config, data, backend, Watch())
         if interruption.signal:
             click.echo("stopped; nothing was written", err=True)
             sys.exit(128 + interruption.signal)
@@ -415,6 +441,7 @@ def _environment(backends: tuple[str, ...], seeds: int) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
     runs = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"Test split; {runs}; seconds of one run, training and validation, on one thread of {os.cpu_count()} cores "
+        f"Test split; {runs}; seconds of one run, training and validation, on one thread (language: "
+        f"as many as the libraries take) of {os.cpu_count()} cores "
         f"({platform.machine()}). Python {platform.python_version()}, {versions}.\n"
     )

@@ -1,8 +1,8 @@
-"""Tasks on real sequences that a package ships: weather, prices, digits, voices, program text; each with baselines.
+"""Tasks on real sequences that a package ships: weather, prices, digits, voices, program text, prose; with baselines.
 
 task            what a task is: three splits of sequences, what is asked of them, how an answer is scored
 packages        files that installed packages carry
-weather stocks digits vowels tags    one task a file
+weather stocks digits vowels tags language    one task a file
 baselines       what a recurrent network has to beat
 objective       the scores
 settings        what determines a run, and what `training` sees of a task
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import digits, stocks, tags, vowels, weather
+from . import digits, language, stocks, tags, vowels, weather
 from .task import Task
 
 TASKS: dict[str, Callable[[], Task]] = {
@@ -26,4 +26,5 @@ TASKS: dict[str, Callable[[], Task]] = {
     "digits": digits.load,
     "vowels": vowels.load,
     "tags": tags.load,
+    "language": language.load,
 }

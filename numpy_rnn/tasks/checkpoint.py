@@ -2,6 +2,7 @@
 
     model.…               parameters by name, as `Network.state_dict()`
     optimizer.…           Adam's memory, as `optim.Adam.state_dict()`
+    state.h, state.c      of a text the carried hidden states (L, B, H)
     best.…                parameters after the best validation; nothing before the first
     history.training      loss and gradient norm of every step (n, 2)
     history.validation    step and loss of every validation (m, 2)
@@ -78,7 +79,8 @@ def read_checkpoint(path: str | Path, task: Task) -> tuple[Config, str, State]:
         raise ValueError(f"{path} is a safetensors file, but no checkpoint of `numpy-rnn task`")
     try:
         about = json.loads(metadata[KEY])
-        config, backend, sha256 = settings(Config, about["config"]), str(about["backend"]), str(about["sha256"])
+        config = settings(Config, {"window": 0, **about["config"]})  # a file from before there were windows has none
+        backend, sha256 = str(about["backend"]), str(about["sha256"])
         if config.schedule not in SCHEDULES or config.dtype not in ("float32", "float64"):
             raise ValueError(f"the schedule is {config.schedule!r} and the dtype is {config.dtype!r}")
     except (KeyError, TypeError, ValueError) as error:
@@ -109,4 +111,7 @@ def _layout(config: Config, task: Task, shapes: Mapping[str, tuple[int, ...]]) -
     for name, (shape, _) in Network.parameter_bounds(network_arguments(config, task)).items():
         for prefix in prefixes:
             layout[f"{prefix}.{name}"] = (shape, np.dtype(config.dtype))
+    if config.window:
+        for name in "hc" if config.cell.startswith("lstm") else "h":
+            layout[f"state.{name}"] = ((config.layers, config.batch, config.hidden), np.dtype(config.dtype))
     return layout

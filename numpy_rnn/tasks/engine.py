@@ -14,7 +14,7 @@ from ..training.learner import NumPyLearner, Weights
 from ..training.loop import History, Observer, Silent, State, fit
 from ..training.schedule import learning_rate
 from .objective import scores
-from .settings import Batches, Config, answers, in_order, problem
+from .settings import Batches, Config, answers, problem, validation_of
 from .task import Outputs, Task
 
 
@@ -23,6 +23,7 @@ class Outcome(NamedTuple):
 
     history: History
     complete: bool  # whether all epochs, or all that patience allowed, have been run
+    best: Weights  # of the best validation
     outputs: Outputs  # the best model's answers on the test split
     scores: dict[str, float]
     seconds: float  # of training, validation included
@@ -129,7 +130,7 @@ def train(
     best, complete = fit(
         learner,
         batches.batch,
-        lambda: in_order(task.validation, config),
+        lambda: validation_of(task, config),
         save,
         history,
         best,
@@ -142,4 +143,4 @@ def train(
     if best:
         learner.load_model(best)
     outputs = answers(learner, task, task.test, config)
-    return Outcome(history, complete, outputs, scores(task, outputs), seconds)
+    return Outcome(history, complete, best, outputs, scores(task, outputs), seconds)

@@ -31,7 +31,9 @@ def metrics(parts: Sequence[Part]) -> list[Metric]:
     """
     found = []
     for part in parts:
-        if part.kind == "numbers":
+        if part.kind == "symbols":
+            found.append(Metric(f"bits per {part.unit}", False, 3))
+        elif part.kind == "numbers":
             found.append(Metric(f"{part.name} RMSE ({part.unit})", False, 3))
         else:
             found.append(Metric(f"{part.name} accuracy (%)", True, 2))
@@ -45,8 +47,8 @@ def scores(task: Task, outputs: Outputs) -> dict[str, float]:
     Parameters
     ----------
     task : Task
-    outputs : list of array (rows, O)
-        Of each part, see `Part`.
+    outputs : list of array (rows, O), of symbols (rows,)
+        Of each part, see `Part` and `Outputs`.
 
     Returns
     -------
@@ -56,7 +58,9 @@ def scores(task: Task, outputs: Outputs) -> dict[str, float]:
     found: list[float] = []
     for part, rows, right in zip(task.parts, outputs, task.answers(task.test)):
         rows = np.asarray(rows, np.float64)
-        if part.kind == "numbers":
+        if part.kind == "symbols":
+            found.append(float(rows.mean()))
+        elif part.kind == "numbers":
             found.append(part.scale * math.sqrt(mean_squared_error(rows, right)[0]))
         else:
             found.append(100 * float(np.mean(rows.argmax(axis=1) == right)))

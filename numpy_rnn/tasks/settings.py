@@ -11,6 +11,8 @@ import numpy as np
 from ..training.learner import Problem
 from ..training.objective import Batch, spans
 from ..training.schedule import learning_rate
+from ..training.text import Streams, validation_batches
+from .bits import WINDOW, costs
 from .task import Outputs, Split, Task
 
 
@@ -24,7 +26,8 @@ class Config:
     layers: int
     bidirectional: bool
     embedding: int  # numbers that stand for a symbol, where symbols come in
-    batch: int
+    batch: int  # sequences, or streams of a text, of a step
+    window: int  # symbols that a step sees of each stream of a text; 0: whole sequences
     epochs: int  # at most
     patience: int  # epochs without a better validation after which it ends; 0: never
     lr: float
@@ -38,6 +41,7 @@ class Config:
 class Batches:
     """The training split in another random order every epoch, cut into batches; the last one may be smaller.
 
+    A text is read in order instead, in B streams side by side, window after window: an epoch is once through all.
     A step's number alone says what it sees, and a resumed run needs no more than that.
 
     Parameters
@@ -48,7 +52,8 @@ class Batches:
 
     def __init__(self, split: Split, config: Config) -> None:
         self.split, self.config = split, config
-        self.per_epoch = -(-len(split.x) // config.batch)
+        self.streams = Streams(split.text, config.batch, config.window) if config.window else None
+        self.per_epoch = self.streams.windows if self.streams else -(-len(split.x) // config.batch)
 
     @property
     def steps(self) -> int:
@@ -57,10 +62,13 @@ class Batches:
 
     def batch(self, step: int) -> Batch:
         """Return what training step `step` (0, 1, …) sees."""
+        lr = learning_rate(self.config, step, self.steps)
+        if self.streams:
+            return self.streams.batch(step)._replace(lr=lr)
         epoch, k = divmod(step, self.per_epoch)
         order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.split.x))
         which = order[k * self.config.batch : (k + 1) * self.config.batch]
-        return as_batch(self.split.take(which), self.config.dtype, learning_rate(self.config, step, self.steps))
+        return as_batch(self.split.take(which), self.config.dtype, lr)
 
 
 def as_batch(split: Split, dtype: str, lr: float | None = None) -> Batch:
@@ -77,9 +85,19 @@ def as_batch(split: Split, dtype: str, lr: float | None = None) -> Batch:
 
 
 def in_order(split: Split, config: Config) -> Iterator[Batch]:
-    """Cut a split into batches that are read once, in order."""
+    """Cut a split into batches that are read once, in order; a text as one stream."""
+    if config.window:
+        yield from validation_batches(split.text, 1, WINDOW)
+        return
     for start in range(0, len(split.x), 8 * config.batch):
         yield as_batch(split.take(slice(start, start + 8 * config.batch)), config.dtype)
+
+
+def validation_of(task: Task, config: Config) -> Iterator[Batch]:
+    """What is measured after every epoch: a text in several streams, which begin with a zero state, to save time."""
+    if config.window:
+        return validation_batches(task.validation.text, config.batch, config.window)
+    return in_order(task.validation, config)
 
 
 def network_arguments(config: Config, task: Task) -> dict[str, Any]:
@@ -96,12 +114,20 @@ def network_arguments(config: Config, task: Task) -> dict[str, Any]:
 
 
 def problem(config: Config, task: Task) -> Problem:
-    """What a learner of the task is made from."""
+    """What a learner of the task is made from.
+
+    Raises
+    ------
+    ValueError
+        If a text were to be read from both ends.
+    """
+    if config.window and config.bidirectional:
+        raise ValueError("a network that reads a text from its end, too, has seen the symbol that it is asked for")
     return Problem(
         network=network_arguments(config, task),
         parts=task.parts,
         read=task.read,
-        carried=False,
+        carried=config.window > 0,
         lr=config.lr,
         weight_decay=config.weight_decay,
         clip=config.clip,
@@ -114,6 +140,11 @@ def answers(learner: Any, task: Task, split: Split, config: Config) -> Outputs:
     """A network's answers on a split, one row for every question, in the order of `Task.answers`."""
     rows = []
     for batch, y in learner.outputs(in_order(split, config)):
-        rows.append(y.swapaxes(0, 1)[batch.valid.T] if y.ndim == 3 else y)
+        if config.window:
+            rows.append(costs(y[:, 0], batch.target[0][:, 0]))
+        else:
+            rows.append(y.swapaxes(0, 1)[batch.valid.T] if y.ndim == 3 else y)
+    if config.window:
+        return [np.concatenate(rows)]
     everything = np.concatenate(rows)
     return [everything[:, span] for _, span in spans(task.parts)]
