@@ -780,7 +780,7 @@ REFUSED = {
     "log": (["--log", "log.txt"], "the name must end in .csv or .jsonl"),
     "log's folder": (["--log", "no/log.csv"], "cannot write to no: No such file"),
     "figure": (["--out", "f.gif"], "the name must end in .png or .svg"),
-    "seeds": (["--seeds", "2", "--checkpoint", "c"], "--log and --checkpoint are for one run"),
+    "seeds": (["--seeds", "2", "--checkpoint", "c"], "--log, --tensorboard and --checkpoint are for one run"),
     "resume what": (["--resume"], "--resume and --overwrite need a --checkpoint"),
     "nothing to resume": (["--resume", "--checkpoint", "c"], "there is nothing to resume: c does not exist"),
     "schedule": (["--schedule", "step"], "is not one of 'constant', 'cosine'"),

@@ -45,12 +45,13 @@ from ..tasks.table import (
     verdict,
 )
 from ..tasks.task import Task
+from ..training.events import recorded
 from ..training.loop import DivergedError, History, Silent, State, best_validation
-from ..training.schedule import SCHEDULES
+from ..training.schedule import SCHEDULES, learning_rate
 from .figure import writable
 from .progress import training_bar
 from .threads import fitting_threads
-from .train import Interruption, check_out, finite
+from .train import Interruption, check_out, events_folder, finite
 
 BACKENDS = ("numpy", "torch")
 LOGS = (".csv", ".jsonl")
@@ -117,6 +118,12 @@ def _options(name: str) -> list[click.Option]:
             ["--out"], type=path, callback=writable, help="Draw a figure: .png or .svg. An old one is replaced."
         ),
         click.Option(["--log"], type=path, callback=_log_path, help="Write a line for every epoch: .csv or .jsonl."),
+        click.Option(
+            ["--tensorboard"],
+            type=click.Path(file_okay=False, path_type=Path),
+            callback=events_folder,
+            help="Folder for event files, of every step.",
+        ),
         click.Option(["--checkpoint"], type=path, help="Save the run there after every epoch."),
         click.Option(["--resume"], is_flag=True, help="Go on from --checkpoint."),
         click.Option(["--overwrite"], is_flag=True, help="Replace --checkpoint if it exists."),
@@ -129,6 +136,7 @@ class Files(NamedTuple):
 
     out: Path | None
     log: Path | None
+    tensorboard: Path | None
     checkpoint: Path | None
 
 
@@ -156,15 +164,16 @@ def _task(
     seeds: int,
     out: Path | None,
     log: Path | None,
+    tensorboard: Path | None,
     checkpoint: Path | None,
     resume: bool,
     overwrite: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    to = Files(out, log, checkpoint)
-    if seeds > 1 and (log or checkpoint):
-        raise click.UsageError("--log and --checkpoint are for one run: leave --seeds out.")
+    to = Files(out, log, tensorboard, checkpoint)
+    if seeds > 1 and (log or tensorboard or checkpoint):
+        raise click.UsageError("--log, --tensorboard and --checkpoint are for one run: leave --seeds out.")
     if checkpoint is not None:
         check_out(checkpoint, resume, overwrite)
     elif resume or overwrite:
@@ -215,7 +224,8 @@ def _train(config: Config, data: Task, backend: str, display: Display, before: S
             write_bytes(to.log, _log(to.log, epochs(state.history, config, display.per_epoch)))
 
     try:
-        return train(config, data, backend, display, before, save)
+        with recorded(display, to.tensorboard, display.done, display.lr) as observer:
+            return train(config, data, backend, observer, before, save)
     except DivergedError as error:
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
     except MemoryError as error:
@@ -259,7 +269,7 @@ def _tell(
         console.print(sentence, highlight=False, markup=False)
     if data.vocabulary:
         console.print(f"----\n{_written(data, config, first)}\n----", highlight=False, markup=False, soft_wrap=True)
-    for path, what in ((to.out, "figure"), (to.log, "log"), (to.checkpoint, "run")):
+    for path, what in ((to.out, "figure"), (to.log, "log"), (to.tensorboard, "event files"), (to.checkpoint, "run")):
         if path is not None:
             console.print(f"{path} holds the {what}", highlight=False, markup=False, soft_wrap=True)
 
@@ -341,6 +351,10 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step (0, 1, …)."""
+        return learning_rate(self.config, step, self.steps)
 
     def _say(self, line: str) -> None:
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)

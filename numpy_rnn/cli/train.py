@@ -26,9 +26,10 @@ from ..files import MissingLibraryError
 from ..language import KINDS
 from ..network import CELLS
 from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..training.events import recorded, writer_class
 from ..training.learner import Learner, NumPyLearner, Weights
 from ..training.lockstep import DisagreementError, Lockstep
-from ..training.loop import DivergedError, History, State, best_validation, fit, stalled
+from ..training.loop import DivergedError, History, Observer, State, best_validation, fit, stalled
 from ..training.processes import Alone, ProcessLostError, Together, first, lost, started
 from ..training.schedule import SCHEDULES, learning_rate
 from ..training.settings import Config, problem
@@ -44,6 +45,13 @@ def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     """Refuse NaN and infinity; a click callback."""
     if not math.isfinite(value):  # which a FloatRange lets through
         raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
+    return value
+
+
+def events_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Find out before the work whether event files can be written; a click callback."""
+    if value is not None:
+        writer_class()
     return value
 
 
@@ -79,6 +87,12 @@ def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint --out.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(file_okay=False, path_type=Path),
+    callback=events_folder,
+    help="Folder for event files, of every step.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, progress on stderr.")
 @click.pass_context
 def train(
@@ -92,6 +106,7 @@ def train(
     out: Path,
     resume: bool,
     overwrite: bool,
+    tensorboard: Path | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -112,7 +127,9 @@ def train(
         job = _job(config, text, steps, backend, device, group, before)
         console = Console(stderr=as_json, quiet=not first())
         with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
-            complete = _run(job, out, interval, display)
+            folder = tensorboard if first() else None
+            with recorded(display, folder, job.history.steps, lambda k: learning_rate(config, k, steps)) as observer:
+                complete = _run(job, out, interval, observer)
         group.leave()
         _tell(job, display, out, complete, as_json)
         if first() and not complete:
@@ -263,7 +280,7 @@ def _torch(backend: str) -> Any:
         raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
 
 
-def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
+def _run(job: Job, out: Path, interval: int, observer: Observer) -> bool:
     config, steps, backend, text, streams, learner, history, best, group = job
     saved = history.steps
 
@@ -284,7 +301,7 @@ def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
             steps,
             interval,
             config.patience,
-            display,
+            observer,
         )
         return complete
     except DivergedError as error:

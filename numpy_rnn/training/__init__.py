@@ -8,6 +8,7 @@
     text            texts to learn from, and how they are cut into batches
     settings        what determines the training of a language model
     processes       the processes that share each batch of it, one or several
+    events          event files for TensorBoard
     lockstep        both at once, held against each other
     checkpoint      everything that a run needs to go on, in one file
 
