@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
 from pathlib import Path
 
 import hypothesis
@@ -72,6 +73,24 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Once more at the end, where there was no header (-q)."""
     if config.option.verbose < 0:
         terminalreporter.write_line(_line(config))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Run `numpy-rnn` in this process, in an empty folder; returns status, stdout, stderr."""
+    cli = pytest.importorskip("numpy_rnn.cli")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args):
+        monkeypatch.setattr(sys, "argv", ["numpy-rnn", *map(str, args)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        out, err = capsys.readouterr()
+        if isinstance(exit_.value.code, str):
+            return 1, out, err + exit_.value.code + "\n"
+        return exit_.value.code or 0, out, err
+
+    return run
 
 
 @pytest.fixture

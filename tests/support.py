@@ -16,6 +16,7 @@ import torch_rnn.lstm_projection
 import torch_rnn.rnn
 from numpy_rnn.cell import Cell
 from numpy_rnn.modules import parameter_shapes
+from numpy_rnn.training.loop import Silent
 
 # The same cell in both packages.
 CELLS = {
@@ -89,3 +90,16 @@ def assert_all_close(got: Any, expected: Any, tolerance: float, name: str = "") 
             assert_all_close(a, b, tolerance, f"{name}.{field}")
     else:
         assert_close(name, got, expected, tolerance)
+
+
+class StopAfter(Silent):
+    """Wants to stop when so many steps have been taken."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def stepped(self, history):
+        self.left -= 1
+
+    def wants_to_stop(self):
+        return self.left <= 0

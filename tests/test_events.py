@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from numpy_rnn import cli
 from numpy_rnn.cli.train import Display
 from numpy_rnn.training.checkpoint import read_checkpoint
 from numpy_rnn.training.text import default_text
@@ -18,20 +17,9 @@ TRAIN = ["train", "--text", "t", "--hidden", 8, "--batch", 4, "--seq-len", 8, "-
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def run(command):
     Path("t").write_text(default_text()[:748], encoding="utf-8")
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["numpy-rnn", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(exit_.value.code, str):
-            return 1, out, err + exit_.value.code + "\n"
-        return exit_.value.code or 0, out, err
-
-    return run
+    return command
 
 
 @pytest.fixture
@@ -109,10 +97,10 @@ def test_a_task_writes_what_its_log_sums_up(run, events_of, backend):
     assert scalars["learning_rate"][steps - 1] == (steps, pytest.approx(epochs[0]["lr"], rel=1e-6))
 
 
-@pytest.mark.parametrize("command", [[*TRAIN], ["task", "tags"]])
-def test_without_the_library_one_sentence_before_the_work(run, monkeypatch, command):
+@pytest.mark.parametrize("args", [TRAIN, ["task", "tags"]])
+def test_without_the_library_one_sentence_before_the_work(run, monkeypatch, args):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    status, out, err = run(*command, "--tensorboard", "tb")
+    status, out, err = run(*args, "--tensorboard", "tb")
     assert (status, out) == (1, "")
     assert err == "numpy-rnn: --tensorboard needs tensorboardX: pip install 'numpy-rnn[tensorboard]'\n"
     assert not Path("tb").exists()

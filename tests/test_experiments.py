@@ -9,12 +9,12 @@ import os
 import signal
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from numpy_rnn import cli
 from numpy_rnn.experiments import figures
 from numpy_rnn.experiments.explosion import descent
 from numpy_rnn.experiments.model import CELLS, SequenceModel
@@ -301,21 +301,9 @@ def test_score_is_that_of_the_task():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run `numpy-rnn experiment` in this process, in an empty folder; returns status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
+def run(monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["numpy-rnn", "experiment", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(exit_.value.code, str):
-            return 1, out, err + exit_.value.code + "\n"
-        return exit_.value.code or 0, out, err
-
-    return run
+    return partial(command, "experiment")
 
 
 SMALL = ["--hidden", 6, "--batch", 4, "--steps", 20]

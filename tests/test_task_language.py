@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from support import assert_close
+from support import StopAfter, assert_close
 
-from numpy_rnn import cli
 from numpy_rnn.language import Vocabulary
 from numpy_rnn.tasks import TASKS, language
 from numpy_rnn.tasks.bits import bits_per_symbol, costs
@@ -22,7 +21,6 @@ from numpy_rnn.tasks.objective import scores
 from numpy_rnn.tasks.settings import Batches, problem, validation_of
 from numpy_rnn.tasks.table import default_config
 from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.loop import Silent
 from numpy_rnn.training.text import default_text
 from numpy_rnn.training.torch_learner import TorchLearner
 
@@ -114,19 +112,6 @@ def test_numpy_and_torch_train_to_the_same_numbers(cell):
     assert validation[0] == pytest.approx(validation[1], rel=1e-10)
 
 
-class StopAfter(Silent):
-    """Wants to stop when so many steps have been taken."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def stepped(self, history):
-        self.left -= 1
-
-    def wants_to_stop(self):
-        return self.left <= 0
-
-
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_resumed_run_ends_as_an_uninterrupted_one(backend, cell, tmp_path):
@@ -152,19 +137,8 @@ def test_a_text_is_not_read_from_its_end():
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["numpy-rnn", "task", "language", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(exit_.value.code, str):
-            return 1, out, err + exit_.value.code + "\n"
-        return exit_.value.code or 0, out, err
-
-    return run
+def run(command):
+    return partial(command, "task", "language")
 
 
 TINY = ["--hidden", 7, "--embedding", 3, "--batch", 4, "--window", 9, "--epochs", 2, "--dtype", "float64"]

@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from support import assert_close, rng_of
+from support import StopAfter, assert_close, rng_of
 
-from numpy_rnn import cli
 from numpy_rnn.files import MissingLibraryError
 from numpy_rnn.network import CELLS
 from numpy_rnn.tasks import TASKS, stocks, table, tags, vowels, weather
@@ -32,7 +32,7 @@ from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_mar
 from numpy_rnn.tasks.task import Split, Task, padded
 from numpy_rnn.training import objective
 from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.loop import DivergedError, History, Silent, best_validation, stalled
+from numpy_rnn.training.loop import DivergedError, History, best_validation, stalled
 from numpy_rnn.training.objective import Batch, Part
 from numpy_rnn.training.schedule import learning_rate
 from numpy_rnn.training.torch_learner import TorchLearner
@@ -258,19 +258,6 @@ def test_stalled_counts_from_the_first_of_equal_losses():
     history = History([], [(1, 1.0), (2, 0.5), (3, 0.5)])
     assert [stalled(history, patience) for patience in (0, 1, 2)] == [False, True, False]
     assert not stalled(History([], []), 1)
-
-
-class StopAfter(Silent):
-    """Wants to stop when so many steps have been taken."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stepped(self, history: History) -> None:
-        self.left -= 1
-
-    def wants_to_stop(self) -> bool:
-        return self.left <= 0
 
 
 def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
@@ -623,21 +610,10 @@ def test_tables_go_between_the_marks(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process, in an empty folder, on a made-up task; returns status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
+def run(monkeypatch, command):
+    """Run the command on a made-up task."""
     monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 0))
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["numpy-rnn", "task", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(exit_.value.code, str):
-            return 1, out, err + exit_.value.code + "\n"
-        return exit_.value.code or 0, out, err
-
-    return run
+    return partial(command, "task")
 
 
 TINY = ["weather", "--hidden", 5, "--batch", 4, "--epochs", 4, "--dtype", "float64"]

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_rnn import cli, files
-from numpy_rnn.cli.threads import fitting_threads
+from numpy_rnn import files
 from numpy_rnn.cli.train import Display, Interruption
+from numpy_rnn.threads import fitting_threads
 from numpy_rnn.training.checkpoint import KEY, read_checkpoint
 from numpy_rnn.training.learner import NumPyLearner
 from numpy_rnn.training.settings import problem
@@ -31,20 +31,8 @@ TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run the command in this process, in an empty folder; returns status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*args):
-        monkeypatch.setattr(sys, "argv", ["numpy-rnn", *map(str, args)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        if isinstance(exit_.value.code, str):
-            return 1, out, err + exit_.value.code + "\n"
-        return exit_.value.code or 0, out, err
-
-    return run
+def run(command):
+    return command
 
 
 @pytest.fixture

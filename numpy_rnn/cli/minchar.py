@@ -15,11 +15,11 @@ from rich.console import Console
 from .. import figures
 from ..language import KINDS, generate
 from ..tasks.minchar import HIDDEN, WINDOW, Learner, initial_model, smooth, streams
+from ..threads import fitting_threads
 from ..training.loop import DivergedError, History, run
 from ..training.text import Text, read_text, validation_batches
 from .figure import writable
 from .progress import training_bar
-from .threads import fitting_threads
 from .train import Interruption
 
 

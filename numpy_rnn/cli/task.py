@@ -45,12 +45,12 @@ from ..tasks.table import (
     verdict,
 )
 from ..tasks.task import Task
+from ..threads import fitting_threads
 from ..training.events import recorded
 from ..training.loop import DivergedError, History, Silent, State, best_validation
 from ..training.schedule import SCHEDULES, learning_rate
 from .figure import writable
 from .progress import training_bar
-from .threads import fitting_threads
 from .train import Interruption, check_out, events_folder, finite
 
 BACKENDS = ("numpy", "torch")

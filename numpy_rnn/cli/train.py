@@ -25,6 +25,7 @@ from rich.console import Console
 from ..files import MissingLibraryError
 from ..language import KINDS
 from ..network import CELLS
+from ..threads import fitting_threads
 from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..training.events import recorded, writer_class
 from ..training.learner import Learner, NumPyLearner, Weights
@@ -35,7 +36,6 @@ from ..training.schedule import SCHEDULES, learning_rate
 from ..training.settings import Config, problem
 from ..training.text import Streams, Text, read_text, validation_batches
 from .progress import training_bar
-from .threads import fitting_threads
 
 BACKENDS = ("numpy", "torch", "both")
 DEVICES = ("cpu", "cuda")

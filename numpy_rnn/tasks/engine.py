@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import MissingLibraryError
+from ..threads import fitting_threads
 from ..training.learner import NumPyLearner, Weights
 from ..training.loop import History, Observer, Silent, State, fit
 from ..training.schedule import learning_rate
@@ -142,5 +143,7 @@ def train(
     seconds = time.perf_counter() - start
     if best:
         learner.load_model(best)
-    outputs = answers(learner, task, task.test, config)
+    # A text is read as one stream: products of one row, which are not worth a second thread.
+    with fitting_threads(1 if config.window else config.batch, config.hidden):
+        outputs = answers(learner, task, task.test, config)
     return Outcome(history, complete, best, outputs, scores(task, outputs), seconds)
