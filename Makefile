@@ -54,7 +54,7 @@ picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace
 # Anything from 3.10 to 3.12; newer ones have no wheels of the oldest torch.
 OLDEST_PYTHON ?= python3
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,cells deep modules truncated losses optim gradcheck scratch files \
-	torch_scratch bad_input check language train accuracy))
+	torch_scratch bad_input check network language train accuracy))
 oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows (downloads some gigabytes)
 	$(OLDEST_PYTHON) -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest
