@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from numpy_rnn.training.learner import Config, NumPyLearner, initial_model
-from numpy_rnn.training.text import Batch, Streams, read_text
+from numpy_rnn.training.learner import NumPyLearner
+from numpy_rnn.training.objective import Batch
+from numpy_rnn.training.settings import Config, initial_model, problem
+from numpy_rnn.training.text import Streams, read_text
 
 TOLERANCE = 1e-4  # of the losses, relative, over the few steps that are compared; float32
 NN: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -52,7 +54,7 @@ class Twin(nn.Module):
 
     def step(self, batch: Batch) -> float:
         """Learn from a batch; return the loss."""
-        symbols, targets = torch.from_numpy(batch.symbols), torch.from_numpy(batch.targets)
+        symbols, targets = torch.from_numpy(batch.x), torch.from_numpy(batch.target[0])
         y, state = self.rnn(self.embedding(symbols), None if batch.fresh else self.state)
         loss = cross_entropy(self.head(y).flatten(0, 1), targets.flatten())
         self.optimizer.zero_grad()
@@ -86,7 +88,7 @@ def contestants(config: Config, vocabulary_size: int, threads: Sequence[int]) ->
     """
 
     def ours() -> Callable[[Batch], float]:
-        learner = NumPyLearner(config, vocabulary_size)
+        learner = NumPyLearner(problem(config, vocabulary_size))
         return lambda batch: learner.step(batch).loss
 
     made: dict[str, Callable[[], Callable[[Batch], float]]] = {

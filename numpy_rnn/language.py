@@ -1,15 +1,8 @@
 """A language model: which symbol comes next? Characters or bytes in, a recurrent layer, a score for each symbol out.
 
-    (1)   x_t      = E[s_t]                    row s_t of the embedding, for the symbol s_t
-    (2)   h_{t+1}  = rnn, lstm or gru (x_t, h_t)
-    (3)   logits_t = W h_{t+1} + b             one for each symbol of the vocabulary
-
-    (3')  dh_{t+1} = Wᵀ dlogits_t         dW = Σ_t dlogits_t h_{t+1}ᵀ         db = Σ_t dlogits_t
-    (2')  the layer's backward
-    (1')  dE[k]    = Σ dx_t over the t with s_t = k       reading rows transposes to adding to rows
-
-The loss is `losses.softmax_cross_entropy(logits, next symbols)`; divided by log 2 it is in bits per symbol.
-`torch_rnn.language` is the same model in PyTorch, with the same parameter names.
+The model is `network.Network`, whose equations and their transposes stand there, read at every step: its outputs are
+the logits of the K symbols of a vocabulary. The loss is `losses.softmax_cross_entropy(logits, next symbols)`; divided
+by log 2 it is in bits per symbol. `torch_rnn.language` is the same model in PyTorch, with the same parameter names.
 """
 
 from __future__ import annotations
@@ -20,44 +13,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import DTypeLike
 
-from . import modules
-from .checks import check_array, check_size
-from .module import Module, Seed
-from .modules import GRU, LSTM, RNN, Recurrent
-from .numerics import Array, linear, linear_db, linear_dW, linear_dx
+from .checks import check_size
+from .module import Seed
+from .network import Network, Tape
+from .numerics import Array
 
-CELLS: dict[str, type[RNN] | type[LSTM] | type[GRU]] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
-# The layers' own defaults; each cell reads those that it knows.
-DEFAULTS: dict[str, Any] = {
-    "bias": True,
-    "batch_first": False,
-    "dropout": 0.0,
-    "bidirectional": False,
-    "nonlinearity": "tanh",
-    "proj_size": 0,
-    "peephole": False,
-    "reset_after": True,
-}
 KINDS = ("characters", "bytes")
 
 
-class Tape(NamedTuple):
-    """What the model's backward needs."""
-
-    model: LanguageModel
-    symbols: Array  # (T, B)
-    y: Array  # (T, B, H), the layer's output
-    rnn: modules.Tape
-
-
-class LanguageModel(Module):
+class LanguageModel(Network):
     """Embedding, recurrent layer and linear head over a vocabulary of K symbols.
 
     Parameters
     ----------
-    cell : "rnn", "lstm" or "gru"
+    cell : str
+        One of `network.CELLS`.
     vocabulary_size : int
         K, the number of symbols.
     hidden_size : int
@@ -104,65 +76,18 @@ class LanguageModel(Module):
             num_layers=num_layers,
             embedding_size=embedding_size,
         )
-        super().__init__(config, self.parameter_bounds(config), dtype, rng)
-        self.vocabulary_size = vocabulary_size
-        self.rnn: Recurrent = CELLS[cell](embedding_size or hidden_size, hidden_size, num_layers, dtype=dtype, rng=0)
-        layer = self.rnn.state_dict()
-        self.rnn.load_state_dict({name: self._parameters[f"rnn.{name}"] for name in layer})
-        self._parameters.update({f"rnn.{name}": value for name, value in layer.items()})  # from now on the same arrays
+        super().__init__(**network_arguments(config), dtype=dtype, rng=rng)
+        self.config = config
 
     @classmethod
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
         """Of each parameter its shape and its initial bound; checks the arguments."""
-        if config["cell"] not in CELLS:
-            raise ValueError(f"cell is {config['cell']!r}, expected {', '.join(CELLS)}")
-        K, H, L = (check_size(name, config[name]) for name in ("vocabulary_size", "hidden_size", "num_layers"))
-        I = H if config["embedding_size"] is None else check_size("embedding_size", config["embedding_size"])
-        layer = CELLS[config["cell"]].parameter_bounds(dict(DEFAULTS, input_size=I, hidden_size=H, num_layers=L))
-        return {
-            "embedding.weight": ((K, I), math.sqrt(3)),
-            **{f"rnn.{name}": bound for name, bound in layer.items()},
-            "head.weight": ((K, H), 1 / math.sqrt(H)),
-            "head.bias": ((K,), 1 / math.sqrt(H)),
-        }
+        return Network.parameter_bounds({**network_arguments(config), "bidirectional": False})
 
-    def __call__(self, symbols: ArrayLike, h_0: Any = None) -> tuple[Array, Any]:
-        """Return logits and h_n of `forward`."""
-        logits, h_n, _ = self.forward(symbols, h_0)
-        return logits, h_n
-
-    def forward(self, symbols: ArrayLike, h_0: Any = None) -> tuple[Array, Any, Tape]:
-        """Run the model.
-
-        Parameters
-        ----------
-        symbols : integer array (T, B)
-            0 … K-1.
-        h_0 : array (L, B, H), optional
-            Initial states, zeros by default. LSTM: the pair (h_0, c_0).
-
-        Returns
-        -------
-        logits : array (T, B, K)
-            Scores of the symbol that follows each step; softmax makes them probabilities.
-        h_n : array (L, B, H)
-            Final states. LSTM: the pair (h_n, c_n).
-        tape : Tape
-            What `backward` needs.
-
-        Raises
-        ------
-        ValueError
-            If symbols are not integers from 0 to K-1 in two dimensions, or a state does not fit.
-        """
-        symbols = self._check_symbols(np.asarray(symbols))
-        x = self._parameters["embedding.weight"][symbols]  # (1)
-        y, h_n, tape = self.rnn.forward(x, h_0)  # (2)
-        logits = linear(y, self._parameters["head.weight"], self._parameters["head.bias"])  # (3)
-        return logits, h_n, Tape(self, symbols, y, tape)
-
-    def backward(self, tape: Tape, dlogits: Array, dh_n: Any = None) -> tuple[dict[str, Array], Any]:
-        """Backpropagation through time: gradients of a loss, given those by the logits and the final states.
+    def backward(  # type: ignore[override]  # there is no dx: symbols came in
+        self, tape: Tape, dlogits: Array, dh_n: Any = None
+    ) -> tuple[dict[str, Array], Any]:
+        """Backpropagation through time, as `Network.backward`.
 
         Parameters
         ----------
@@ -184,58 +109,16 @@ class LanguageModel(Module):
         ValueError
             If the tape is another model's, or a shape or dtype does not fit.
         """
-        model, symbols, y, rnn_tape = tape
-        if model is not self:
-            raise ValueError(f"the tape comes from {model!r}, expected one from this model's own forward, {self!r}")
-        dlogits = check_array("dlogits", dlogits, self.dtype, (*symbols.shape, self.vocabulary_size), "logits'")
-        dy = linear_dx(dlogits, self._parameters["head.weight"])  # (3')
-        grads, dx, dh_0 = self.rnn.backward(rnn_tape, dy, dh_n)  # (2')
-        return {
-            "embedding.weight": sum_rows(dx, symbols, self.vocabulary_size),  # (1')
-            **{f"rnn.{name}": g for name, g in grads.items()},
-            "head.weight": linear_dW(dlogits, y),  # (3')
-            "head.bias": linear_db(dlogits),  # (3')
-        }, dh_0
-
-    def _check_symbols(self, symbols: Array) -> Array:
-        if symbols.ndim != 2 or not np.issubdtype(symbols.dtype, np.integer):
-            raise ValueError(
-                f"symbols has shape {symbols.shape} and dtype {symbols.dtype}, expected integers (steps, batch)"
-            )
-        if symbols.size and not 0 <= symbols.min() <= symbols.max() < self.vocabulary_size:
-            raise ValueError(
-                f"symbols are from {symbols.min()} to {symbols.max()}, expected 0 to {self.vocabulary_size - 1}"
-            )
-        return symbols
+        grads, _, dh_0 = super().backward(tape, dlogits, dh_n)
+        return grads, dh_0
 
 
-def sum_rows(dx: Array, symbols: Array, K: int) -> Array:
-    """Transpose of the lookup E[symbols]: row k of the result is the sum of the dx that were read from row k.
-
-    The same as `np.add.at(zeros, symbols, dx)`, which takes six times as long.
-
-    Parameters
-    ----------
-    dx : array (T, B, I)
-    symbols : integer array (T, B)
-    K : int
-
-    Returns
-    -------
-    array (K, I)
-
-    Examples
-    --------
-    >>> sum_rows(np.array([[[1.0]], [[10.0]], [[100.0]]]), np.array([[2], [0], [2]]), K=3).tolist()
-    [[10.0], [0.0], [101.0]]
-    """
-    symbols, dx = symbols.reshape(-1), dx.reshape(-1, dx.shape[-1])
-    dE = np.zeros((K, dx.shape[1]), dx.dtype)
-    order = np.argsort(symbols, kind="stable")
-    present, starts = np.unique(symbols[order], return_index=True)
-    if len(present):
-        dE[present] = np.add.reduceat(dx[order], starts, axis=0)
-    return dE
+def network_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """What the network's constructor is told."""
+    K, H = (check_size(name, config[name]) for name in ("vocabulary_size", "hidden_size"))
+    I = H if config["embedding_size"] is None else check_size("embedding_size", config["embedding_size"])
+    sizes = {"input_size": I, "hidden_size": H, "output_size": K, "num_layers": config["num_layers"], "symbols": K}
+    return {"cell": config["cell"], **sizes}
 
 
 class Vocabulary(NamedTuple):
@@ -331,12 +214,13 @@ def codes_of(text: str | bytes, kind: str) -> Array:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
 
 
-def generate(model: LanguageModel, prompt: Array, length: int, temperature: float, rng: Seed = None) -> Iterator[int]:
+def generate(model: Network, prompt: Array, length: int, temperature: float, rng: Seed = None) -> Iterator[int]:
     """Let a model continue a text, symbol after symbol, each drawn from softmax(logits / temperature).
 
     Parameters
     ----------
-    model : LanguageModel
+    model : Network
+        With symbols in and, at every step, a score for each of them out, as a `LanguageModel`.
     prompt : integer array (n,)
         Indices of at least one symbol.
     length : int

@@ -76,21 +76,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture
-def tiny_tensors():
-    """PyTorch on one thread, with the same random numbers every time."""
-    torch = pytest.importorskip("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
-def command_line(monkeypatch, capsys, tmp_path):
+def command(monkeypatch, capsys, tmp_path):
     """Run `numpy-rnn` in this process, in an empty folder; returns status, stdout, stderr."""
-    from numpy_rnn import cli
-
+    cli = pytest.importorskip("numpy_rnn.cli")
     monkeypatch.chdir(tmp_path)
 
     def run(*args):
@@ -103,3 +91,14 @@ def command_line(monkeypatch, capsys, tmp_path):
         return exit_.value.code or 0, out, err
 
     return run
+
+
+@pytest.fixture
+def tiny_tensors():
+    """PyTorch on one thread, with the same random numbers every time."""
+    torch = pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)

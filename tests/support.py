@@ -17,6 +17,7 @@ import torch_rnn.lstm_projection
 import torch_rnn.rnn
 from numpy_rnn.cell import Cell
 from numpy_rnn.modules import parameter_shapes
+from numpy_rnn.training.loop import Silent
 from torch_rnn import bptt
 
 # The same cell in both packages.
@@ -131,3 +132,16 @@ def assert_backward_can_be_run_again(name: str, operands: Sequence[Any], upstrea
     assert_all_close(outputs, values, 0.0)
     spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
     assert len(spaces) == len(outputs) + len(first)  # no two share memory
+
+
+class StopAfter(Silent):
+    """Wants to stop when so many steps have been taken."""
+
+    def __init__(self, steps):
+        self.left = steps
+
+    def stepped(self, history):
+        self.left -= 1
+
+    def wants_to_stop(self):
+        return self.left <= 0

@@ -136,11 +136,11 @@ def test_gradients_of_the_answers(cell, last):
 
     def f(*inputs):
         like, x = twin(inputs)
-        return like(x, last)
+        return like(x, read=last)[0]
 
     def vjp(inputs, upstream):
         like, x = twin(inputs)
-        grads, dx = like.backward(like.forward(x, last)[1], upstream[0])
+        grads, dx, _ = like.backward(like.forward(x, read=last)[2], upstream[0])
         return [*(grads[name] for name in names), dx]
 
     x = np.random.default_rng(2).standard_normal((7, 3, 2))
@@ -159,7 +159,7 @@ def test_gradient_of_the_loss_that_training_follows(cell, task):
     def loss_and_gradients(inputs):
         like = SequenceModel(**model.config, dtype=np.result_type(*inputs), rng=0)
         like.load_state_dict(dict(zip(names, inputs)))
-        y, tape = like.forward(x.astype(like.dtype), len(target))
+        y, _, tape = like.forward(x.astype(like.dtype), read=len(target))
         loss, dy = TASKS[task].loss(y, target)
         return np.asarray(loss), like.backward(tape, dy)[0]
 
@@ -174,12 +174,17 @@ def test_gradient_of_the_loss_that_training_follows(cell, task):
 def test_forward_and_call_agree_and_refuse_the_same():
     model = random_model("lstm", "adding")
     x = np.random.default_rng(4).standard_normal((6, 3, 2))
-    y, tape = model.forward(x, 6)
-    np.testing.assert_array_equal(model(x, 6), y)
-    np.testing.assert_array_equal(model(x), y[-1:])
+    y, _, tape = model.forward(x, read=6)
+    np.testing.assert_array_equal(model(x, read=6)[0], y)
+    np.testing.assert_array_equal(model(x, read=1)[0], y[-1:])
+    np.testing.assert_array_equal(model(x)[0], y)
     for call in (model, model.forward):
-        with pytest.raises(ValueError, match="last is 7, expected at most 6, the number of steps"):
-            call(x, 7)
+        with pytest.raises(ValueError, match="read is 7, expected at most 6, the number of steps"):
+            call(x, read=7)
+        with pytest.raises(ValueError, match="read is 'first', expected every, last or how many"):
+            call(x, read="first")
+        with pytest.raises(ValueError, match="read is 2 and there are lengths, expected sequences of one length"):
+            call(x, lengths=[6, 5, 6], read=2)
     with pytest.raises(ValueError, match=r"dy has shape \(1, 3, 1\), expected \(6, 3, 1\)"):
         model.backward(tape, y[-1:])
     with pytest.raises(ValueError, match="expected one from this model's own forward"):
@@ -288,7 +293,7 @@ def test_sequences_kept_aside_are_not_those_learnt_from():
 def test_score_is_that_of_the_task():
     model = random_model("gru", "adding")
     batch = adding(6, 20, np.random.default_rng(0), np.float64)
-    y = model(batch.x, 1)
+    y, _ = model(batch.x, read=1)
     assert scored(model, TASKS["adding"], batch) == mean_squared_error(y, batch.target)[0]
 
 
@@ -296,10 +301,9 @@ def test_score_is_that_of_the_task():
 
 
 @pytest.fixture
-def run(monkeypatch, command_line):
-    """Run `numpy-rnn experiment` in this process, in an empty folder; returns status, stdout, stderr."""
+def run(monkeypatch, command):
     monkeypatch.setenv("COLUMNS", "80")
-    return partial(command_line, "experiment")
+    return partial(command, "experiment")
 
 
 SMALL = ["--hidden", 6, "--batch", 4, "--steps", 20]

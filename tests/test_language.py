@@ -11,8 +11,9 @@ import torch.nn.functional as F
 
 import torch_rnn.language
 from numpy_rnn import load
-from numpy_rnn.language import LanguageModel, Vocabulary, codes_of, generate, sum_rows
+from numpy_rnn.language import LanguageModel, Vocabulary, codes_of, generate
 from numpy_rnn.losses import softmax_cross_entropy
+from numpy_rnn.network import sum_rows
 from numpy_rnn.training.text import Streams, default_text, read_text, validation_batches
 
 K, H, L, I, T, B = 11, 6, 2, 4, 5, 3
@@ -195,7 +196,7 @@ def test_what_the_model_refuses():
         (lambda: model(np.full((2, 1), -1)), "symbols are from -1"),
         (lambda: model(np.zeros((2, 1), int), np.zeros((1, 1, H))), "h_0 has shape"),
         (lambda: other.backward(tape, logits), "the tape comes from"),
-        (lambda: model.backward(tape, logits[:1]), "dlogits has shape"),
+        (lambda: model.backward(tape, logits[:1]), "dy has shape"),
         (lambda: list(generate(model, np.array([0]), 1, -0.1)), "temperature is -0.1"),
         (lambda: list(generate(model, np.array([0]), 1, float("nan"))), "temperature is nan"),
         (lambda: list(generate(model, np.array([], int), 1, 1.0)), "the prompt is empty"),
@@ -234,23 +235,23 @@ def test_every_stream_is_read_in_order():
     assert streams.windows == 8
     batches = [streams.batch(k) for k in range(9)]
     assert [batch.fresh for batch in batches] == [True] + 7 * [False] + [True]
-    np.testing.assert_array_equal(batches[8].symbols, batches[0].symbols)
+    np.testing.assert_array_equal(batches[8].x, batches[0].x)
     for b in range(3):
-        read = np.concatenate([batch.symbols[:, b] for batch in batches[:8]])
+        read = np.concatenate([batch.x[:, b] for batch in batches[:8]])
         np.testing.assert_array_equal(read, 33 * b + np.arange(32))
     for batch in batches:
-        np.testing.assert_array_equal(batch.targets, batch.symbols + 1)
+        np.testing.assert_array_equal(batch.target[0], batch.x + 1)
 
 
 @pytest.mark.parametrize(("n", "B", "T"), [(2, 3, 5), (59, 3, 5), (60, 3, 5), (101, 4, 5), (1000, 32, 64)])
 def test_validation_reads_almost_everything_once(n, B, T):
     batches = list(validation_batches(np.arange(n), B, T))
-    targets = np.concatenate([batch.targets.reshape(-1) for batch in batches])
+    targets = np.concatenate([batch.target[0].reshape(-1) for batch in batches])
     assert len(set(targets.tolist())) == len(targets) >= n - max(B, 1)
     assert batches[0].fresh
     assert not any(batch.fresh for batch in batches[1:])
     for batch in batches:
-        np.testing.assert_array_equal(batch.targets, batch.symbols + 1)
+        np.testing.assert_array_equal(batch.target[0], batch.x + 1)
 
 
 def test_just_long_enough():

@@ -147,8 +147,8 @@ def test_windows_end_where_theirs_do(length):
     assert streams(text).windows == len(expected)
     for k, start in enumerate([*expected, 0]):
         batch = streams(text).batch(k)
-        np.testing.assert_array_equal(batch.symbols[:, 0], text[start : start + 25])
-        np.testing.assert_array_equal(batch.targets[:, 0], text[start + 1 : start + 26])
+        np.testing.assert_array_equal(batch.x[:, 0], text[start : start + 25])
+        np.testing.assert_array_equal(batch.target[0][:, 0], text[start + 1 : start + 26])
         assert batch.fresh == (k in (0, len(expected)))
 
 
@@ -177,8 +177,8 @@ def test_what_is_frozen_stays_and_two_biases_would_go_twice_as_far():
     # Adagrad on all: its first step moves every number with a gradient far above √ε by lr, both biases alike.
     other = initial_model(K, rng=0, hidden_size=H)
     batch = streams(text).batch(0)
-    logits, _, tape = other.forward(batch.symbols)
-    grads, _ = other.backward(tape, softmax_cross_entropy(logits, batch.targets, reduction="sum")[1])
+    logits, _, tape = other.forward(batch.x)
+    grads, _ = other.backward(tape, softmax_cross_entropy(logits, batch.target[0], reduction="sum")[1])
     optim.Adagrad(other.state_dict(), 0.1, initial_accumulator_value=1e-8, eps=0.0).step(grads)
     both = other.state_dict()
     moved = after["rnn.bias_ih_l0"] - before["rnn.bias_ih_l0"]

@@ -1,4 +1,4 @@
-"""Tasks on real sequences: the data, the network and its gradients, the engine, and `numpy-rnn task` as users run it."""
+"""Tasks on real sequences: the data, the engine, and `numpy-rnn task` as users run it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support import assert_close, rng_of
+from support import StopAfter, assert_close, rng_of
 
 from numpy_rnn.files import MissingLibraryError
-from numpy_rnn.tasks import TASKS, objective, stocks, table, tags, vowels, weather
+from numpy_rnn.network import CELLS
+from numpy_rnn.tasks import TASKS, stocks, table, tags, vowels, weather
 from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
 from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.tasks.engine import Silent, best_epoch, epochs, stalled, train
-from numpy_rnn.tasks.learner import Batches, TaskLearner, answers, as_batch, in_order, learning_rate
-from numpy_rnn.tasks.model import CELLS, TaskModel
-from numpy_rnn.tasks.objective import Batch, metrics, scores
+from numpy_rnn.tasks.engine import epochs, train
+from numpy_rnn.tasks.objective import metrics, scores
 from numpy_rnn.tasks.packages import package_file
+from numpy_rnn.tasks.settings import Batches, answers, as_batch, in_order, problem
 from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
-from numpy_rnn.tasks.task import Part, Split, Task, padded
-from numpy_rnn.tasks.torch_learner import TorchTaskLearner
-from numpy_rnn.training.loop import DivergedError, History
+from numpy_rnn.tasks.task import Split, Task, padded
+from numpy_rnn.training import objective
+from numpy_rnn.training.learner import NumPyLearner
+from numpy_rnn.training.loop import DivergedError, History, best_validation, stalled
+from numpy_rnn.training.objective import Batch, Part
+from numpy_rnn.training.schedule import learning_rate
+from numpy_rnn.training.torch_learner import TorchLearner
 
 SHIPPED_BY = {"weather": "vega_datasets", "stocks": "vega_datasets", "digits": "sklearn", "vowels": "sktime"}
 
@@ -75,105 +79,6 @@ KINDS = [("last", 0), ("every", 0), ("last", 4), ("every", 4)]
 every_kind = pytest.mark.parametrize(("read", "symbols"), KINDS)
 
 
-# ---- the network
-
-
-def problem(cell: str, read: str, symbols: int, D: int, least: int = 0):
-    """A model of 2 layers with random parameters, ragged input with rubbish in the padding, and an upstream gradient."""
-    rng = rng_of(cell, read, symbols, D)
-    T, B, I, H, O = 5, 4, 3, 6, 2
-    arguments = dict(
-        cell=cell, input_size=I, hidden_size=H, output_size=O, num_layers=2, bidirectional=D == 2, symbols=symbols
-    )
-    model = TaskModel(**arguments, read=read, dtype=np.float64, rng=0)
-    for p in model.state_dict().values():
-        p[...] = 0.5 * rng.standard_normal(p.shape)
-    lengths = np.array([4, 5, least, 3])
-    valid = np.arange(T)[:, None] < lengths
-    x = rng.integers(0, symbols, (T, B)) if symbols else rng.standard_normal((T, B, I))
-    x[~valid] = -1 if symbols else np.nan
-    dy = rng.standard_normal((T, B, O) if read == "every" else (B, O))
-    if read == "every":
-        dy[~valid] = 0
-    return model, arguments, x, lengths, valid, dy
-
-
-@pytest.mark.parametrize("D", [1, 2])
-@every_kind
-@pytest.mark.parametrize("cell", list(CELLS))
-def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D):
-    model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, D)
-    rng = rng_of("directions")
-    _, tape = model.forward(x, lengths)
-    grads, dx = model.backward(tape, dy)
-    assert set(grads) == set(model.state_dict())
-    twin = TaskModel(**arguments, read=read, dtype=np.complex128, rng=0)
-
-    def derivative(name: str, direction: np.ndarray) -> float:
-        for n, p in model.state_dict().items():
-            twin.state_dict()[n][...] = p + (1e-100j * direction if n == name else 0)
-        z = x if symbols else x.astype(complex)
-        if name == "x":
-            z[valid] = z[valid] + 1e-100j * direction[valid]
-        y = twin(z, lengths)
-        return float(np.sum(y.imag * dy)) / 1e-100 if read == "last" else float(np.sum((y.imag * dy)[valid])) / 1e-100
-
-    for name, g in grads.items():
-        direction = rng.standard_normal(g.shape)
-        assert_close(name, np.sum(g * direction), np.float64(derivative(name, direction)), 1e-12)
-    if symbols:
-        assert dx is None
-        assert np.isnan(tape.rnn.deep.x[~valid]).all()  # whoever reads the padding would find out
-    else:
-        direction = rng.standard_normal(x.shape)
-        assert (dx[~valid] == 0).all()
-        assert_close("x", np.sum(dx * direction), np.float64(derivative("x", direction)), 1e-12)
-
-
-@pytest.mark.parametrize("ragged", [True, False])
-@every_kind
-@pytest.mark.parametrize("cell", list(CELLS))
-def test_the_twin_in_torch_has_the_same_outputs_and_gradients(cell, read, symbols, ragged):
-    from torch_rnn.tasks import TaskModel as Twin
-
-    model, arguments, x, lengths, valid, dy = problem(cell, read, symbols, 2, least=1)
-    if not ragged:
-        x = np.where(valid if symbols else valid[..., None], x, 1 if symbols else 0.3)
-        lengths = None
-    twin = Twin(**arguments, read=read, dtype=torch.float64)
-    twin.load_state_dict({name: torch.tensor(p) for name, p in model.state_dict().items()})
-    y, tape = model.forward(x, lengths)
-    theirs = twin(torch.tensor(x), None if lengths is None else torch.tensor(lengths))
-    where = valid if read == "every" else slice(None)
-    assert_close("y", y[where], theirs.detach().numpy()[where], 1e-12)
-    (theirs[where] * torch.tensor(dy[where])).sum().backward()
-    grads, _ = model.backward(tape, dy)
-    for name, p in twin.named_parameters():
-        assert_close(name, grads[name], p.grad, 1e-12)
-
-
-def test_the_model_refuses_what_does_not_fit(tmp_path):
-    model, _, x, lengths, _, dy = problem("gru", "every", 4, 2)
-    other, *_ = problem("gru", "every", 4, 2)
-    _, tape = model.forward(x, lengths)
-    with pytest.raises(ValueError, match="the tape comes from"):
-        other.backward(tape, dy)
-    with pytest.raises(ValueError, match=r"dy has shape \(5, 4, 1\), expected \(5, 4, 2\)"):
-        model.backward(tape, dy[..., :1])
-    with pytest.raises(ValueError, match="symbols are from -1 to 3, expected 0 to 3"):
-        model(x)
-    with pytest.raises(ValueError, match="expected integers"):
-        model(x.astype(float), lengths)
-    with pytest.raises(ValueError, match=r"lengths has shape \(3,\), expected \(4,\)"):
-        model(x, lengths[:3])
-    for wrong, sentence in ({"read": "first"}, "read is 'first'"), ({"cell": "elman"}, "cell is 'elman'"):
-        with pytest.raises(ValueError, match=sentence):
-            TaskModel(**{**model.config, **wrong})
-    pytest.importorskip("safetensors")
-    model.save(tmp_path / "m")
-    np.testing.assert_array_equal(TaskModel.load(tmp_path / "m")(x, lengths), model(x, lengths))
-
-
 # ---- the loss and the scores
 
 
@@ -181,7 +86,7 @@ def test_the_loss_is_that_of_a_plain_evaluation():
     rng = rng_of("loss")
     parts = (Part("a", "numbers", 2), Part("b", "classes", 3))
     y, numbers, classes = rng.standard_normal((4, 5)), rng.standard_normal((4, 2)), rng.integers(0, 3, 4)
-    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((1, 4, 1)), None, (numbers, classes), 0.0))
+    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((1, 4, 1)), (numbers, classes)))
     plain = np.mean((y[:, :2] - numbers) ** 2)
     plain += np.mean([math.log(np.exp(r).sum()) - r[k] for r, k in zip(y[:, 2:], classes)])
     assert (value, rows) == (pytest.approx(plain, rel=1e-14), 4)
@@ -196,7 +101,7 @@ def test_padding_is_in_no_loss_and_no_mean():
     y, target = rng.standard_normal((3, 2, 4)), rng.integers(0, 4, (3, 2))
     y[1:, 1], target[1:, 1] = np.nan, -1
     parts = (Part("a", "classes", 4),)
-    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((3, 2)), np.array([3, 1]), (target,), 0.0))
+    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((3, 2)), (target,), np.array([3, 1])))
     flat, classes = y.reshape(-1, 4)[[0, 1, 2, 4]], target.ravel()[[0, 1, 2, 4]]
     assert rows == 4
     assert value == pytest.approx(torch.nn.functional.cross_entropy(torch.tensor(flat), torch.tensor(classes)).item())
@@ -252,7 +157,11 @@ def test_the_cosine_is_torchs():
 
 def test_steps_take_the_schedules_learning_rate():
     task, config = toy("last", 0), tiny(clip=0.0, epochs=1)
-    batches, ours, theirs = Batches(task.train, config), TaskLearner(config, task), TorchTaskLearner(config, task)
+    batches, ours, theirs = (
+        Batches(task.train, config),
+        NumPyLearner(problem(config, task)),
+        TorchLearner(problem(config, task)),
+    )
     for step in range(3):
         before = {name: p.copy() for name, p in ours.model.state_dict().items()}
         ours.step(batches.batch(step))
@@ -270,7 +179,10 @@ def test_steps_take_the_schedules_learning_rate():
 def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
     task = toy(read, symbols)
     config = tiny(cell=cell, layers=2, bidirectional=True, weight_decay=0.01, clip=0.5)
-    batches, learners = Batches(task.train, config), (TaskLearner(config, task), TorchTaskLearner(config, task))
+    batches, learners = (
+        Batches(task.train, config),
+        (NumPyLearner(problem(config, task)), TorchLearner(problem(config, task))),
+    )
     for step in range(20):
         (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step)) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)
@@ -303,8 +215,8 @@ def test_what_stands_in_the_padding_changes_no_bit(read, symbols, backend):
 
 def test_a_mean_loss_counts_every_question_once():
     task, config = toy("every", 4), tiny()
-    learner = TaskLearner(config, task)
-    y = learner.output(as_batch(task.validation, "float64"))
+    learner = NumPyLearner(problem(config, task))
+    ((_, y),) = learner.outputs([as_batch(task.validation, "float64")])
     whole = objective.loss(task.parts, y, as_batch(task.validation, "float64"))[0]
     pieces = [as_batch(task.validation.take(slice(k, k + 3)), "float64") for k in range(0, 11, 3)]
     assert learner.evaluate(pieces) == pytest.approx(float(whole), rel=1e-12)
@@ -313,11 +225,11 @@ def test_a_mean_loss_counts_every_question_once():
 @every_kind
 def test_answers_stand_in_the_order_of_the_questions(read, symbols):
     task, config = toy(read, symbols), tiny(batch=1)
-    learner = TaskLearner(config, task)
+    learner = NumPyLearner(problem(config, task))
     found = np.concatenate(answers(learner, task, task.validation, config), axis=1)
     plain = []
     for k, n in enumerate(task.validation.lengths):
-        y = learner.model(task.validation.x[k, :n, None] if symbols else task.validation.x[k, :n, None, :])
+        y, _ = learner.model(task.validation.x[k, :n, None], read=read)
         plain.append(y[:, 0] if read == "every" else y)
     np.testing.assert_allclose(found, np.concatenate(plain), rtol=1e-12, atol=1e-14)
     assert [len(found)] * len(task.parts) == [len(a) for a in task.answers(task.validation)]
@@ -327,12 +239,12 @@ def test_patience_ends_a_run_and_the_best_weights_are_scored():
     task, states = toy("last", 0), []
     config = tiny(lr=0.2, schedule="constant", epochs=60, patience=3)
     outcome = train(config, task, save=states.append)
-    n, best = len(outcome.history.validation), best_epoch(outcome.history)
+    n, best = len(outcome.history.validation), best_validation(outcome.history)
     assert outcome.complete
     assert n == best + 1 + 3 < 60
     losses = [loss for _, loss in outcome.history.validation]
     assert losses[best] == min(losses) < min(losses[best + 1 :])
-    learner = TaskLearner(config, task)
+    learner = NumPyLearner(problem(config, task))
     learner.load_state_dict(states[best].tensors)  # as it was then
     for got, want in zip(outcome.outputs, answers(learner, task, task.test, config)):
         np.testing.assert_array_equal(got, want)
@@ -346,19 +258,6 @@ def test_stalled_counts_from_the_first_of_equal_losses():
     history = History([], [(1, 1.0), (2, 0.5), (3, 0.5)])
     assert [stalled(history, patience) for patience in (0, 1, 2)] == [False, True, False]
     assert not stalled(History([], []), 1)
-
-
-class StopAfter(Silent):
-    """Wants to stop when so many steps have been taken."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    def stepped(self, history: History) -> None:
-        self.left -= 1
-
-    def wants_to_stop(self) -> bool:
-        return self.left <= 0
 
 
 def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
@@ -711,10 +610,10 @@ def test_tables_go_between_the_marks(tmp_path):
 
 
 @pytest.fixture
-def run(monkeypatch, command_line):
-    """Run the command in this process, in an empty folder, on a made-up task; returns status, stdout, stderr."""
+def run(monkeypatch, command):
+    """Run the command on a made-up task."""
     monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 0))
-    return partial(command_line, "task")
+    return partial(command, "task")
 
 
 TINY = ["weather", "--hidden", 5, "--batch", 4, "--epochs", 4, "--dtype", "float64"]
@@ -778,7 +677,7 @@ def test_a_figure_is_drawn(run, kind):
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, backend):
-    kind = {"numpy": TaskLearner, "torch": TorchTaskLearner}[backend]
+    kind = {"numpy": NumPyLearner, "torch": TorchLearner}[backend]
     step, calls = kind.step, []
     assert run(*TINY, "--backend", backend, "--checkpoint", "whole")[0] == 0
 
@@ -806,13 +705,13 @@ def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, ba
 
 
 def test_ctrl_c_without_a_file_says_so(run, monkeypatch):
-    step = TaskLearner.step
+    step = NumPyLearner.step
 
     def interrupted(self, batch):
         os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch)
 
-    monkeypatch.setattr(TaskLearner, "step", interrupted)
+    monkeypatch.setattr(NumPyLearner, "step", interrupted)
     status, _, err = run(*TINY)
     assert status == 143
     assert_one_sentence(err, "stopped after step 1; nothing was saved: give a --checkpoint")
@@ -833,7 +732,7 @@ def test_a_full_disk_leaves_the_last_file(run, monkeypatch):
     assert [path.name for path in Path.cwd().iterdir()] == ["c"]
 
 
-@pytest.mark.parametrize("kind", [TaskLearner, TorchTaskLearner])
+@pytest.mark.parametrize("kind", [NumPyLearner, TorchLearner])
 def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
     step, calls = kind.step, []
 
@@ -842,7 +741,7 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
         return step(self, batch._replace(x=batch.x * np.nan) if len(calls) == 14 else batch)
 
     monkeypatch.setattr(kind, "step", poisoned)
-    backend = "numpy" if kind is TaskLearner else "torch"
+    backend = "numpy" if kind is NumPyLearner else "torch"
     status, _, err = run(*TINY, "--backend", backend, "--checkpoint", "c")
     assert status == 1
     assert_one_sentence(err, "training diverged at step 14: loss nan", "c is kept as it was after step 12")
@@ -850,14 +749,14 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
 
 
 REFUSED = {
-    "cell": (["--cell", "transformer"], "'transformer' is not one of 'rnn', 'rnn_relu', 'lstm'"),
+    "cell": (["--cell", "transformer"], "'transformer' is not one of 'rnn', 'lstm', 'gru', 'rnn_relu'"),
     "hidden": (["--hidden", "0"], "0 is not in the range x>=1"),
     "too large": (["--hidden", "1000000000"], "the model does not fit into memory"),
     "lr": (["--lr", "nan"], "nan is not a finite number"),
     "log": (["--log", "log.txt"], "the name must end in .csv or .jsonl"),
     "log's folder": (["--log", "no/log.csv"], "cannot write to no: No such file"),
     "figure": (["--out", "f.gif"], "the name must end in .png or .svg"),
-    "seeds": (["--seeds", "2", "--checkpoint", "c"], "--log and --checkpoint are for one run"),
+    "seeds": (["--seeds", "2", "--checkpoint", "c"], "--log, --tensorboard and --checkpoint are for one run"),
     "resume what": (["--resume"], "--resume and --overwrite need a --checkpoint"),
     "nothing to resume": (["--resume", "--checkpoint", "c"], "there is nothing to resume: c does not exist"),
     "schedule": (["--schedule", "step"], "is not one of 'constant', 'cosine'"),

@@ -18,11 +18,12 @@ import pytest
 import torch
 
 from numpy_rnn import files
-from numpy_rnn.cli.threads import fitting_threads
 from numpy_rnn.cli.train import Display, Interruption
+from numpy_rnn.threads import fitting_threads
 from numpy_rnn.training.checkpoint import KEY, read_checkpoint
 from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.text import Streams, default_text, read_text
+from numpy_rnn.training.settings import problem
+from numpy_rnn.training.text import Streams, default_text, read_text, validation_batches
 from numpy_rnn.training.torch_learner import TorchLearner
 
 CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"
@@ -30,8 +31,8 @@ TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "
 
 
 @pytest.fixture
-def run(command_line):
-    return command_line
+def run(command):
+    return command
 
 
 @pytest.fixture
@@ -209,6 +210,74 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(run, book, backend, cell, dt
         status, _, err = run("train", "--text", book, "--resume", "--steps", steps, "--out", "parts")
         assert status == 0, err
     assert_same_run("whole", "parts")
+
+
+@pytest.mark.parametrize("backend", ["numpy", "torch"])
+def test_a_schedule_and_patience_are_resumed_bit_for_bit(run, book, backend, monkeypatch):
+    options = ["--text", book, *TINY, "--cell", "lstm", "--backend", backend, "--schedule", "cosine", "--patience", 9]
+    assert run("train", *options, "--steps", 45, "--out", "whole")[0] == 0
+    for stop in (7, 31):
+        with monkeypatch.context() as patch:
+            patch.setattr(Display, "wants_to_stop", lambda self, stop=stop: self.job.history.steps == stop)
+            again = ["--text", book, "--resume"] if stop == 31 else [*options, "--steps", 45]
+            assert run("train", *again, "--out", "parts")[0] == 128
+    assert run("train", "--text", book, "--resume", "--steps", 45, "--out", "parts")[0] == 0
+    assert_same_run("whole", "parts")
+    status, _, err = run("train", "--text", book, "--resume", "--steps", 60, "--out", "parts")
+    assert status == 2
+    assert_one_sentence(err, "parts was trained with --schedule cosine for --steps 45, not for 60")
+
+
+def test_the_learning_rate_falls_as_the_cosine_does(run, book):
+    """The second of two steps has half the rate of the first."""
+    options = ["--text", book, *TINY, "--dtype", "float64", "--clip", 0, "--lr", 1e-4, "--interval", 1]
+    assert run("train", *options, "--steps", 1, "--out", "one")[0] == 0
+    moved = {}
+    for schedule in ("constant", "cosine"):
+        assert run("train", *options, "--steps", 2, "--schedule", schedule, "--out", schedule)[0] == 0
+        one, two = (read_checkpoint(path).tensors["model.head.bias"] for path in ("one", schedule))
+        moved[schedule] = two - one
+    assert np.abs(moved["constant"]).max() > 5e-5
+    np.testing.assert_allclose(moved["cosine"], moved["constant"] / 2, rtol=1e-9)
+
+
+def test_patience_ends_a_run_and_the_best_weights_are_what_is_sampled(run, book):
+    options = ["--text", book, *TINY, "--lr", 0.3, "--steps", 400, "--patience", 3, "--json"]
+    status, out, err = run("train", *options, "--out", "m")
+    assert status == 0, err
+    document, found = json.loads(out), read_checkpoint("m")
+    losses = [loss for _, loss in found.history.validation]
+    best = int(np.argmin(losses))
+    assert document["complete"]
+    assert document["steps"] == 10 * len(losses) < 400
+    assert len(losses) == best + 1 + 3
+    assert document["best_step"] == 10 * (best + 1)
+    assert document["best_validation"] * math.log(2) == pytest.approx(losses[best])
+    text = read_text(book, "characters")
+    learner = NumPyLearner(problem(found.config, len(text.vocabulary)), found.model())
+    assert learner.evaluate(validation_batches(text.validation, 4, 8)) == losses[best]
+    learner.load_state_dict(found.tensors)
+    assert learner.evaluate(validation_batches(text.validation, 4, 8)) == losses[-1] > losses[best]
+    status, out, err = run("train", "--text", book, "--resume", "--out", "m")
+    assert (status, out) == (2, "")
+    assert_one_sentence(err, "m has ended by --patience 3: it has nothing left to do")
+
+
+def test_a_file_from_before_schedules_goes_on(run, book, trained):
+    def older(tensors, metadata):
+        about = json.loads(metadata[KEY])
+        del about["config"]["schedule"], about["config"]["patience"]
+        metadata[KEY] = json.dumps(about)
+        for name in [name for name in tensors if name.startswith("best.")]:
+            del tensors[name]
+
+    damaged(trained, older)
+    assert run("sample", trained, "--length", 5)[0] == 0
+    assert run("train", "--text", book, "--resume", "--steps", 25)[0] == 0
+    assert run("train", "--text", book, *TINY, "--steps", 25, "--out", "whole")[0] == 0
+    assert_same_run("whole", trained)
+    models = (read_checkpoint(path).model().state_dict() for path in ("whole", trained))
+    np.testing.assert_array_equal(*(model["head.weight"] for model in models))
 
 
 def test_one_backend_goes_on_where_the_other_stopped(run, book):
@@ -490,6 +559,8 @@ DAMAGE = {
     "a new setting": (lambda path: damaged(path, in_config(dropout=0.1)), "does not hold what it describes"),
     "no JSON": (lambda path: damaged(path, lambda t, m: m.update({KEY: "{"})), "does not hold what it describes"),
     "a list": (lambda path: damaged(path, lambda t, m: m.update({KEY: "[]"})), "does not hold what it describes"),
+    "no such schedule": (lambda path: damaged(path, in_config(schedule="step")), "the schedule is 'step', expected"),
+    "half of the best": (lambda path: damaged(path, lambda t, m: t.pop("best.head.bias")), "missing best.head.bias"),
     "no weights": (lambda path: damaged(path, lambda t, m: t.pop("model.head.bias")), "missing model.head.bias"),
     "vocabulary": (
         lambda path: damaged(path, lambda t, m: t.update(vocabulary=t["vocabulary"][::-1])),

@@ -1,10 +1,7 @@
 """A language model: which symbol comes next? Characters or bytes in, a recurrent layer, a score for each symbol out.
 
-    (1)   x_t      = E[s_t]                    row s_t of the embedding, for the symbol s_t
-    (2)   h_{t+1}  = rnn, lstm or gru (x_t, h_t)
-    (3)   logits_t = W h_{t+1} + b             one for each symbol of the vocabulary
-
-`numpy_rnn.language` is the same and, by hand, its transpose.
+The model is `network.Network`, whose equations stand there, read at every step. `numpy_rnn.language` is the same with
+its transpose by hand.
 """
 
 from __future__ import annotations
@@ -12,19 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from .modules import GRU, LSTM, RNN
-
-CELLS: dict[str, Any] = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+from .network import Network
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(Network):
     """Embedding, recurrent layer and linear head over a vocabulary of K symbols.
 
     Parameters
     ----------
-    cell : "rnn", "lstm" or "gru"
+    cell : str
+        One of `network.CELLS`.
     vocabulary_size : int
         K, the number of symbols.
     hidden_size : int
@@ -58,31 +53,5 @@ class LanguageModel(nn.Module):
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell is {cell!r}, expected {', '.join(CELLS)}")
-        I, where = embedding_size or hidden_size, {"device": device, "dtype": dtype}
-        self.embedding = nn.Embedding(vocabulary_size, I, **where)
-        self.rnn = CELLS[cell](I, hidden_size, num_layers, **where)
-        self.head = nn.Linear(hidden_size, vocabulary_size, **where)
-
-    def forward(self, symbols: Tensor, h_0: Any = None) -> tuple[Tensor, Any]:
-        """Run the model.
-
-        Parameters
-        ----------
-        symbols : int64 tensor (T, B)
-            0 … K-1.
-        h_0 : tensor (L, B, H), optional
-            Initial states, zeros by default. LSTM: the pair (h_0, c_0).
-
-        Returns
-        -------
-        logits : tensor (T, B, K)
-            Scores of the symbol that follows each step; softmax makes them probabilities.
-        h_n : tensor (L, B, H)
-            Final states. LSTM: the pair (h_n, c_n).
-        """
-        x = self.embedding(symbols)  # (1)
-        y, h_n = self.rnn(x, h_0)  # (2)
-        return self.head(y), h_n  # (3)
+        I, K = embedding_size or hidden_size, vocabulary_size
+        super().__init__(cell, I, hidden_size, K, num_layers, symbols=K, device=device, dtype=dtype)

@@ -25,8 +25,8 @@ from ..experiments.model import CELLS
 from ..experiments.tasks import TASKS, Task
 from ..experiments.training import LEARNING_RATES, Run, Settings, train
 from ..figures import write
+from ..threads import fitting_threads
 from .figure import writable
-from .threads import fitting_threads
 from .train import Interruption
 
 F = TypeVar("F", bound=Callable[..., Any])

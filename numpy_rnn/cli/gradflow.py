@@ -33,11 +33,11 @@ from ..gradflow.settings import (
     trained_reaches,
 )
 from ..numerics import Array
+from ..threads import fitting_threads
 from ..training.checkpoint import read_checkpoint
-from ..training.learner import initial_model
+from ..training.settings import initial_model
 from ..training.text import read_text
 from .figure import writable
-from .threads import fitting_threads
 
 SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping
 MAPPED = 40  # steps of the tables of contributions, at most

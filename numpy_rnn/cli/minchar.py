@@ -11,15 +11,15 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .. import figures
 from ..language import KINDS, generate
 from ..tasks.minchar import HIDDEN, WINDOW, Learner, initial_model, smooth, streams
+from ..threads import fitting_threads
 from ..training.loop import DivergedError, History, run
 from ..training.text import Text, read_text, validation_batches
 from .figure import writable
-from .threads import fitting_threads
+from .progress import training_bar
 from .train import Interruption
 
 
@@ -91,15 +91,7 @@ class Display:
 
     def __init__(self, console: Console, text: Text, steps: int, interruption: Interruption) -> None:
         self.text, self.steps, self.interruption = text, steps, interruption
-        self.progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.progress = training_bar(console)
 
     def __enter__(self) -> Display:
         vocabulary, guessing = self.text.vocabulary, WINDOW * math.log(len(self.text.vocabulary))

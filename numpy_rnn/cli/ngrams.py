@@ -16,9 +16,9 @@ from ..language import KINDS, LanguageModel
 from ..numerics import Array
 from ..tasks.bits import windows
 from ..tasks.ngrams import SMOOTHINGS, NGrams, count
+from ..threads import fitting_threads
 from ..training.checkpoint import Checkpoint, read_checkpoint
 from ..training.text import VALIDATION_AT_MOST, Text, read_text
-from .threads import fitting_threads
 
 
 class Row(NamedTuple):

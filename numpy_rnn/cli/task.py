@@ -21,17 +21,18 @@ import click
 from click.core import ParameterSource
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 
 from .. import figures
 from ..files import write_bytes
+from ..language import generate
+from ..network import CELLS
 from ..tasks import TASKS, figure
 from ..tasks.checkpoint import read_checkpoint, write_checkpoint
-from ..tasks.engine import Epoch, Outcome, State, best_epoch, epochs, require, train
-from ..tasks.learner import SCHEDULES, Batches, Config
-from ..tasks.model import CELLS
+from ..tasks.engine import Epoch, Outcome, epochs, require, train
 from ..tasks.objective import metrics
+from ..tasks.settings import Batches, Config, problem
 from ..tasks.table import (
     DEFAULTS,
     SIZES,
@@ -44,13 +45,17 @@ from ..tasks.table import (
     verdict,
 )
 from ..tasks.task import Task
-from ..training.loop import DivergedError, History
+from ..threads import fitting_threads
+from ..training.events import recorded
+from ..training.loop import DivergedError, History, Silent, State, best_validation
+from ..training.schedule import SCHEDULES, learning_rate
 from .figure import writable
-from .threads import fitting_threads
-from .train import Interruption, check_out, finite
+from .progress import training_bar
+from .train import Interruption, check_out, events_folder, finite
 
 BACKENDS = ("numpy", "torch")
 LOGS = (".csv", ".jsonl")
+WRITTEN, TEMPERATURE = 400, 0.7  # of the text at the end of a language model: symbols, and how boldly they are drawn
 
 
 @click.group(context_settings={"show_default": True})
@@ -84,13 +89,21 @@ def _options(name: str) -> list[click.Option]:
         return click.Option([flag], type=kind, default=default.get(field), help=text, **more)
 
     path = click.Path(dir_okay=False, path_type=Path)
+    text, symbols = name == "language", name in ("language", "tags")
+    window = click.IntRange(1) if text else click.IntRange(0, 0)
     return [
         option("--cell", click.Choice(list(CELLS)), "Kind of recurrent layer."),
         option("--hidden", click.IntRange(1), "Units of a layer."),
         option("--layers", click.IntRange(1), "Layers on top of each other."),
-        option("--bidirectional/--one-direction", bool, "Whether to read from both ends."),
-        option("--embedding", click.IntRange(1), "Numbers that stand for a symbol.", hidden=name != "tags"),
-        option("--batch", click.IntRange(1), "Sequences of a step."),
+        option("--bidirectional/--one-direction", bool, "Whether to read from both ends.", hidden=text),
+        option(
+            "--embedding",
+            click.IntRange(1),
+            "Numbers that stand for a symbol.",
+            hidden=not symbols,
+        ),
+        option("--batch", click.IntRange(1), "Streams of a step." if text else "Sequences of a step."),
+        option("--window", window, "Symbols of a stream that a step sees.", hidden=not text),
         option("--epochs", click.IntRange(1), "Rounds through the training split, at most."),
         option("--patience", click.IntRange(0), "Epochs without a better validation before it ends; 0: no limit."),
         option("--lr", click.FloatRange(0, min_open=True), "Adam's step.", callback=finite),
@@ -105,6 +118,12 @@ def _options(name: str) -> list[click.Option]:
             ["--out"], type=path, callback=writable, help="Draw a figure: .png or .svg. An old one is replaced."
         ),
         click.Option(["--log"], type=path, callback=_log_path, help="Write a line for every epoch: .csv or .jsonl."),
+        click.Option(
+            ["--tensorboard"],
+            type=click.Path(file_okay=False, path_type=Path),
+            callback=events_folder,
+            help="Folder for event files, of every step.",
+        ),
         click.Option(["--checkpoint"], type=path, help="Save the run there after every epoch."),
         click.Option(["--resume"], is_flag=True, help="Go on from --checkpoint."),
         click.Option(["--overwrite"], is_flag=True, help="Replace --checkpoint if it exists."),
@@ -117,6 +136,7 @@ class Files(NamedTuple):
 
     out: Path | None
     log: Path | None
+    tensorboard: Path | None
     checkpoint: Path | None
 
 
@@ -144,15 +164,16 @@ def _task(
     seeds: int,
     out: Path | None,
     log: Path | None,
+    tensorboard: Path | None,
     checkpoint: Path | None,
     resume: bool,
     overwrite: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    to = Files(out, log, checkpoint)
-    if seeds > 1 and (log or checkpoint):
-        raise click.UsageError("--log and --checkpoint are for one run: leave --seeds out.")
+    to = Files(out, log, tensorboard, checkpoint)
+    if seeds > 1 and (log or tensorboard or checkpoint):
+        raise click.UsageError("--log, --tensorboard and --checkpoint are for one run: leave --seeds out.")
     if checkpoint is not None:
         check_out(checkpoint, resume, overwrite)
     elif resume or overwrite:
@@ -203,7 +224,8 @@ def _train(config: Config, data: Task, backend: str, display: Display, before: S
             write_bytes(to.log, _log(to.log, epochs(state.history, config, display.per_epoch)))
 
     try:
-        return train(config, data, backend, display, before, save)
+        with recorded(display, to.tensorboard, display.done, display.lr) as observer:
+            return train(config, data, backend, observer, before, save)
     except DivergedError as error:
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
     except MemoryError as error:
@@ -238,16 +260,29 @@ def _tell(
     curve = epochs(first.history, config, per_epoch)
     if to.out is not None:
         label = f"{config.cell}, {config.hidden} units, {backend}"
-        figures.write(figure.draw(data, label, curve, best_epoch(first.history), first.outputs), to.out)
+        figures.write(figure.draw(data, label, curve, best_validation(first.history), first.outputs), to.out)
     if as_json:
         click.echo(json.dumps(_document(data, config, found, rows, curve, to), indent=1))
         return
     console.print(_table(data, rows))
     for sentence in verdict(data, rows):
         console.print(sentence, highlight=False, markup=False)
-    for path, what in ((to.out, "figure"), (to.log, "log"), (to.checkpoint, "run")):
+    if data.vocabulary:
+        console.print(f"----\n{_written(data, config, first)}\n----", highlight=False, markup=False, soft_wrap=True)
+    for path, what in ((to.out, "figure"), (to.log, "log"), (to.tensorboard, "event files"), (to.checkpoint, "run")):
         if path is not None:
             console.print(f"{path} holds the {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _written(data: Task, config: Config, outcome: Outcome) -> str:
+    """Let the best network go on from the first symbol of the test."""
+    if data.vocabulary is None:
+        return ""
+    network = problem(config, data).initial_network()
+    network.load_state_dict(outcome.best)
+    start = data.test.text[:1]
+    drawn = generate(network, start, WRITTEN, TEMPERATURE, config.seed)
+    return "".join(data.vocabulary.decode([*start.tolist(), *drawn]))
 
 
 def _table(data: Task, rows: list[Row]) -> Table:
@@ -274,8 +309,9 @@ def _document(
         "seconds": rows[-1].seconds,
         "baselines": {row.name: row.scores[0] for row in rows[:-1]},
         "verdict": verdict(data, rows),
-        "best_epoch": best_epoch(found[0].history) + 1,  # of the first seed, as what follows
+        "best_epoch": best_validation(found[0].history) + 1,  # of the first seed, as what follows
         "epochs": [epoch._asdict() for epoch in curve],
+        **({"written": _written(data, config, found[0])} if data.vocabulary else {}),
         **{name: None if path is None else str(path) for name, path in to._asdict().items()},
     }
 
@@ -297,24 +333,17 @@ class Display:
         self.done = done  # steps of an earlier run
         self.config, self.interruption, self.lines = config, interruption, lines
         self.per_epoch, self.steps = batches.per_epoch, batches.steps
-        self.sizes = ", ".join(str(len(split.x)) for split in (data.train, data.validation, data.test))
+        n = [split.x.size if data.vocabulary else len(split.x) for split in (data.train, data.validation, data.test)]
+        self.sizes = f"{n[0]}, {n[1]}, {n[2]} {data.vocabulary.kind if data.vocabulary else 'sequences'}"
         self.backend = backend
-        self.progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.progress = training_bar(console)
 
     def __enter__(self) -> Display:
         c = self.config
         layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
         self.progress.start()
         self._say(
-            f"{c.task}: {c.cell}, {layers}, {c.dtype}, {self.backend}, seed {c.seed}; {self.sizes} sequences to learn "
+            f"{c.task}: {c.cell}, {layers}, {c.dtype}, {self.backend}, seed {c.seed}; {self.sizes} to learn "
             f"from, validate and test{f'; going on after step {self.done}' * (self.done > 0)}"
         )
         self.bar = self.progress.add_task("", total=self.steps, completed=self.done)
@@ -322,6 +351,10 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
+
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step (0, 1, …)."""
+        return learning_rate(self.config, step, self.steps)
 
     def _say(self, line: str) -> None:
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -335,7 +368,7 @@ class Display:
         """Take note of a validation."""
         if self.lines:
             e = epochs(history, self.config, self.per_epoch)[-1]
-            best = "  best" if best_epoch(history) + 1 == e.epoch else ""
+            best = "  best" if best_validation(history) + 1 == e.epoch else ""
             self._say(
                 f"epoch {e.epoch:>3}  training {e.training:.4f}  validation {e.validation:.4f}  "
                 f"gradient norm {e.norm:.2f}  lr {e.lr:.1e}{best}"
@@ -382,7 +415,7 @@ def table(
     changes: dict[str, object] = {} if most is None else {"epochs": most}
     errors = Console(stderr=True)
     bar = Progress(console=errors, transient=True, disable=not errors.is_terminal)
-    with Interruption() as interruption, fitting_threads(1, 1), bar:
+    with Interruption() as interruption, bar:
         todo = bar.add_task("", total=len(names) * len(cells) * len(backends) * seeds)
         parts = [_environment(backends, seeds)]
         for name in names:
@@ -401,18 +434,13 @@ def table(
 def _one(interruption: Interruption, done: Callable[[], None]) -> Callable[..., tuple[dict[str, float], float]]:
     """Make one run of a table; Ctrl-C ends the whole table, of which nothing is kept."""
 
-    class Watch:
-        def stepped(self, history: History) -> None:
-            pass
-
-        def validated(self, history: History) -> None:
-            pass
-
+    class Watch(Silent):
         def wants_to_stop(self) -> bool:
             return interruption.signal != 0
 
     def one(config: Config, data: Task, backend: str) -> tuple[dict[str, float], float]:
-        outcome = train(config, data, backend, Watch())
+        with fitting_threads(config.batch, config.hidden):
+            outcome = train(config, data, backend, Watch())
         if interruption.signal:
             click.echo("stopped; nothing was written", err=True)
             sys.exit(128 + interruption.signal)
@@ -427,6 +455,7 @@ def _environment(backends: tuple[str, ...], seeds: int) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in libraries)
     runs = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     return (
-        f"Test split; {runs}; seconds of one run, training and validation, on one thread of {os.cpu_count()} cores "
+        f"Test split; {runs}; seconds of one run, training and validation, on one thread (language: "
+        f"as many as the libraries take) of {os.cpu_count()} cores "
         f"({platform.machine()}). Python {platform.python_version()}, {versions}.\n"
     )

@@ -21,17 +21,21 @@ from typing import Any, NamedTuple
 import click
 from click.core import ParameterSource
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..files import MissingLibraryError
-from ..language import CELLS, KINDS
+from ..language import KINDS
+from ..network import CELLS
+from ..threads import fitting_threads
 from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ..training.learner import Config, Learner, NumPyLearner
+from ..training.events import recorded, writer_class
+from ..training.learner import Learner, NumPyLearner, Weights
 from ..training.lockstep import DisagreementError, Lockstep
-from ..training.loop import DivergedError, History, run
+from ..training.loop import DivergedError, History, Observer, State, best_validation, fit, stalled
 from ..training.processes import Alone, ProcessLostError, Together, first, lost, started
-from ..training.text import Batch, Streams, Text, read_text, validation_batches
-from .threads import fitting_threads
+from ..training.schedule import SCHEDULES, learning_rate
+from ..training.settings import Config, problem
+from ..training.text import Streams, Text, read_text, validation_batches
+from .progress import training_bar
 
 BACKENDS = ("numpy", "torch", "both")
 DEVICES = ("cpu", "cuda")
@@ -41,6 +45,13 @@ def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
     """Refuse NaN and infinity; a click callback."""
     if not math.isfinite(value):  # which a FloatRange lets through
         raise click.BadParameter(f"{value} is not a finite number.", ctx, param)
+    return value
+
+
+def events_folder(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Find out before the work whether event files can be written; a click callback."""
+    if value is not None:
+        writer_class()
     return value
 
 
@@ -55,12 +66,19 @@ def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 @click.option("--batch", type=click.IntRange(1), default=32, help="Windows of a step.")
 @click.option("--steps", type=click.IntRange(1), default=2000, help="Steps in all, those before --resume included.")
 @click.option("--lr", type=click.FloatRange(0, min_open=True), default=0.005, callback=finite, help="Adam's step.")
+@click.option("--schedule", type=click.Choice(SCHEDULES), default="constant", help="cosine: --lr falls to 0.")
 @click.option("--clip", type=click.FloatRange(0), default=1.0, callback=finite, help="Gradient's norm; 0: no limit.")
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the initial weights, in both backends.")
 @click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", help="Precision of all numbers.")
 @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="both: in lockstep, and compared.")
 @click.option("--device", type=click.Choice(DEVICES), default="cpu", help="Where --backend torch computes.")
 @click.option("--interval", type=click.IntRange(1), default=100, help="Steps between validations and saves.")
+@click.option(
+    "--patience",
+    type=click.IntRange(0),
+    default=0,
+    help="Validations without a better one; 0: no limit.",
+)
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -69,6 +87,12 @@ def finite(ctx: click.Context, param: click.Parameter, value: float) -> float:
 )
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint --out.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(file_okay=False, path_type=Path),
+    callback=events_folder,
+    help="Folder for event files, of every step.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, progress on stderr.")
 @click.pass_context
 def train(
@@ -82,14 +106,16 @@ def train(
     out: Path,
     resume: bool,
     overwrite: bool,
+    tensorboard: Path | None,
     as_json: bool,
     **settings: Any,
 ) -> None:
     """Train a model that predicts the next character of a text, and save it to continue or to `sample` from.
 
     Losses are in bits per character (or byte), that of training as the mean of the last 100 steps; the last tenth of
-    the text is for validation. Ctrl-C saves and leaves; --resume goes on, and ends with the same weights as a run that
-    was never interrupted. Started by torchrun, --backend torch trains in several processes, which share each batch.
+    the text is for validation. The weights that do best there are kept beside the last, and are what `sample` uses.
+    Ctrl-C saves and leaves; --resume goes on, and ends with the same weights as a run that was never interrupted.
+    Started by torchrun, --backend torch trains in several processes, which share each batch.
     """
     with _one_voice(), Interruption() as interruption:
         check_out(out, resume, overwrite)
@@ -101,7 +127,9 @@ def train(
         job = _job(config, text, steps, backend, device, group, before)
         console = Console(stderr=as_json, quiet=not first())
         with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
-            complete = _run(job, out, interval, display)
+            folder = tensorboard if first() else None
+            with recorded(display, folder, job.history.steps, lambda k: learning_rate(config, k, steps)) as observer:
+                complete = _run(job, out, interval, observer)
         group.leave()
         _tell(job, display, out, complete, as_json)
         if first() and not complete:
@@ -134,8 +162,9 @@ class Job(NamedTuple):
     backend: str
     text: Text
     streams: Streams
-    learner: Learner[Batch]
+    learner: Learner
     history: History
+    best: Weights
     group: Alone
 
     @property
@@ -178,6 +207,10 @@ def _resumed(
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{out} was trained with {option} {stored[name]}, it cannot go on with {value}.")
     steps = steps if given("steps") else before.steps
+    if before.config.schedule == "cosine" and steps != before.steps:
+        raise click.UsageError(f"{out} was trained with --schedule cosine for --steps {before.steps}, not for {steps}.")
+    if stalled(before.history, before.config.patience):
+        raise click.UsageError(f"{out} has ended by --patience {before.config.patience}: it has nothing left to do.")
     if steps <= before.history.steps:
         raise click.UsageError(f"{out} has taken {before.history.steps} steps already: give a larger --steps.")
     return stored, steps, backend if given("backend") else before.backend
@@ -221,21 +254,22 @@ def _job(
     except MemoryError as error:
         raise click.UsageError(f"the model does not fit into memory: {error}") from None
     if before is None:
-        return Job(config, steps, backend, text, streams, learner, History([], []), group)
+        return Job(config, steps, backend, text, streams, learner, History([], []), {}, group)
     learner.load_state_dict(before.tensors)
-    return Job(config, steps, backend, text, streams, learner, before.history, group)
+    return Job(config, steps, backend, text, streams, learner, before.history, before.best, group)
 
 
-def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner[Batch]:
+def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary_size: int) -> Learner:
+    what = problem(config, vocabulary_size)
     if backend == "numpy":
-        return NumPyLearner(config, vocabulary_size)
+        return NumPyLearner(what)
     _torch(backend)
     from ..training.torch_learner import TorchLearner
 
-    learner = TorchLearner(config, vocabulary_size, device, group)
+    learner = TorchLearner(what, device, group)
     if backend == "torch":
         return learner
-    return Lockstep(NumPyLearner(config, vocabulary_size), learner, config.dtype)
+    return Lockstep(NumPyLearner(what), learner, config.dtype)
 
 
 def _torch(backend: str) -> Any:
@@ -246,28 +280,30 @@ def _torch(backend: str) -> Any:
         raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
 
 
-def _run(job: Job, out: Path, interval: int, display: Display) -> bool:
-    config, steps, backend, text, streams, learner, history, group = job
+def _run(job: Job, out: Path, interval: int, observer: Observer) -> bool:
+    config, steps, backend, text, streams, learner, history, best, group = job
     saved = history.steps
 
-    def save(history: History) -> None:
+    def save(state: State) -> None:
         nonlocal saved
-        state = learner.state_dict()
         if group.rank == 0:
-            write_checkpoint(out, Checkpoint(config, steps, backend, text.sha256, text.vocabulary, history, state))
-        saved = history.steps
+            write_checkpoint(out, Checkpoint(config, steps, backend, text.sha256, text.vocabulary, *state))
+        saved = state.history.steps
 
     try:
-        return run(
+        _, complete = fit(
             learner,
-            streams.batch,
+            lambda step: streams.batch(step)._replace(lr=learning_rate(config, step, steps)),
             lambda: validation_batches(text.validation, config.batch, config.seq_len),
             save,
             history,
+            best,
             steps,
             interval,
-            display,
+            config.patience,
+            observer,
         )
+        return complete
     except DivergedError as error:
         kept = f"{out} is kept as it was after step {saved}" if saved else "nothing was saved yet"
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
@@ -314,15 +350,7 @@ class Display:
 
     def __init__(self, console: Console, job: Job, interruption: Interruption) -> None:
         self.job, self.interruption = job, interruption
-        self.progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
+        self.progress = training_bar(console)
         self.symbols = 0  # learnt from in this run
         self.busy = 0.0  # seconds of learning
 
@@ -390,7 +418,15 @@ def _tell(job: Job, display: Display, out: Path, complete: bool, as_json: bool) 
     if as_json and first():
         click.echo(json.dumps(_document(job, display, out, complete), indent=1))
     elif not as_json:
-        display.say(f"{out} holds the model after {job.history.steps} steps, {display.seconds:.1f} s")
+        best = ""
+        if job.history.validation and (step := _best_step(job.history)) != job.history.steps:
+            best = f", and that after {step}, the best, which `sample` uses"
+        display.say(f"{out} holds the model after {job.history.steps} steps{best}, {display.seconds:.1f} s")
+
+
+def _best_step(history: History) -> int:
+    """After how many steps the validation was best."""
+    return history.validation[best_validation(history)][0]
 
 
 def _document(job: Job, display: Display, out: Path, complete: bool) -> dict[str, Any]:
@@ -402,6 +438,8 @@ def _document(job: Job, display: Display, out: Path, complete: bool) -> dict[str
         "unit": job.unit,
         "training": _bits(history.recent_loss()),
         "validation": _bits(history.validation[-1][1]) if history.validation else None,
+        "best_step": _best_step(history) if history.validation else None,
+        "best_validation": _bits(min(loss for _, loss in history.validation)) if history.validation else None,
         "seconds": display.seconds,
         "symbols_per_second": display.speed,
         "backend": job.backend,

@@ -131,9 +131,9 @@ def descend(model: SequenceModel, task: Task, batch: Batch, optimizer: Optimizer
     norm : float
         That of the gradient before clipping.
     """
-    y, tape = model.forward(batch.x, len(batch.target))
+    y, _, tape = model.forward(batch.x, read=len(batch.target))
     loss, dy = task.loss(y, batch.target)
-    grads, _ = model.backward(tape, dy)
+    grads, _, _ = model.backward(tape, dy)
     norm = clip_grad_norm(grads, clip or math.inf)
     optimizer.step(grads)
     return float(loss), float(norm)
@@ -141,4 +141,5 @@ def descend(model: SequenceModel, task: Task, batch: Batch, optimizer: Optimizer
 
 def scored(model: SequenceModel, task: Task, batch: Batch) -> float:
     """The model's score on a batch."""
-    return task.score(model(batch.x, len(batch.target)), batch.target)
+    y, _ = model(batch.x, read=len(batch.target))
+    return task.score(y, batch.target)

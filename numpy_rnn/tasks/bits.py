@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..language import LanguageModel
-from ..losses import softmax_cross_entropy
+from ..network import Network
+from ..numerics import Array
 
 WINDOW = 512  # symbols that the model reads at a time; how many changes nothing but memory
 
 
-def windows(model: LanguageModel, symbols: ArrayLike) -> Iterator[tuple[float, int]]:
+def windows(model: Network, symbols: ArrayLike) -> Iterator[tuple[float, int]]:
     """Read a text once, as one stream whose state is carried from its first symbol to its last.
 
     Every symbol but the first, which nothing precedes, is predicted once, from all that stands before it. So the sums
@@ -22,7 +22,7 @@ def windows(model: LanguageModel, symbols: ArrayLike) -> Iterator[tuple[float, i
 
     Parameters
     ----------
-    model : LanguageModel
+    model : Network
     symbols : integer array (n,)
 
     Yields
@@ -34,6 +34,7 @@ def windows(model: LanguageModel, symbols: ArrayLike) -> Iterator[tuple[float, i
 
     Examples
     --------
+    >>> from numpy_rnn.language import LanguageModel
     >>> model = LanguageModel("rnn", vocabulary_size=4, hidden_size=3, rng=0)
     >>> for parameter in model.state_dict().values():
     ...     parameter[...] = 0  # all four symbols are as likely
@@ -44,17 +45,41 @@ def windows(model: LanguageModel, symbols: ArrayLike) -> Iterator[tuple[float, i
     for start in range(0, len(symbols) - 1, WINDOW):
         x, target = symbols[start : start + WINDOW], symbols[start + 1 : start + WINDOW + 1]
         logits, state = model(x[: len(target), None], state)
-        # In float64: a float32 sum over a window would lose digits.
-        loss, _ = softmax_cross_entropy(logits[:, 0].astype(np.float64), target, reduction="sum")
-        yield float(loss) / math.log(2), len(target)
+        yield float(costs(logits[:, 0], target).sum()), len(target)
 
 
-def bits_per_symbol(model: LanguageModel, symbols: ArrayLike) -> float:
+def costs(logits: Array, symbols: ArrayLike) -> Array:
+    """What each symbol costs, -log₂ softmax(logits)[symbol].
+
+    In float64: a float32 sum over a window would lose digits.
+
+    Parameters
+    ----------
+    logits : array (n, K)
+    symbols : integer array (n,)
+
+    Returns
+    -------
+    float64 array (n,)
+
+    Examples
+    --------
+    >>> costs(np.log([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]), [0, 2]).tolist()
+    [1.0, 2.0]
+    """
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    at_symbol = np.take_along_axis(z, np.asarray(symbols)[:, None], axis=1)[:, 0]
+    bits: Array = (np.log(np.exp(z).sum(axis=1)) - at_symbol) / math.log(2)
+    return bits
+
+
+def bits_per_symbol(model: Network, symbols: ArrayLike) -> float:
     """Mean of -log₂ p over all symbols but the first; see `windows`.
 
     Parameters
     ----------
-    model : LanguageModel
+    model : Network
     symbols : integer array (n,)
         n of at least 2.
 

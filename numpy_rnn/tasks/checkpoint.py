@@ -1,7 +1,8 @@
 """Checkpoints of a task: one safetensors file with everything that a run needs to go on, whichever backend wrote it.
 
-    model.…               parameters by name, as `TaskModel.state_dict()`
+    model.…               parameters by name, as `Network.state_dict()`
     optimizer.…           Adam's memory, as `optim.Adam.state_dict()`
+    state.h, state.c      of a text the carried hidden states (L, B, H)
     best.…                parameters after the best validation; nothing before the first
     history.training      loss and gradient norm of every step (n, 2)
     history.validation    step and loss of every validation (m, 2)
@@ -19,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from .. import files
-from ..training.checkpoint import Layout, check_layout, pack_history, settings, unpack_history
-from .engine import State
-from .learner import SCHEDULES, Config, model_arguments
-from .model import TaskModel
+from ..network import Network
+from ..training.checkpoint import Layout, check_layout, pack_best, pack_history, settings, unpack_best, unpack_history
+from ..training.loop import State
+from ..training.schedule import SCHEDULES
+from .settings import Config, network_arguments
 from .task import Task
 
 KEY = "numpy_rnn.tasks"  # of the metadata
@@ -44,9 +46,10 @@ def write_checkpoint(path: str | Path, config: Config, task: Task, backend: str,
     OSError
         If the file cannot be written; what it held before stays.
     """
-    best = {f"best.{name}": value for name, value in state.best.items()}
     about = {"config": asdict(config), "backend": backend, "sha256": task.fingerprint()}
-    files.write(path, {**state.tensors, **best, **pack_history(state.history)}, {KEY: json.dumps(about)})
+    files.write(
+        path, {**state.tensors, **pack_best(state.best), **pack_history(state.history)}, {KEY: json.dumps(about)}
+    )
 
 
 def read_checkpoint(path: str | Path, task: Task) -> tuple[Config, str, State]:
@@ -76,7 +79,8 @@ def read_checkpoint(path: str | Path, task: Task) -> tuple[Config, str, State]:
         raise ValueError(f"{path} is a safetensors file, but no checkpoint of `numpy-rnn task`")
     try:
         about = json.loads(metadata[KEY])
-        config, backend, sha256 = settings(Config, about["config"]), str(about["backend"]), str(about["sha256"])
+        config = settings(Config, {"window": 0, **about["config"]})  # a file from before there were windows has none
+        backend, sha256 = str(about["backend"]), str(about["sha256"])
         if config.schedule not in SCHEDULES or config.dtype not in ("float32", "float64"):
             raise ValueError(f"the schedule is {config.schedule!r} and the dtype is {config.dtype!r}")
     except (KeyError, TypeError, ValueError) as error:
@@ -90,8 +94,7 @@ def read_checkpoint(path: str | Path, task: Task) -> tuple[Config, str, State]:
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is a checkpoint that does not hold what it describes: {error}") from None
     tensors, _ = files.read(path)
-    history = unpack_history(tensors)
-    best = {name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name.startswith("best.")}
+    history, best = unpack_history(tensors), unpack_best(tensors)
     return config, backend, State(history, tensors, best)
 
 
@@ -105,7 +108,10 @@ def _layout(config: Config, task: Task, shapes: Mapping[str, tuple[int, ...]]) -
         "optimizer.step": ((1,), np.dtype(np.int64)),
     }
     prefixes = ["model", "optimizer.exp_avg", "optimizer.exp_avg_sq", *(["best"] if m else [])]
-    for name, (shape, _) in TaskModel.parameter_bounds(model_arguments(config, task)).items():
+    for name, (shape, _) in Network.parameter_bounds(network_arguments(config, task)).items():
         for prefix in prefixes:
             layout[f"{prefix}.{name}"] = (shape, np.dtype(config.dtype))
+    if config.window:
+        for name in "hc" if config.cell.startswith("lstm") else "h":
+            layout[f"state.{name}"] = ((config.layers, config.batch, config.hidden), np.dtype(config.dtype))
     return layout

@@ -12,9 +12,10 @@ import gzip
 
 import numpy as np
 
+from ..training.objective import Part
 from .baselines import best_logistic
 from .packages import package_file
-from .task import Outputs, Part, Split, Task
+from .task import Outputs, Split, Task
 
 TRAIN, VALIDATION = 1000, 297
 

@@ -10,21 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..files import MissingLibraryError
-from ..numerics import Array
-from ..training.loop import History, Observer, run
-from .learner import Batches, Config, TaskLearner, answers, in_order, learning_rate
+from ..threads import fitting_threads
+from ..training.learner import NumPyLearner, Weights
+from ..training.loop import History, Observer, Silent, State, fit
+from ..training.schedule import learning_rate
 from .objective import scores
+from .settings import Batches, Config, answers, problem, validation_of
 from .task import Outputs, Task
-
-Weights = dict[str, Array]
-
-
-class State(NamedTuple):
-    """What a run needs to go on: what its file holds."""
-
-    history: History
-    tensors: dict[str, Array]  # the learner's `state_dict()`
-    best: Weights  # the model after its best validation; nothing before the first
 
 
 class Outcome(NamedTuple):
@@ -32,6 +24,7 @@ class Outcome(NamedTuple):
 
     history: History
     complete: bool  # whether all epochs, or all that patience allowed, have been run
+    best: Weights  # of the best validation
     outputs: Outputs  # the best model's answers on the test split
     scores: dict[str, float]
     seconds: float  # of training, validation included
@@ -47,24 +40,6 @@ class Epoch(NamedTuple):
     validation: float
     norm: float  # of the gradient before clipping, mean
     largest_norm: float
-
-
-def best_epoch(history: History) -> int:
-    """Which validation (0, 1, …) had the smallest loss; the first of several."""
-    return int(np.argmin([loss for _, loss in history.validation]))
-
-
-def stalled(history: History, patience: int) -> bool:
-    """Whether the last `patience` validations were no better than one before them; never for a patience of 0.
-
-    Examples
-    --------
-    >>> history = History([], [(10, 0.5), (20, 0.4), (30, 0.4), (40, 0.6)])
-    >>> stalled(history, 2), stalled(history, 3), stalled(history, 0)
-    (True, False, False)
-    """
-    n = len(history.validation)
-    return 0 < patience < n and n - 1 - best_epoch(history) >= patience
 
 
 def epochs(history: History, config: Config, per_epoch: int) -> list[Epoch]:
@@ -107,36 +82,10 @@ def learner_of(config: Config, task: Task, backend: str) -> Any:
     """Make the learner."""
     require(backend)
     if backend == "numpy":
-        return TaskLearner(config, task)
-    from .torch_learner import TorchTaskLearner
+        return NumPyLearner(problem(config, task))
+    from ..training.torch_learner import TorchLearner
 
-    return TorchTaskLearner(config, task)
-
-
-class Silent:
-    """An observer that does not look."""
-
-    def stepped(self, history: History) -> None:
-        """Take note of a step."""
-
-    def validated(self, history: History) -> None:
-        """Take note of a validation."""
-
-    def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
-        return False
-
-
-class _Patient:
-    """Passes everything on to an observer, and stops when patience is over."""
-
-    def __init__(self, observer: Observer, history: History, patience: int) -> None:
-        self.stepped, self.validated = observer.stepped, observer.validated
-        self._observer, self._history, self._patience = observer, history, patience
-
-    def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
-        return self._observer.wants_to_stop() or stalled(self._history, self._patience)
+    return TorchLearner(problem(config, task))
 
 
 def train(
@@ -178,29 +127,23 @@ def train(
         history, best = before.history, before.best
         learner.load_state_dict(before.tensors)
 
-    def keep(history: History) -> None:
-        nonlocal best
-        tensors = learner.state_dict()
-        validated = history.validation and history.validation[-1][0] == history.steps
-        if validated and best_epoch(history) == len(history.validation) - 1:
-            best = {name.removeprefix("model."): a for name, a in tensors.items() if name.startswith("model.")}
-        save(State(history, tensors, best))
-
     start = time.perf_counter()
-    if not stalled(history, config.patience):
-        run(
-            learner,
-            batches.batch,
-            lambda: in_order(task.validation, config),
-            keep,
-            history,
-            batches.steps,
-            batches.per_epoch,
-            _Patient(observer or Silent(), history, config.patience),
-        )
+    best, complete = fit(
+        learner,
+        batches.batch,
+        lambda: validation_of(task, config),
+        save,
+        history,
+        best,
+        batches.steps,
+        batches.per_epoch,
+        config.patience,
+        observer or Silent(),
+    )
     seconds = time.perf_counter() - start
-    complete = history.steps >= batches.steps or stalled(history, config.patience)
     if best:
         learner.load_model(best)
-    outputs = answers(learner, task, task.test, config)
-    return Outcome(history, complete, outputs, scores(task, outputs), seconds)
+    # A text is read as one stream: products of one row, which are not worth a second thread.
+    with fitting_threads(1 if config.window else config.batch, config.hidden):
+        outputs = answers(learner, task, task.test, config)
+    return Outcome(history, complete, best, outputs, scores(task, outputs), seconds)

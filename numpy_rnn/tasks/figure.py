@@ -8,9 +8,11 @@ import numpy as np
 
 from ..figures import BLUE, GREEN, ORANGE, RC, WIDTH, matplotlib
 from ..numerics import Array
+from ..training.objective import Part
 from .engine import Epoch
-from .task import Outputs, Part, Task
+from .task import Outputs, Task
 
+PIECES = 100  # of a text, of each of which the mean cost is drawn
 LABELLED = 12  # classes, beyond which their names would not fit
 
 
@@ -42,7 +44,7 @@ def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs
         _curves(axes["curves"], found, best)
         _norms(axes["norms"], found)
         for ax, part, rows, right in zip(list(axes.values())[2:], task.parts, outputs, task.answers(task.test)):
-            (_numbers if part.kind == "numbers" else _confusion)(ax, part, rows, right)
+            {"numbers": _numbers, "classes": _confusion, "symbols": _costs}[part.kind](ax, part, rows, right)
     return figure
 
 
@@ -71,6 +73,15 @@ def _numbers(ax: Any, part: Part, rows: Array, right: Array) -> None:
     ax.plot(ends, ends, color="black", linewidth=0.8)
     ax.plot(truth, answer, ".", color=BLUE, alpha=0.5)
     ax.set(xlabel=f"{part.name}, truth ({part.unit})", ylabel=f"prediction ({part.unit})", title="test")
+
+
+def _costs(ax: Any, part: Part, rows: Array, right: Array) -> None:
+    n = max(len(rows) // PIECES, 1)
+    means = np.array([rows[k : k + n].mean() for k in range(0, len(rows), n)])
+    ax.plot(n * np.arange(len(means)), means, drawstyle="steps-post", color=BLUE)
+    ax.axhline(rows.mean(), color="black", linewidth=0.8, label=f"mean, {rows.mean():.3f}")
+    ax.set(xlabel=f"{part.unit}s of the test, means over {n}", ylabel=f"bits per {part.unit}", title="test")
+    ax.legend()
 
 
 def _confusion(ax: Any, part: Part, rows: Array, right: Array) -> None:

@@ -24,17 +24,17 @@ which have the same gradient, would move their sum twice as far. So b_ih is bh.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from ..language import LanguageModel
-from ..losses import softmax_cross_entropy
+from ..language import LanguageModel, network_arguments
 from ..module import Seed
 from ..numerics import Array
 from ..optim import Adagrad, clip_grad_value
-from ..training.learner import Result, pack, unpack
-from ..training.text import Batch, Streams
+from ..training.learner import NumPyLearner, Problem, Weights
+from ..training.objective import Part
+from ..training.text import Streams
 
 HIDDEN, WINDOW, LR, CLIP, EPS, INITIAL, SMOOTHING = 100, 25, 0.1, 5.0, 1e-8, 0.01, 0.999
 # Theirs and ours, in the order in which the weights are drawn.
@@ -100,8 +100,8 @@ def streams(symbols: Array) -> Streams:
     return Streams(symbols[:-1], 1, WINDOW)
 
 
-class Learner:
-    """One step of min-char-rnn's training, as `training.loop.run` takes it.
+class Learner(NumPyLearner):
+    """Training as min-char-rnn does: the loss (3) of a whole window, (4) and (5) in place of a norm and Adam.
 
     Parameters
     ----------
@@ -118,54 +118,30 @@ class Learner:
     """
 
     def __init__(self, model: LanguageModel) -> None:
-        self.model = model
-        parameters = model.state_dict()
-        self.optimizer = Adagrad(
-            {name: parameters[name] for name in NAMES.values()}, LR, initial_accumulator_value=EPS, eps=0.0
+        K, parameters = model.output_size, model.state_dict()
+        problem = Problem(
+            network=network_arguments(model.config),
+            parts=(Part("next symbol", "symbols", K),),
+            read="every",
+            carried=True,
+            lr=LR,
+            weight_decay=0.0,
+            clip=0.0,  # of the norm
+            seed=0,
+            dtype="float64",
+            reduction="sum",  # (3)
         )
-        self.state: Array | None = None
+        super().__init__(problem, model)
+        trained = {name: parameters[name] for name in NAMES.values()}
+        self.optimizer = Adagrad(trained, LR, initial_accumulator_value=EPS, eps=0.0)  # (5)
 
-    def step(self, batch: Batch) -> Result:
-        """Learn from a window; change nothing if the result is not finite.
-
-        Parameters
-        ----------
-        batch : Batch
-
-        Returns
-        -------
-        Result
-            The loss (3), of the whole window, and the gradient's norm before it is cut.
-        """
-        logits, state, tape = self.model.forward(batch.symbols, None if batch.fresh else self.state)  # (1) (2)
-        loss, dlogits = softmax_cross_entropy(logits, batch.targets, reduction="sum")  # (3)
-        all_grads, _ = self.model.backward(tape, dlogits)
-        grads = {name: all_grads[name] for name in NAMES.values()}
-        result = Result(float(loss), float(np.linalg.norm([np.linalg.norm(g) for g in grads.values()])))
-        if result.finite:
-            clip_grad_value(grads, CLIP)  # (4)
-            self.optimizer.step(grads)  # (5)
-            self.state = state
-        return result
-
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the mean loss of a symbol over batches, which are one text after the other; learn nothing."""
-        total, count, state = 0.0, 0, None
-        for batch in batches:
-            logits, state = self.model(batch.symbols, None if batch.fresh else state)
-            total += float(softmax_cross_entropy(logits, batch.targets, reduction="sum")[0])
-            count += batch.targets.size
-        return total / count
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
-        return pack(self.model.state_dict(), self.optimizer.state_dict(), self.state)
-
-    def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` returned."""
-        model, optimizer, self.state = unpack(tensors)
-        self.model.load_state_dict(model)
-        self.optimizer.load_state_dict(optimizer)
+    def limit(self, grads: Weights) -> float:
+        """Keep the gradients of what is trained, and cut each of their numbers (4); return their norm before."""
+        for name in grads.keys() - NAMES.values():
+            del grads[name]
+        norm = float(np.linalg.norm([np.linalg.norm(grads[name]) for name in NAMES.values()]))
+        clip_grad_value(grads, CLIP)
+        return norm
 
 
 def smooth(losses: Sequence[float], vocabulary_size: int) -> Array:

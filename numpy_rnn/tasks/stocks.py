@@ -15,9 +15,10 @@ from datetime import datetime
 import numpy as np
 
 from ..numerics import Array
+from ..training.objective import Part
 from .baselines import best_least_squares
 from .packages import package_file
-from .task import Outputs, Part, Split, Task
+from .task import Outputs, Split, Task
 
 WINDOW = 12  # months
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from ..files import MissingLibraryError
 from ..numerics import Array
+from ..training.objective import Part
 from .baselines import frequencies
-from .task import Outputs, Part, Split, Task, padded
+from .task import Outputs, Split, Task, padded
 
 TAGS = ("white space", "keyword", "name", "string", "comment", "number", "operator")
 # Old modules that change little. No module is in two splits.

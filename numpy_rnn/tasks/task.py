@@ -8,25 +8,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ..language import Vocabulary
 from ..numerics import Array
+from ..training.objective import Part
 
-Outputs = list[Array]  # of each part of the answer (rows, O): see `Part`
-
-
-class Part(NamedTuple):
-    """One thing that is asked: numbers, or one of some classes.
-
-    The outputs for a part are rows (n, O). Of numbers they are the prediction, in standard units; of classes they
-    are logits, or log-probabilities, which are logits too.
-    """
-
-    name: str
-    kind: Literal["numbers", "classes"]
-    size: int  # O: how many numbers, or how many classes
-    scale: float = 1.0  # of numbers: units in a standard unit
-    offset: float = 0.0  # of numbers: what 0 in standard units is
-    unit: str = ""
-    labels: tuple[str, ...] = ()  # of classes
+Outputs = list[Array]  # of each part of the answer (rows, O), see `Part`; of symbols (rows,), bits that each one costs
 
 
 class Split(NamedTuple):
@@ -41,6 +27,11 @@ class Split(NamedTuple):
         """Which steps belong to the sequences: bool (N, T)."""
         N, T = self.x.shape[:2]
         return np.ones((N, T), bool) if self.lengths is None else np.arange(T) < self.lengths[:, None]
+
+    @property
+    def text(self) -> Array:
+        """The one sequence of a text, from its first symbol to the last that is asked: (n,)."""
+        return np.append(self.x[0], self.target[0][0, -1])
 
     def take(self, which: Array | slice) -> Split:
         """Some of the sequences."""
@@ -61,6 +52,7 @@ class Task(NamedTuple):
     parts: tuple[Part, ...]
     symbols: int  # how many different ones come in; 0: numbers come in
     baselines: Callable[[Task], dict[str, Outputs]]  # their answers on the test split, rows as in `answers`
+    vocabulary: Vocabulary | None = None  # of a text, whose splits are one sequence each, and are asked what comes next
 
     @property
     def output_size(self) -> int:

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from ..numerics import Array
+from ..training.objective import Part
 from .baselines import best_logistic
 from .packages import package_file
-from .task import Outputs, Part, Split, Task, padded
+from .task import Outputs, Split, Task, padded
 
 SPEAKERS = 9
 

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..numerics import Array
+from ..training.objective import Part
 from .baselines import best_least_squares, best_logistic, frequencies
 from .packages import package_file
-from .task import Outputs, Part, Split, Task
+from .task import Outputs, Split, Task
 
 WINDOW = 30  # days
 SMOOTHING = 15.0  # days, the standard deviation of the kernel that averages over the year

@@ -1,6 +1,7 @@
 """Checkpoints: one safetensors file with everything that a run needs to go on, whichever backend wrote it.
 
     model.…               parameters by name, as `LanguageModel.state_dict()`
+    best.…                parameters after the best validation; nothing before the first
     optimizer.…           Adam's memory, as `optim.Adam.state_dict()`
     state.h, state.c      the carried hidden states (L, B, H)
     vocabulary            code points or bytes (K,)
@@ -23,8 +24,10 @@ import numpy as np
 from .. import files
 from ..language import KINDS, LanguageModel, Vocabulary
 from ..numerics import Array
-from .learner import Config, Result, unpack
+from .learner import Result, Weights, unpack
 from .loop import History
+from .schedule import SCHEDULES
+from .settings import Config, model_arguments
 
 KEY = "numpy_rnn.training"  # of the metadata
 C = TypeVar("C")
@@ -41,12 +44,12 @@ class Checkpoint(NamedTuple):
     vocabulary: Vocabulary
     history: History
     tensors: dict[str, Array]  # the learner's `state_dict()`
+    best: Weights  # the model after its best validation; nothing before the first
 
     def model(self) -> LanguageModel:
-        """Make the model, in NumPy."""
-        c = self.config
-        model = LanguageModel(c.cell, len(self.vocabulary), c.hidden, c.layers, c.embedding, dtype=c.dtype, rng=0)
-        model.load_state_dict(unpack(self.tensors)[0])
+        """Make the model, in NumPy: that of the best validation, if there has been one."""
+        model = LanguageModel(**model_arguments(self.config, len(self.vocabulary)), dtype=self.config.dtype, rng=0)
+        model.load_state_dict(self.best or unpack(self.tensors)[0])
         return model
 
 
@@ -63,9 +66,10 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     OSError
         If the file cannot be written; what it held before stays.
     """
-    config, steps, backend, sha256, vocabulary, history, tensors = checkpoint
+    config, steps, backend, sha256, vocabulary, history, tensors, best = checkpoint
     everything = {
         **tensors,
+        **pack_best(best),
         "vocabulary": vocabulary.codes,
         **pack_history(history),
     }
@@ -106,8 +110,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     highest = 0x10FFFF if config.symbols == "characters" else 0xFF
     if not (codes[0] >= 0 and codes[-1] <= highest and np.all(np.diff(codes) > 0)):
         raise ValueError(f"{path} has a vocabulary that is not rising {config.symbols}")
-    history = unpack_history(tensors)
-    return Checkpoint(config, steps, backend, sha256, Vocabulary(config.symbols, codes), history, tensors)
+    history, best = unpack_history(tensors), unpack_best(tensors)
+    return Checkpoint(config, steps, backend, sha256, Vocabulary(config.symbols, codes), history, tensors, best)
 
 
 def pack_history(history: History) -> dict[str, Array]:
@@ -124,6 +128,16 @@ def unpack_history(tensors: dict[str, Array]) -> History:
         [Result(*row) for row in tensors.pop("history.training").tolist()],
         [(int(step), loss) for step, loss in tensors.pop("history.validation").tolist()],
     )
+
+
+def pack_best(best: Weights) -> dict[str, Array]:
+    """Make tensors `best.…` of the best weights."""
+    return {f"best.{name}": value for name, value in best.items()}
+
+
+def unpack_best(tensors: dict[str, Array]) -> Weights:
+    """Undo `pack_best`, and take what it had made out of `tensors`."""
+    return {name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name.startswith("best.")}
 
 
 def settings(kind: type[C], found: Any) -> C:
@@ -143,7 +157,10 @@ def settings(kind: type[C], found: Any) -> C:
 
 
 def _config(found: Any) -> Config:
-    config = settings(Config, found)
+    # A file that was written before there were schedules has neither.
+    config = settings(Config, {"schedule": "constant", "patience": 0, **found})
+    if config.schedule not in SCHEDULES:
+        raise ValueError(f"the schedule is {config.schedule!r}, expected {' or '.join(SCHEDULES)}")
     if config.symbols not in KINDS or config.dtype not in ("float32", "float64"):
         raise ValueError(f"symbols are {config.symbols!r} and the dtype is {config.dtype!r}")
     return config
@@ -169,15 +186,10 @@ def _layout(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     """Of every tensor its shape and dtype, given the config and the three lengths that only the file knows."""
     (K,), (n, _), (m, _) = (shapes[name] for name in ("vocabulary", "history.training", "history.validation"))
     number, count, exact = np.dtype(config.dtype), np.dtype(np.int64), np.dtype(np.float64)
-    model = LanguageModel.parameter_bounds(
-        {
-            "cell": config.cell,
-            "vocabulary_size": K,
-            "hidden_size": config.hidden,
-            "num_layers": config.layers,
-            "embedding_size": config.embedding,
-        }
-    )
+    model = LanguageModel.parameter_bounds(model_arguments(config, K))
+    prefixes = ["model", "optimizer.exp_avg", "optimizer.exp_avg_sq"]
+    if any(name.startswith("best.") for name in shapes):  # an old file has none
+        prefixes.append("best")
     layout = {
         "vocabulary": ((K,), count),
         "history.training": ((n, 2), exact),
@@ -185,8 +197,8 @@ def _layout(config: Config, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
         "optimizer.step": ((1,), count),
     }
     for name, (shape, _) in model.items():
-        for prefix in ("model", "optimizer.exp_avg", "optimizer.exp_avg_sq"):
+        for prefix in prefixes:
             layout[f"{prefix}.{name}"] = (shape, number)
-    for name in "hc" if config.cell == "lstm" else "h":
+    for name in "hc" if config.cell.startswith("lstm") else "h":
         layout[f"state.{name}"] = ((config.layers, config.batch, config.hidden), number)
     return layout

@@ -1,38 +1,50 @@
-"""One step of training: forward, loss, backward, clipping, Adam. Here in NumPy; `torch` has the same in PyTorch."""
+"""One step of training: forward, loss, backward, clipping, Adam. Here in NumPy; `torch_learner` has it in PyTorch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from ..language import LanguageModel
-from ..losses import softmax_cross_entropy
+from ..losses import Reduction
+from ..network import Network, Read
 from ..numerics import Array
-from ..optim import Adam, clip_grad_norm
-from .text import Batch
+from ..optim import Adam, Optimizer, clip_grad_norm
+from . import objective
+from .objective import Batch, Part
 
-B_contra = TypeVar("B_contra", contravariant=True)  # what a step sees
+Weights = dict[str, Array]
 
 
-@dataclass(frozen=True)
-class Config:
-    """What determines a run, together with its text: two runs with the same config and text end the same."""
+class Problem(NamedTuple):
+    """What is to be learnt, by which network and how: what a learner is made from, in every backend."""
 
-    cell: str
-    layers: int
-    hidden: int
-    embedding: int
-    seq_len: int
-    batch: int
+    network: dict[str, Any]  # arguments of `Network`
+    parts: tuple[Part, ...]
+    read: Read
+    carried: bool  # whether states are carried from one batch to the next, as through a text
     lr: float
-    clip: float  # 0: none
+    weight_decay: float
+    clip: float  # of the gradient's norm; 0: none
     seed: int
     dtype: str
-    symbols: str
+    reduction: Reduction = "mean"  # of the loss that is minimised
+
+    @property
+    def max_norm(self) -> float:
+        """The largest norm that a gradient may have."""
+        return self.clip or math.inf
+
+    @property
+    def measured(self) -> Reduction:
+        """How a batch counts in a validation: a text by what all its symbols cost, sequences by their mean."""
+        return "sum" if self.carried else "mean"
+
+    def initial_network(self) -> Network:
+        """Make the network that training starts from, in every backend."""
+        return Network(**self.network, dtype=np.dtype(self.dtype), rng=self.seed)
 
 
 class Result(NamedTuple):
@@ -47,43 +59,20 @@ class Result(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
-class Learner(Protocol[B_contra]):
+class Learner(Protocol):
     """What the training loop knows of a model and its optimizer."""
 
-    def step(self, batch: B_contra) -> Result:
+    def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
 
-    def evaluate(self, batches: Iterable[B_contra]) -> float:
+    def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
 
     def state_dict(self) -> dict[str, Array]:
         """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` of a learner with the same config returned, in whatever backend."""
-
-
-def initial_model(config: Config, vocabulary_size: int) -> LanguageModel:
-    """Make the model that a run starts from, in every backend.
-
-    Parameters
-    ----------
-    config : Config
-    vocabulary_size : int
-
-    Returns
-    -------
-    LanguageModel
-    """
-    return LanguageModel(
-        config.cell,
-        vocabulary_size,
-        config.hidden,
-        config.layers,
-        config.embedding,
-        dtype=np.dtype(config.dtype),
-        rng=config.seed,
-    )
+        """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
 
 
 class NumPyLearner:
@@ -91,35 +80,47 @@ class NumPyLearner:
 
     Parameters
     ----------
-    config : Config
-    vocabulary_size : int
+    problem : Problem
+    model : Network, optional
+        Changed in place; by default the problem's own.
     """
 
-    def __init__(self, config: Config, vocabulary_size: int) -> None:
-        self.model = initial_model(config, vocabulary_size)
-        self.optimizer = Adam(self.model.state_dict(), lr=config.lr)
-        self.max_norm = config.clip or math.inf
-        self.state: Any = None
+    def __init__(self, problem: Problem, model: Network | None = None) -> None:
+        self.problem = problem
+        self.model = problem.initial_network() if model is None else model
+        self.optimizer: Optimizer = Adam(self.model.state_dict(), lr=problem.lr, weight_decay=problem.weight_decay)
+        self.state: Any = None  # carried on
 
     def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
-        state = None if batch.fresh else self.state
-        logits, state, tape = self.model.forward(batch.symbols, state)
-        loss, dlogits = softmax_cross_entropy(logits, batch.targets)
-        grads, _ = self.model.backward(tape, dlogits)
-        result = Result(float(loss), float(clip_grad_norm(grads, self.max_norm)))
+        p = self.problem
+        y, state, tape = self.model.forward(batch.x, None if batch.fresh else self.state, batch.lengths, p.read)
+        loss, dy, _ = objective.loss(p.parts, y, batch, p.reduction)
+        grads = self.model.backward(tape, dy)[0]
+        result = Result(float(loss), self.limit(grads))
         if result.finite:
-            self.state = state
+            self.state = state if p.carried else None
+            self.optimizer.lr = self.optimizer.lr if batch.lr is None else batch.lr
             self.optimizer.step(grads)
         return result
 
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the mean loss over batches, which are one text after the other; learn nothing."""
-        total, count, state = 0.0, 0, None
+    def limit(self, grads: Weights) -> float:
+        """Clip gradients in place; return their norm before."""
+        return float(clip_grad_norm(grads, self.problem.max_norm))
+
+    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
+        """Run the model over batches in order, each state going on from the last; its output for each of them."""
+        state = None
         for batch in batches:
-            logits, state = self.model(batch.symbols, None if batch.fresh else state)
-            total += float(softmax_cross_entropy(logits, batch.targets, reduction="sum")[0])
-            count += batch.targets.size
+            y, state = self.model(batch.x, None if batch.fresh else state, batch.lengths, self.problem.read)
+            yield batch, y
+
+    def evaluate(self, batches: Iterable[Batch]) -> float:
+        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
+        total, count, summed = 0.0, 0, self.problem.measured
+        for batch, y in self.outputs(batches):
+            value, _, rows = objective.loss(self.problem.parts, y, batch, summed)
+            total, count = total + float(value) * (1 if summed == "sum" else rows), count + rows
         return total / count
 
     def state_dict(self) -> dict[str, Array]:
@@ -127,10 +128,14 @@ class NumPyLearner:
         return pack(self.model.state_dict(), self.optimizer.state_dict(), self.state)
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` of a learner with the same config returned, in whatever backend."""
+        """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
         model, optimizer, self.state = unpack(tensors)
-        self.model.load_state_dict(model)
+        self.load_model(model)
         self.optimizer.load_state_dict(optimizer)
+
+    def load_model(self, model: Weights) -> None:
+        """Take the model's weights alone."""
+        self.model.load_state_dict(model)
 
 
 def pack(model: dict[str, Array], optimizer: dict[str, Array], state: Any) -> dict[str, Array]:

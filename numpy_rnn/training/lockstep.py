@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ..numerics import Array
 from .learner import Learner, Result
-from .text import Batch
+from .objective import Batch
 
 # Largest difference of two losses over the first steps of a run. Training amplifies rounding as it amplifies
 # everything: with the default settings RNN, LSTM and GRU stay within 2e-15 (float32: 2e-6) for 200 steps, but the
@@ -27,12 +27,12 @@ class Lockstep:
     Parameters
     ----------
     first, second : Learner
-        With the same config.
+        Of the same problem.
     dtype : "float32" or "float64"
         Which of the `TOLERANCES` holds in the first `JUDGED_STEPS` steps.
     """
 
-    def __init__(self, first: Learner[Batch], second: Learner[Batch], dtype: str) -> None:
+    def __init__(self, first: Learner, second: Learner, dtype: str) -> None:
         self.first, self.second, self.dtype = first, second, dtype
         self.steps = 0
         self.difference = 0.0  # the largest so far

@@ -10,16 +10,9 @@ from typing import NamedTuple
 from ..checks import check_size
 from ..language import Vocabulary, codes_of
 from ..numerics import Array
+from .objective import Batch
 
 VALIDATION_AT_MOST = 500_000  # symbols; more would cost minutes and add nothing to the second digit
-
-
-class Batch(NamedTuple):
-    """What one step of training sees: windows of B streams of text."""
-
-    symbols: Array  # (T, B)
-    targets: Array  # (T, B), the symbol after each
-    fresh: bool  # the streams begin here: states are zero rather than carried on
 
 
 class Text(NamedTuple):
@@ -113,16 +106,9 @@ class Streams:
     --------
     >>> import numpy as np
     >>> streams = Streams(np.arange(21), B=2, T=5)
-    >>> streams.batch(1)
-    Batch(symbols=array([[ 5, 15],
-           [ 6, 16],
-           [ 7, 17],
-           [ 8, 18],
-           [ 9, 19]]), targets=array([[ 6, 16],
-           [ 7, 17],
-           [ 8, 18],
-           [ 9, 19],
-           [10, 20]]), fresh=False)
+    >>> batch = streams.batch(1)
+    >>> batch.x.T.tolist(), batch.target[0].T.tolist(), batch.fresh
+    ([[5, 6, 7, 8, 9], [15, 16, 17, 18, 19]], [[6, 7, 8, 9, 10], [16, 17, 18, 19, 20]], False)
     """
 
     def __init__(self, symbols: Array, B: int, T: int) -> None:
@@ -141,7 +127,7 @@ class Streams:
         """Return what training step `step` (0, 1, …) sees."""
         window = step % self.windows
         steps = slice(window * self.T, (window + 1) * self.T)
-        return Batch(self.symbols[steps], self.targets[steps], fresh=window == 0)
+        return Batch(self.symbols[steps], (self.targets[steps],), fresh=window == 0)
 
 
 def validation_batches(symbols: Array, B: int, T: int) -> Iterator[Batch]:
@@ -166,4 +152,4 @@ def validation_batches(symbols: Array, B: int, T: int) -> Iterator[Batch]:
     x = symbols[: B * length].reshape(B, length).T
     y = symbols[1 : B * length + 1].reshape(B, length).T
     for start in range(0, length, T):
-        yield Batch(x[start : start + T], y[start : start + T], fresh=start == 0)
+        yield Batch(x[start : start + T], (y[start : start + T],), fresh=start == 0)

@@ -1,12 +1,13 @@
-"""The network of all tasks: symbols or numbers in, recurrent layers, a linear head at every step or on the last states.
+"""The network of everything that is trained here: symbols or numbers in, recurrent layers, a linear head.
 
-    (1)   x_t  = E[s_t]                      where symbols come in; otherwise x is what comes in
-    (2)   h    = the layers' (x)             L layers in D directions; h_{t+1} both directions side by side
+    (1)   x_t  = E[s_t]                      row s_t of the embedding, where symbols come in; otherwise x comes in
+    (2)   h    = the layers' (x, s0)         L layers in D directions; h_{t+1} both directions side by side
     (3)   r    = h_{t+1} at every step, or   read "every"
-                 [h_n→ ; h_n←]               read "last": where each direction ended, of the last layer
+                 [h_n→ ; h_n←], or           read "last": where each direction ended, of the last layer
+                 h_{t+1} of the last n       read n
     (4)   y    = W r + b
 
-`numpy_rnn.tasks.model` is the same and, by hand, its transpose.
+`numpy_rnn.network` is the same and, by hand, its transpose.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from .modules import GRU, LSTM, RNN
 # Of every cell the class of its layers, and what that is told beside sizes.
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "rnn": (RNN, {}),
-    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
     "lstm": (LSTM, {}),
-    "lstm_peephole": (LSTM, {"peephole": True}),
     "gru": (GRU, {}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+    "lstm_peephole": (LSTM, {"peephole": True}),
     "gru_reset_before": (GRU, {"reset_after": False}),
 }
 
 
-class TaskModel(nn.Module):
+class Network(nn.Module):
     """Recurrent layers between an optional embedding and a linear head.
 
     Parameters
@@ -47,8 +48,6 @@ class TaskModel(nn.Module):
         Whether a second set of cells reads each sequence from its end (D = 2).
     symbols : int
         K, how many different symbols come in; 0: numbers come in.
-    read : "every" or "last"
-        Whether there is an output at every step, or one, from the final states.
     device, dtype : as torch.nn's modules take them
 
     Raises
@@ -58,9 +57,10 @@ class TaskModel(nn.Module):
 
     Examples
     --------
-    >>> model = TaskModel("gru", input_size=3, hidden_size=8, output_size=4, read="last")
-    >>> model(torch.ones(5, 2, 3), torch.tensor([5, 3])).shape
-    torch.Size([2, 4])
+    >>> network = Network("gru", input_size=3, hidden_size=8, output_size=4)
+    >>> y, h_n = network(torch.ones(5, 2, 3), lengths=torch.tensor([5, 3]), read="last")
+    >>> y.shape, h_n.shape
+    (torch.Size([2, 4]), torch.Size([1, 2, 8]))
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class TaskModel(nn.Module):
         num_layers: int = 1,
         bidirectional: bool = False,
         symbols: int = 0,
-        read: str = "every",
         device: Any = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -80,38 +79,48 @@ class TaskModel(nn.Module):
         if cell not in CELLS:
             raise ValueError(f"cell is {cell!r}, expected {', '.join(CELLS)}")
         where = {"device": device, "dtype": dtype}
-        self.read, self.directions = read, 1 + bidirectional
+        self.directions = 1 + bidirectional
         self.embedding = nn.Embedding(symbols, input_size, **where) if symbols else None
         kind, options = CELLS[cell]
         self.rnn = kind(input_size, hidden_size, num_layers, bidirectional=bidirectional, **options, **where)
         self.head = nn.Linear(self.directions * hidden_size, output_size, **where)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Run the model.
+    def forward(
+        self, x: Tensor, h_0: Any = None, lengths: Tensor | None = None, read: str | int = "every"
+    ) -> tuple[Tensor, Any]:
+        """Run the network.
 
         Parameters
         ----------
-        x : tensor (T, B, I), or int64 tensor (T, B) of symbols
+        x : tensor (T, B, I), or int64 tensor (T, B) of symbols, 0 … K-1
             What stands after a sequence's end is not read, be it NaN or no symbol at all.
+        h_0 : tensor (L·D, B, H), optional
+            Initial states, zeros by default. LSTM: the pair (h_0, c_0).
         lengths : tensor (B,), optional
             How many steps of each sequence are valid, at least 1. All T by default.
+        read : "every", "last" or int
+            Whether there is an output at every step, one from the final states, or one at each of the last n steps.
 
         Returns
         -------
-        tensor (T, B, O) or, read "last", (B, O)
-            At every step: what stands after a sequence's end means nothing.
+        y : tensor (T, B, O), read "last" (B, O), read n (n, B, O)
+            What stands after a sequence's end means nothing.
+        h_n : tensor (L·D, B, H)
+            Final states. LSTM: the pair (h_n, c_n).
         """
         if lengths is None:
-            h, h_n = self.rnn(x if self.embedding is None else self.embedding(x))  # (1) (2)
+            h, h_n = self.rnn(x if self.embedding is None else self.embedding(x), h_0)  # (1) (2)
         else:
             packed = pack_padded_sequence(x, lengths.cpu(), enforce_sorted=False)
             if self.embedding is not None:
                 packed = packed._replace(data=self.embedding(packed.data))  # (1)
-            h, h_n = self.rnn(packed)  # (2)
+            h, h_n = self.rnn(packed, h_0)  # (2)
             h, _ = pad_packed_sequence(h, total_length=len(x))
-        if self.read == "every":
-            y: Tensor = self.head(h)  # (3) (4)
-            return y
-        last = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.directions :]
-        y = self.head(last.transpose(0, 1).flatten(1))  # (3) (4)
-        return y
+        if read == "every":
+            r = h  # (3)
+        elif read == "last":
+            last = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.directions :]
+            r = last.transpose(0, 1).flatten(1)  # (3)
+        else:
+            r = h[len(h) - int(read) :]  # (3)
+        return self.head(r), h_n  # (4)
