@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import click
 import pytest
 
@@ -47,3 +51,36 @@ def test_help_and_a_wrong_word_have_their_statuses(monkeypatch, capsys, argument
         cli.main()
     assert (end.value.code or 0) == status
     assert said in capsys.readouterr().err
+
+
+AT_ONCE = """
+import atexit
+from numpy_rnn.training.processes import end
+
+class Late:
+    def __del__(self):
+        print("taken down")
+
+late = Late()
+atexit.register(print, "at exit")
+print("said")
+end(3)
+"""
+
+
+def test_one_of_several_processes_ends_without_taking_python_down():
+    done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "said\nat exit\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [(["--version"], 0, ""), (["--nope"], 2, "No such option"), (["sample", "missing"], 1, "No such file")],
+)
+def test_one_of_several_processes_has_the_same_statuses(arguments, status, said):
+    env = {**os.environ, "TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}
+    command = [sys.executable, "-m", "numpy_rnn", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,6 +8,7 @@ import click
 
 from .. import __version__
 from ..files import MissingLibraryError
+from ..training.processes import end, started
 from .check import check
 from .convert import convert
 from .experiment import experiment
@@ -46,15 +47,22 @@ for subcommand in (
 def main() -> None:
     """Run the command; a user's mistake becomes one sentence on stderr and exit status 1 or 2, Ctrl-C 130."""
     try:
-        sys.exit(command(prog_name="numpy-rnn", standalone_mode=False))
+        status = command(prog_name="numpy-rnn", standalone_mode=False)
     except click.Abort:
         click.echo("numpy-rnn: interrupted", err=True)
-        sys.exit(130)
+        status = 130
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        status = error.exit_code
     except (ValueError, MissingLibraryError) as error:
-        sys.exit(f"numpy-rnn: {error}")
+        status = f"numpy-rnn: {error}"
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"numpy-rnn: {where}{error.strerror or error}")
+        status = f"numpy-rnn: {where}{error.strerror or error}"
+    except SystemExit as error:
+        status = error.code
+    if started() > 1:
+        if isinstance(status, str):
+            click.echo(status, err=True)
+        end(1 if isinstance(status, str) else status or 0)
+    sys.exit(status)

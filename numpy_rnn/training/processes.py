@@ -7,10 +7,12 @@ the whole batch goes through the few functions here. Importing this module needs
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
+import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 # Words in the errors of PyTorch's communication (gloo, NCCL, its store) when another process is gone.
 LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Socket", "TCPStore", "DistNetwork")
@@ -107,7 +109,7 @@ class Together(Alone):
         return self.torch.cat([part[:, :size] for part, size in zip(parts, sizes)], dim=1)
 
     def leave(self) -> None:
-        """Part from the others, so that no thread of the communication is left running when the process ends."""
+        """Part from the others, as NCCL wants it; see `end` for what is left then."""
         self.distributed.destroy_process_group()
 
     def _bounds(self, B: int) -> list[int]:
@@ -127,6 +129,24 @@ def started() -> int:
     int
     """
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def end(status: int) -> NoReturn:
+    """End this process at once, without taking Python down first: what was to be done at its exit is done.
+
+    A thread of gloo's may still hold a tensor when the run is over. If it lets go of it while Python is being taken
+    down, the process is aborted (https://github.com/pytorch/pytorch/issues/190489), and torchrun calls a good run a
+    failure. `destroy_process_group` ends these threads only if nobody else has the group: DistributedDataParallel has.
+
+    Parameters
+    ----------
+    status : int
+        What the process ends with.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
 
 
 def first(of: str = "RANK") -> bool:
