@@ -8,7 +8,6 @@ import click
 
 from .. import __version__
 from ..files import MissingLibraryError
-from ..training.processes import end, started
 from .check import check
 from .convert import convert
 from .experiment import experiment
@@ -47,22 +46,15 @@ for subcommand in (
 def main() -> None:
     """Run the command; a user's mistake becomes one sentence on stderr and exit status 1 or 2, Ctrl-C 130."""
     try:
-        status = command(prog_name="numpy-rnn", standalone_mode=False)
+        sys.exit(command(prog_name="numpy-rnn", standalone_mode=False))
     except click.Abort:
         click.echo("numpy-rnn: interrupted", err=True)
-        status = 130
+        sys.exit(130)
     except click.ClickException as error:
         error.show()
-        status = error.exit_code
+        sys.exit(error.exit_code)
     except (ValueError, MissingLibraryError) as error:
-        status = f"numpy-rnn: {error}"
+        sys.exit(f"numpy-rnn: {error}")
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        status = f"numpy-rnn: {where}{error.strerror or error}"
-    except SystemExit as error:
-        status = error.code
-    if started() > 1:
-        if isinstance(status, str):
-            click.echo(status, err=True)
-        end(1 if isinstance(status, str) else status or 0)
-    sys.exit(status)
+        sys.exit(f"numpy-rnn: {where}{error.strerror or error}")
