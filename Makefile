@@ -37,8 +37,8 @@ bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and writ
 	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots
 
 # The command itself keeps small networks on one thread; the language model is worth two.
-tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/tasks.md
-	$(BIN)/numpy-rnn task table --markdown docs/tasks.md
+tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/tasks.md and the README
+	$(BIN)/numpy-rnn task table --markdown docs/tasks.md --markdown README.md
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build

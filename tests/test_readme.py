@@ -12,6 +12,9 @@ import sys
 
 import pytest
 
+from numpy_rnn.tasks import TASKS
+from numpy_rnn.tasks.table import MARKS
+
 ROOT = pathlib.Path(__file__).parents[1]
 README, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/README.zh.md"))
 in_both = pytest.mark.parametrize("readme", [README, CHINESE], ids=["en", "zh"])
@@ -60,7 +63,10 @@ def test_commands_succeed_one_after_the_other(tmp_path):
 
 def test_the_chinese_readme_has_the_same_examples_and_commands():
     """In the same words but for the comments, so that running the English ones is running these."""
-    code = lambda text: [line.split("#")[0].rstrip() for line in text.splitlines()]  # noqa: E731
+
+    def code(text):
+        return [line.split("#")[0].rstrip() for line in text.splitlines()]
+
     english, chinese = (
         [code(text) for language, text in blocks(readme) if language in ("python", "console")]
         for readme in (README, CHINESE)
@@ -78,3 +84,13 @@ def test_the_table_of_gradients_quotes_the_code(readme):
     assert len(quotes) == 10
     for code in quotes:
         assert source.count(code) == 1, code
+
+
+def test_the_readme_has_the_tables_of_the_tasks_as_they_were_measured():
+    measured, shown = (
+        page.split(MARKS[0])[1].split(MARKS[1])[0]
+        for page in ((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), README)
+    )
+    assert shown == measured
+    for cell in ("rnn", "lstm", "gru"):
+        assert all(measured.count(f"| {cell} | {backend} |") == len(TASKS) for backend in ("numpy", "torch"))

@@ -796,11 +796,13 @@ def test_a_foreign_checkpoint_is_refused(run, monkeypatch):
 
 
 def test_the_table_is_written_into_a_page(run):
-    Path("page.md").write_text("\n".join(table.MARKS))
+    for name in ("page.md", "other.md"):
+        Path(name).write_text("\n".join(table.MARKS))
     args = ["table", "--task", "weather", "--cell", "rnn", "--seeds", 2, "--epochs", 1, "--markdown", "page.md"]
-    status, out, err = run(*args)
-    assert (status, out, err) == (0, "page.md holds the tables\n", "")
+    status, out, err = run(*args, "--markdown", "other.md")
+    assert (status, out, err) == (0, "page.md holds the tables\nother.md holds the tables\n", "")
     text = Path("page.md").read_text()
+    assert Path("other.md").read_text() == text
     rows = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith("| rnn")]
     assert rows == [["| rnn", "numpy"], ["| rnn", "torch"]]
     assert "over 2 seeds" in text

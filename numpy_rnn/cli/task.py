@@ -395,9 +395,10 @@ for _name in TASKS:
 @click.option("--epochs", "most", type=click.IntRange(1), help="At most, in place of each task's own number.")
 @click.option(
     "--markdown",
-    "path",
+    "paths",
+    multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Put the tables between this file's marks instead of printing them.",
+    help="Put the tables between this file's marks instead of printing them. Repeatable.",
 )
 def table(
     names: tuple[str, ...],
@@ -405,14 +406,14 @@ def table(
     backends: tuple[str, ...],
     seeds: int,
     most: int | None,
-    path: Path | None,
+    paths: tuple[Path, ...],
 ) -> None:
     """Run task × cell × backend with several seeds each, and print the scores beside the baselines', as Markdown."""
-    if path is not None:
+    for path in paths:
         check_marks(path)
     for backend in backends:
         require(backend)
-    changes: dict[str, object] = {} if most is None else {"epochs": most}
+    changes: dict[str, Any] = {} if most is None else {"epochs": most}
     errors = Console(stderr=True)
     bar = Progress(console=errors, transient=True, disable=not errors.is_terminal)
     with Interruption() as interruption, bar:
@@ -424,11 +425,11 @@ def table(
             one = _one(interruption, lambda: bar.advance(todo))
             parts.append(markdown(data, rows_of(data, cells, backends, range(seeds), one, **changes)))
     text = "\n".join(parts)
-    if path is None:
-        click.echo(text)
-    else:
+    for path in paths:
         put_between_marks(path, text)
         click.echo(f"{path} holds the tables")
+    if not paths:
+        click.echo(text)
 
 
 def _one(interruption: Interruption, done: Callable[[], None]) -> Callable[..., tuple[dict[str, float], float]]:

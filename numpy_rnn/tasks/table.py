@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..files import write_bytes
 from .objective import Metric, metrics, scores
@@ -15,7 +15,7 @@ from .task import Task
 MARKS = ("<!-- tasks: begin -->", "<!-- tasks: end -->")
 
 # What suits each task; all else stands in `DEFAULTS`.
-SIZES: dict[str, dict[str, object]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "weather": {"hidden": 32, "epochs": 20, "lr": 0.005, "patience": 8},
     "stocks": {"hidden": 8, "epochs": 20, "lr": 0.003, "patience": 8},
     "digits": {"hidden": 64, "epochs": 40, "lr": 0.005, "patience": 15},
@@ -24,7 +24,7 @@ SIZES: dict[str, dict[str, object]] = {
     "language": {"hidden": 512, "embedding": 64, "window": 64, "epochs": 5, "lr": 0.004, "clip": 0.25, "patience": 2},
     "tags": {"hidden": 48, "epochs": 6, "lr": 0.005, "patience": 3, "bidirectional": True},
 }
-DEFAULTS: dict[str, object] = {
+DEFAULTS: dict[str, Any] = {
     "cell": "gru",
     "layers": 1,
     "bidirectional": False,
@@ -39,7 +39,7 @@ DEFAULTS: dict[str, object] = {
 }
 
 
-def default_config(task: str, **changes: object) -> Config:
+def default_config(task: str, **changes: Any) -> Config:
     """The settings that a task is run with, unless others are asked for.
 
     Examples
@@ -47,7 +47,7 @@ def default_config(task: str, **changes: object) -> Config:
     >>> default_config("digits", cell="lstm").hidden
     64
     """
-    return Config(**{"task": task, **DEFAULTS, **SIZES[task], **changes})  # type: ignore[arg-type]
+    return Config(**{"task": task, **DEFAULTS, **SIZES[task], **changes})
 
 
 class Row(NamedTuple):
@@ -153,7 +153,7 @@ Runner = Callable[[Config, Task, str], tuple[dict[str, float], float]]  # scores
 
 
 def rows_of(
-    task: Task, cells: Sequence[str], backends: Sequence[str], seeds: Sequence[int], one: Runner, **changes: object
+    task: Task, cells: Sequence[str], backends: Sequence[str], seeds: Sequence[int], one: Runner, **changes: Any
 ) -> list[Row]:
     """Run a task with every cell, backend and seed, and score the baselines.
 
