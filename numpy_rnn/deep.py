@@ -194,9 +194,10 @@ def forward(
     falling = None if lengths is None else lengths[order.to]
     blocks = blocks_of(falling, *x.shape[:2])
     tape = Tape(cell, params, x, s0, lengths, masks, blocks, [])
-    y, starts = x[:, order.to], _unstack(cell, s0, order)
+    y, starts = x[:, order.to], _select(s0, order.to)
 
     finals: list[States] = []
+    together = False
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * masks[l - 1][:, order.to]
@@ -204,17 +205,18 @@ def forward(
         inputs = [reverse(y, falling) if d else y for d in range(D)]
         outputs, runs = [], []
         for group in groups(layer, x.shape[1]) if share else [[d] for d in range(D)]:
-            s = states_beside([starts[l * D + d] for d in group])
+            s = states_beside(starts, l * D + group[0], len(group))
             p = joined([layer[d] for d in group], cell.gates)
             output, s_n, block_tapes = _run(cell, p, beside([inputs[d] for d in group]), s, blocks, keep)
             outputs += apart(output, len(group))
-            finals += states_apart(s_n, len(group))
+            finals.append(states_apart(s_n, len(group)))
             runs.append(Run(group, p, block_tapes))
+            together |= len(group) > 1
         y = beside([reverse(output, falling) if d else output for d, output in enumerate(outputs)])
         tape.runs.append(runs)
-    if _together(tape) and not np.isfinite(y).all():
+    if together and not _finite(y):  # what is not finite in one direction has become NaN in the other
         return forward(cell, params, x, tape.s0, lengths, masks, keep, share=False)
-    return y[:, order.back], _stack(cell, finals, order), tape
+    return y[:, order.back], _select(_stack(cell, finals), order.back), tape
 
 
 def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Array, States]:
@@ -242,36 +244,38 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     falling = None if lengths is None else lengths[order.to]
     dtype = gradient_dtype(tape, dy, ds_n)
     upstream = dy, ds_n
-    dy, ends = dy[:, order.to], _unstack(cell, ds_n, order)
+    dy, ends = dy[:, order.to], _select(ds_n, order.to)
 
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
+    together = False
     for l, layer in reversed(list(enumerate(params))):
         D = len(layer)
         doutputs = [reverse(doutput, falling) if d else doutput for d, doutput in enumerate(apart(dy, D))]
         dxs, layer_grads, layer_initials = [], [], []
         for group, p, block_tapes in runs[l]:
-            ds = states_beside([ends[l * D + d] for d in group])
+            ds = states_beside(ends, l * D + group[0], len(group))
             doutput = beside([doutputs[d] for d in group])
             g, dx, ds0 = _run_backward(cell, p, block_tapes, doutput, ds, blocks, dtype)
             layer_grads += parted(g, [layer[d] for d in group], cell.gates)
             dxs += apart(dx, len(group))
-            layer_initials += states_apart(ds0, len(group))
+            layer_initials.append(states_apart(ds0, len(group)))
+            together |= len(group) > 1
         grads.append(layer_grads)
         dxs = [reverse(dx, falling) if d else dx for d, dx in enumerate(dxs)]
         dy = sum(dxs[1:], start=dxs[0])
         initials[:0] = layer_initials
         if l > 0 and masks is not None:
             dy = dy * masks[l - 1][:, order.to]
-    if _together(tape) and not np.isfinite(dy).all():
+    if together and not _finite(dy):
         _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
         return backward(tape, *upstream)
-    return grads[::-1], dy[:, order.back], _stack(cell, initials, order)
+    return grads[::-1], dy[:, order.back], _select(_stack(cell, initials), order.back)
 
 
-def _together(tape: Tape) -> bool:
-    """Whether directions of some layer ran together: then what is not finite in one has become NaN in the other."""
-    return any(len(run.directions) > 1 for layer in tape.runs for run in layer)
+def _finite(z: Array) -> bool:
+    """Whether all of z is finite, and its squares' sum, too: one product, the quickest way to look at each number."""
+    return math.isfinite(abs(np.vdot(z, z)))
 
 
 def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
@@ -280,14 +284,14 @@ def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
     return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
 
 
-def _unstack(cell: Cell, states: States, order: Order) -> list[States]:
-    """The states of each of the L·D runs, sequences sorted."""
-    return [cell.State(*run) for run in zip(*(s[:, order.to] for s in states))]
+def _select(states: States, sequences: NDArray[np.intp] | slice) -> States:
+    """The states, fields (·, B, ·), of these sequences in this order."""
+    return type(states)(*(s[:, sequences] for s in states))
 
 
-def _stack(cell: Cell, states: Sequence[States], order: Order) -> States:
-    """States of the L·D runs as one, in the caller's order of sequences."""
-    return cell.State(*(np.array(s)[:, order.back] for s in zip(*states)))
+def _stack(cell: Cell, states: Sequence[States]) -> States:
+    """States of several runs as one, fields (·, B, ·)."""
+    return cell.State(*map(np.concatenate, zip(*states)))
 
 
 def _run(

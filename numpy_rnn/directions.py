@@ -63,14 +63,19 @@ def apart(a: Array, D: int) -> list[Array]:
     return [a[..., d * R : (d + 1) * R] for d in range(D)]
 
 
-def states_beside(states: Sequence[States]) -> States:
-    """States of one direction each, side by side."""
-    return states[0] if len(states) == 1 else type(states[0])(*map(beside, zip(*states)))
+def states_beside(states: States, first: int, n: int) -> States:
+    """Of states with fields (·, B, R) n from `first` on, side by side: fields (B, n·R)."""
+    if n == 1:
+        return type(states)(*(s[first] for s in states))
+    B = states.h.shape[1]
+    return type(states)(*(s[first : first + n].swapaxes(0, 1).reshape(B, n * s.shape[2]) for s in states))
 
 
-def states_apart(states: States, D: int) -> list[States]:
-    """Undo `states_beside`."""
-    return [states] if D == 1 else [type(states)(*parts) for parts in zip(*(apart(s, D) for s in states))]
+def states_apart(states: States, n: int) -> States:
+    """Undo `states_beside`: fields (n, B, R)."""
+    if n == 1:
+        return type(states)(*(s[None] for s in states))
+    return type(states)(*(s.reshape(len(s), n, s.shape[1] // n).swapaxes(0, 1) for s in states))
 
 
 def joined(layer: Sequence[Any], gates: int) -> Any:
@@ -90,15 +95,15 @@ def joined(layer: Sequence[Any], gates: int) -> Any:
     if len(layer) == 1:
         return layer[0]
     H, D = len(layer[0].W_ih) // gates, len(layer)
-    dtype = np.result_type(*(p for params in layer for p in params))
     fields: list[Array] = []
     for parts in zip(*layer):
         G = _gates(parts[0], H)
         if parts[0].ndim == 1:
-            fields.append(np.array(parts).reshape(D, G, -1).swapaxes(0, 1).reshape(-1))
+            whole = np.concatenate(parts)
+            fields.append(whole if G == 1 else whole.reshape(D, G, -1).swapaxes(0, 1).reshape(-1))
             continue
         rows, C = parts[0].shape
-        whole = np.zeros((G, D, rows // G, D, C), dtype)
+        whole = np.zeros((G, D, rows // G, D, C), np.result_type(*parts))
         for d, p in enumerate(parts):
             whole[:, d, :, d] = p.reshape(G, -1, C)
         fields.append(whole.reshape(D * rows, D * C))
@@ -114,6 +119,11 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
         Gradients of what `joined` returned.
     layer, gates
         As `joined` got them.
+
+    Returns
+    -------
+    D of the cell's Params
+        Views of `grads`, where that is possible.
     """
     if len(layer) == 1:
         return [grads]
@@ -122,11 +132,11 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
     for g, p in zip(grads, layer[0]):
         G = _gates(p, H)
         if p.ndim == 1:
-            parts = [part.copy() for part in g.reshape(G, D, -1).swapaxes(0, 1)]
+            whole = g.reshape(G, D, -1)
+            fields.append([whole[:, d].reshape(-1) for d in range(D)])
         else:
             whole = g.reshape(G, D, len(p) // G, D, p.shape[1])
-            parts = [whole[:, d, :, d].copy() for d in range(D)]
-        fields.append([part.reshape(p.shape) for part in parts])
+            fields.append([whole[:, d, :, d].reshape(p.shape) for d in range(D)])
     return [type(grads)(*parts) for parts in zip(*fields)]
 
 

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, transposed
 
 
 class Params(NamedTuple):
@@ -142,7 +142,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _), x, h, gates, v_n = tape
     T, B, I = x.shape
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    W_hh_T = transposed(W_hh)  # once, not at every step
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # The running gradient dh enters (4') … (2') only as a factor. What it is multiplied with is known beforehand,

@@ -35,7 +35,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .gru import Params, State, sigmoids_halved
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, transposed
 
 
 class Tape(NamedTuple):
@@ -106,7 +106,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     (W_ih, W_hh, _, _), x, h, gates = tape
     T, B, I = x.shape
     rz = 2 * len(W_hh) // 3
-    W_hrz_T, W_hn_T = np.ascontiguousarray(W_hh[:rz].T), np.ascontiguousarray(W_hh[rz:].T)
+    W_hrz_T, W_hn_T = transposed(W_hh[:rz]), transposed(W_hh[rz:])
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # What the running gradients dh and dq are multiplied with, for all steps at once, waits where da will stand.

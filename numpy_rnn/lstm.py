@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, rows, transposed
 
 
 class Params(NamedTuple):
@@ -57,7 +57,7 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, H, B)
+    h: Array  # (T+1, B, H), rows
     c: Array  # (T+1, H, B)
     tanh_c: Array  # (T, H, B), of c[1:]
     gates: Array  # (T, 4H, B): i, f, o, g
@@ -118,7 +118,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.add(f * c_t, i * g, out=c_next)  # (3)
         np.tanh(c_next, out=tanh_c_t)  # (4)
         np.multiply(o, tanh_c_t, out=h_next)  # (4)
-    return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)
+    h = rows(h)
+    return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -140,8 +141,8 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h and c (B, H).
     """
     (W_ih, W_hh, _, _), x, h, c, tanh_c, gates = tape
-    T, B, I = x.shape
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    (T, B, I), H = x.shape, h.shape[2]
+    W_hh_T = transposed(W_hh)  # once, not at every step
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # The running gradients dh and dc enter (4') … (2') only as factors. What they are multiplied with is known
@@ -170,7 +171,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
 
     da = abreast(da)
     db = da @ ones(da)  # (1')
-    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy())  # (1')
+    grads = Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, H), db, db.copy())  # (1')
     dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
     return grads, dx, State(dh.T, dc.T)
 

@@ -37,7 +37,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .lstm import State
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, sigmoid
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, rows, sigmoid, transposed
 
 
 class Params(NamedTuple):
@@ -55,7 +55,7 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, H, B)
+    h: Array  # (T+1, B, H), rows
     c: Array  # (T+1, H, B)
     tanh_c: Array  # (T, H, B), of c[1:]
     gates: Array  # (T, 4H, B): i, f, g, o
@@ -92,7 +92,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         o[:] = sigmoid(o + P_o * c_next)  # (4)
         np.tanh(c_next, out=tanh_c_t)  # (5)
         np.multiply(o, tanh_c_t, out=h_next)  # (5)
-    return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)
+    h = rows(h)
+    return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -114,9 +115,9 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h and c (B, H).
     """
     (W_ih, W_hh, _, _, P), x, h, c, tanh_c, gates = tape
-    T, B, I = x.shape
+    (T, B, I), H = x.shape, h.shape[2]
     P_i, P_f, P_o = np.split(P[:, None], 3)
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    W_hh_T = transposed(W_hh)  # once, not at every step
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # What the running gradients dh and dc are multiplied with, for all steps at once, waits where da will stand.
@@ -146,7 +147,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     dP = np.concatenate([z.sum(axis=(0, 2)) for z in (da_i * c[:-1], da_f * c[:-1], da_o * c[1:])])  # (2') (4')
     da = abreast(da)
     db = da @ ones(da)  # (1')
-    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy(), dP)  # (1')
+    grads = Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, H), db, db.copy(), dP)  # (1')
     dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
     return grads, dx, State(dh.T, dc.T)
 

@@ -36,7 +36,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .lstm import State, sigmoids_first
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones
+from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, rows, transposed
 
 
 class Params(NamedTuple):
@@ -54,7 +54,7 @@ class Tape(NamedTuple):
 
     params: Params
     x: Array  # (T, B, I)
-    h: Array  # (T+1, R, B)
+    h: Array  # (T+1, B, R), rows
     c: Array  # (T+1, H, B)
     tanh_c: Array  # (T, H, B), of c[1:]
     gates: Array  # (T, 4H, B): i, f, o, g
@@ -96,7 +96,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.tanh(c_next, out=tanh_c_t)  # (4)
         m = o * tanh_c_t  # (4)
         h_next[:] = params.W_hr.dot(m)  # (5)
-    return State(columns(h), columns(c)), Tape(params, x, h, c, tanh_c, gates)
+    h = rows(h)
+    return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -118,8 +119,8 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h (B, R) and c (B, H).
     """
     (W_ih, W_hh, _, _, W_hr), x, h, c, tanh_c, gates = tape
-    T, B, I = x.shape
-    W_hh_T, W_hr_T = np.ascontiguousarray(W_hh.T), np.ascontiguousarray(W_hr.T)
+    (T, B, I), R = x.shape, h.shape[2]
+    W_hh_T, W_hr_T = transposed(W_hh), transposed(W_hr)
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # What the running gradients dm and dc are multiplied with, for all steps at once, waits where da will stand.
@@ -149,7 +150,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     da = abreast(da)
     db = da @ ones(da)  # (1')
     dW_hr = abreast(dh[1:]) @ abreast(o * tanh_c).T  # (5')
-    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy(), dW_hr)  # (1')
+    grads = Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, R), db, db.copy(), dW_hr)  # (1')
     dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
     return grads, dx, State(dh[0].T, dc.T)
 

@@ -24,6 +24,8 @@ Array = NDArray[Any]
 PRODUCT_COLUMNS = 256
 # Sequences that are copied from rows to columns at a time: a cache line of numbers, so that none is fetched twice.
 STRIPE = 16
+# Numbers of a matrix that are transposed at a time: they fit into the cache next to the processor.
+TILE = 8192
 
 
 def columns(x: Array) -> Array:
@@ -49,6 +51,34 @@ def copy_to_columns(x: Array, out: Array) -> None:
     """
     for b in range(0, x.shape[1], STRIPE):
         out[:, :, b : b + STRIPE] = columns(x[:, b : b + STRIPE])
+
+
+def rows(z: Array) -> Array:
+    """Copy the columns of every step into rows: (T, R, B) → (T, B, R), in one piece of memory.
+
+    Examples
+    --------
+    >>> rows(np.array([[[1, 4], [2, 5], [3, 6]]])).tolist()
+    [[[1, 2, 3], [4, 5, 6]]]
+    """
+    return np.ascontiguousarray(columns(z))
+
+
+def transposed(W: Array) -> Array:
+    """Wᵀ in one piece of memory, for a product at every step.
+
+    Some rows at a time: a whole large matrix takes up to four times as long, with sizes that are powers of two.
+
+    Examples
+    --------
+    >>> transposed(np.array([[1, 2, 3], [4, 5, 6]])).tolist()
+    [[1, 4], [2, 5], [3, 6]]
+    """
+    W_T = np.empty(W.shape[::-1], W.dtype)
+    step = max(STRIPE, TILE // W.shape[1])
+    for r in range(0, len(W), step):
+        W_T[:, r : r + step] = W[r : r + step].T
+    return W_T
 
 
 def blocks(z: Array, G: int) -> Array:
@@ -98,6 +128,7 @@ def abreast(z: Array) -> Array:
     Returns
     -------
     array (R, T·B)
+        A view, if there is one sequence.
 
     Examples
     --------
@@ -105,6 +136,8 @@ def abreast(z: Array) -> Array:
     [[1, 2, 3, 4]]
     """
     T, R, B = z.shape
+    if B == 1:  # they are, as rows
+        return z[:, :, 0].T
     if z.size == 0:
         return np.empty((R, T * B), z.dtype)
     return np.ascontiguousarray(_items(z).T).view(z.dtype)
@@ -220,8 +253,9 @@ def affine(W: Array, x: Array, b: Array, dtype: DTypeLike) -> Array:
     # One product for as many steps as the cache holds; its rows are (W x)_t of these steps side by side.
     steps = max(1, PRODUCT_COLUMNS // B)
     for a_t, x_t in ((a[t : t + steps], x[t : t + steps]) for t in range(0, T, steps)):
-        Wx = W @ x_t.reshape(-1, I).T
-        _items(a_t)[...] = _items(np.add(Wx, b[:, None], dtype=dtype).reshape(len(W), -1, B)).T
+        Wx = np.matmul(W, x_t.reshape(-1, I).T, dtype=dtype)
+        Wx += b[:, None]
+        _items(a_t)[...] = _items(Wx.reshape(len(W), -1, B)).T
     return a
 
 

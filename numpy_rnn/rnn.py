@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, columns, ones, relu
+from .numerics import Array, abreast, affine, backwards, columns, ones, relu, transposed
 
 
 class Nonlinearity(NamedTuple):
@@ -123,7 +123,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _), nonlinearity, x, h = tape
     T, B, I = x.shape
-    W_hh_T = np.ascontiguousarray(W_hh.T)  # transposed once, not at every step
+    W_hh_T = transposed(W_hh)  # once, not at every step
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.

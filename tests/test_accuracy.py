@@ -279,8 +279,8 @@ WORSE = {
     "dW accumulated in float32": (
         "lstm",
         (
-            "Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T,",
-            "Params(in_float32(np.matmul)(da, x.reshape(T * B, I)), in_float32(np.matmul)(da, abreast(h[:-1]).T),",
+            "Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, H),",
+            "Params(in_float32(np.matmul)(da, x.reshape(T * B, I)), in_float32(np.matmul)(da, h[:-1].reshape(T * B, H)),",
         ),
         "gradient",
     ),

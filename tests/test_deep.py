@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -308,6 +310,25 @@ def test_what_is_not_finite_stays_in_its_direction(name, where):
         results.append(flatten([y, list(s_n), dx, list(ds0), grads]))
     assert any(np.isfinite(a).any() and not np.isfinite(a).all() for a in results[1])
     assert all(np.array_equal(np.isfinite(a), np.isfinite(b)) for a, b in zip(*results, strict=True))
+
+
+def test_large_finite_numbers_are_as_good_as_small_ones():
+    """The squares of 1e30 overflow in float32, which must cost no more than time."""
+    cell, params, x, s0, _, dy, ds_n = in_float32(problem("rnn_relu", L=1, D=2))
+    results = []
+    for share in (True, False):
+        y, s_n, tape = deep.forward(cell, params, x * np.float32(1e30), s0, share=share)
+        results.append((y, s_n, *deep.backward(tape, dy, ds_n)))
+    assert np.abs(results[0][0]).max() > 1e29
+    assert_all_close(*results, 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2 * numerics.STRIPE + 3, numerics.TILE), (300, 70)])
+def test_transposed_whatever_the_number_of_stripes(shape):
+    W = np.arange(math.prod(shape), dtype=float).reshape(shape)
+    W_T = numerics.transposed(W)
+    assert np.array_equal(W_T, W.T)
+    assert W_T.flags.c_contiguous
 
 
 def test_directions_run_together_while_that_pays():
