@@ -138,8 +138,11 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
             bound = ABSENT if t.limit is None else f"{t.limit:.2f}{t.unit}"
             rows.append([t.text, wanted, f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached", bound])
     if rows:
-        header = ["", "target", "measured", "", "floor + calls"]
-        footer = ["Floor + calls: what it would be if numpy_rnn took no more time than its products and calls."]
+        header = ["", "target", "measured", "", "at best"]
+        footer = [
+            "At best: what it would be if numpy_rnn, or torch_rnn, took no more time than its matrix products, every "
+            "sum, product and activation of all steps at once, and its calls."
+        ]
         yield Table(f"Targets, {_threads(threads)}", header, rows, footer=footer)
 
 

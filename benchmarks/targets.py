@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from . import fit
@@ -19,7 +19,7 @@ class Target(NamedTuple):
     bound: float
     at_least: bool
     unit: str = ""
-    limit: float | None = None  # the figure if numpy_rnn took no longer than its products and its calls
+    limit: float | None = None  # the figure if it took no longer than its products, passes and calls
 
     @property
     def reached(self) -> bool | None:
@@ -45,7 +45,12 @@ LOOP, LOOP_MEMORY = (
 FLOOR, LARGE = 1.2, 256  # times the floor, from this H on
 STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
 BIDIRECTIONAL = 1.5  # times one direction
-BOUND = ("floor", "calls")  # what bounds numpy_rnn's time from below: its products and its calls
+# What is added up, and what is taken off: a contestant's own time; or what bounds it from below, the products, the
+# passes and the calls, of which those of the products must not count twice.
+Parts = Mapping[str, int]
+NUMPY_RNN, TORCH_RNN = {"numpy_rnn": 1}, {"torch_rnn": 1}
+NUMPY_BOUND = {"floor": 1, "passes": 1, "calls": 1, "floor-calls": -1}
+TORCH_BOUND = {"torch-floor": 1, "torch-passes": 1, "torch-calls": 1, "torch-floor-calls": -1}
 LONG, MEMORY, TIMES = "1000000x1x64x64", 64, 1.6  # snapshots: MB beyond x, output, their gradients; times plain
 SHORTER, CONSTANT = (
     "10000x1x64x64",
@@ -55,17 +60,14 @@ SMALL = ("6x3x10x20", "50x1x32x32")
 
 
 def ratios(
-    results: Results, cell: str, dtype: str, threads: int, other: str = "torch.nn", ours: Sequence[str] = ("numpy_rnn",)
+    results: Results, cell: str, dtype: str, threads: int, other: str = "torch.nn", ours: Parts = NUMPY_RNN
 ) -> dict[str, float]:
-    """How many times as fast as another contestant numpy_rnn is: forward + backward, at the grid's points.
-
-    With several names in `ours` their times are added up.
-    """
+    """How many times as fast as another contestant the parts are: forward + backward, at the grid's points."""
     found = {}
     for point in GROUPS["grid"]:
         where = dict(cell=cell, point=point.name, dtype=dtype, threads=threads, mode="forward-backward")
         theirs, *parts = (results.find(**where, contestant=c) for c in (other, *ours))
-        known = [m.seconds for m in parts if m]
+        known = [sign * m.seconds for m, sign in zip(parts, ours.values()) if m]
         if theirs and len(known) == len(ours):
             found[point.name] = theirs.seconds / sum(known)
     return found
@@ -81,7 +83,7 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
     """
     for (cell, dtype), (mean, worst) in RATIOS.items():
         means, worsts = [], []
-        for ours in (("numpy_rnn",), BOUND):
+        for ours in (NUMPY_RNN, NUMPY_BOUND):
             found = list(ratios(results, cell, dtype, threads, ours=ours).values())
             found = found if len(found) == len(GROUPS["grid"]) else []
             means.append(statistics.geometric_mean(found) if found else None)
@@ -91,7 +93,7 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
         if worst is not None:
             yield Target(f"{what}, worst point", worsts[0], worst, True, "×", worsts[1])
     for cell in ("rnn", "lstm", "gru"):
-        measured, bound = (_furthest(results, cell, threads, ours) for ours in (("numpy_rnn",), BOUND))
+        measured, bound = (_furthest(results, cell, threads, ours) for ours in (NUMPY_RNN, NUMPY_BOUND))
         text = f"{cell.upper()} float32, numpy_rnn's time / floor, worst point with H ≥ {LARGE}"
         yield Target(text, measured, FLOOR, False, "×", bound)
     for cell, most in STEP.items():
@@ -102,11 +104,14 @@ def targets(results: Results, threads: int = 2) -> Iterator[Target]:
     yield from _snapshots(results, threads)
     for (cell, dtype), mean in TORCH_RATIOS.items():
         text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's, geometric mean"
-        yield Target(text, _mean(ratios(results, cell, dtype, threads, ours=("torch_rnn",))), mean, True, "×")
+        times, limit = (_mean(ratios(results, cell, dtype, threads, ours=ours)) for ours in (TORCH_RNN, TORCH_BOUND))
+        yield Target(text, times, mean, True, "×", limit)
     for cell in ("rnn", "lstm", "gru"):
-        faster = ratios(results, cell, "float32", threads, "torch_rnn-loop", ("torch_rnn",))
+        own = "torch_rnn-loop"
+        both = (ratios(results, cell, "float32", threads, own, ours) for ours in (TORCH_RNN, TORCH_BOUND))
+        faster, limit = map(_mean, both)
         text = f"{cell.upper()} float32, time of torch_rnn's loop / torch_rnn's"
-        yield Target(f"{text}, geometric mean", _mean(faster), LOOP, True, "×")
+        yield Target(f"{text}, geometric mean", faster, LOOP, True, "×", limit)
         yield _loop_memory(results, cell, threads)
 
 
@@ -127,7 +132,7 @@ def _loop_memory(results: Results, cell: str, threads: int) -> Target:
     return Target(text, max(parts, default=None), LOOP_MEMORY, False, "×")
 
 
-def _furthest(results: Results, cell: str, threads: int, ours: Sequence[str]) -> float | None:
+def _furthest(results: Results, cell: str, threads: int, ours: Parts) -> float | None:
     """The largest distance to the floor among the large points."""
     found = ratios(results, cell, "float32", threads, "floor", ours)
     return max((1 / ratio for name, ratio in found.items() if int(name.split("x")[3]) >= LARGE), default=None)

@@ -76,7 +76,7 @@ class Worker:
         gc.collect()
         precision = cuda.set_precision(setting.dtype) if setting.device == "cuda" else {}
         self.warm_up(setting)
-        problem = make(setting.cell, setting.point, setting.dtype)
+        problem = make(setting.cell, contestants.point_of(self.name, setting.point), setting.dtype)
         try:
             ready = self.module.prepare(problem, setting.threads, setting.device)
         except contestants.UnfitError as why:

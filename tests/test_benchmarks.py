@@ -236,12 +236,39 @@ def test_contestants_agree_with_the_float64_reference(name, one_thread):
 
 def test_calls_are_as_many_as_with_the_real_sizes():
     point = sizes.Point(7, 3, 4, 5, L=2, D=2, ragged=True)
-    ready = contestants.load("calls").prepare(problem.make("lstm", point, "float32"), 1, "cpu")
-    output, h_n, _, (_, dx, _) = result = ready.calls["forward-backward"]()
+    contestant = worker.Worker("calls")
+    contestant.setup(problem.Setting("lstm", point, "float32", 1))
+    output, h_n, _, (_, dx, _) = contestant.job.ready.calls["forward-backward"]()
     assert output.shape == (7, 1, 2)
     assert h_n[0].shape == (4, 1, 1)
     assert dx.shape == (7, 1, 1)
-    assert ready.arrays(result) == {}
+    for name in ("floor-calls", "torch-calls", "torch-floor-calls"):
+        assert contestants.point_of(name, point) == sizes.Point(7, 1, 1, 1, L=2, D=2)
+    for name in ("floor", "numpy_rnn", "torch-passes"):
+        assert contestants.point_of(name, point) == point
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_the_floor_by_torch_does_the_same_products(D, monkeypatch):
+    floor, by_torch = contestants.load("floor"), contestants.load("torch-floor")
+    given = problem.make("gru", sizes.Point(5, 3, 4, 2, D=D), "float32")
+    monkeypatch.setattr(floor, "_trial", lambda serial: 0.0)  # the first layout, whichever is quicker here
+    done = []
+
+    def noted(product):
+        def call(a, b, c):
+            product(a, b, c)
+            done[-1].append((tuple(a.shape), tuple(b.shape), np.asarray(c).copy()))
+
+        return call
+
+    for library in (floor.Library((noted(np.matmul),)), floor.Library((noted(by_torch.product),), torch.from_numpy)):
+        done.append([])
+        floor.prepare(given, 1, "cpu", library).calls["forward-backward"]()
+    assert len(done[0]) == D * (1 + 5 + 5 + 3)
+    for (*shapes, c), (*same, c_torch) in zip(*done, strict=True):
+        assert shapes == same
+        assert np.allclose(c, c_torch, rtol=1e-6)
 
 
 def test_passes_compute_one_step_of_each_cell():
@@ -290,6 +317,45 @@ def test_passes_compute_one_step_of_each_cell():
             assert call() is None, mode
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_passes_of_torch_compute_one_step_of_each_cell(cell):
+    """With N units side by side and the products given, the passes are the cell's own step and its gradient."""
+    passes = contestants.load("torch-passes")
+    generator = torch.Generator().manual_seed(1)
+    a, s = (
+        torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in ({"rnn": 1, "lstm": 4, "gru": 3}[cell], 6)
+    )
+    pre, before = a.clone().requires_grad_(), s.clone()
+    forward, backward = passes.PASSES[cell]
+    forward(a, s)
+    after = s.clone()
+    dh, dc = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    if cell == "rnn":
+        h = torch.tanh(pre[0])
+        assert torch.allclose(after[0], h)
+        s[1], loss = dh, h @ dh
+    elif cell == "lstm":
+        (i, f, o), g = torch.sigmoid(pre[[0, 1, 3]]), torch.tanh(pre[2])
+        c = f * before[0] + i * g
+        h = o * torch.tanh(c)
+        assert torch.allclose(after[1:3], torch.stack([c, h]))
+        s[3], s[4], loss = dh, dc, h @ dh + c @ dc
+    else:
+        v_n = before[1].requires_grad_()
+        r, z = torch.sigmoid(pre[:2])
+        n = torch.tanh(pre[2] + r * v_n)
+        h = n + z * (before[0] - n)
+        assert torch.allclose(after[2], h)
+        s[2], loss = dh, h @ dh
+    loss.backward()
+    da = torch.zeros(4 if cell == "gru" else len(a), 5, dtype=torch.float64)
+    backward(a, da, s)
+    wanted = torch.stack([*pre.grad[[2, 0, 1]], v_n.grad]) if cell == "gru" else pre.grad
+    assert torch.allclose(da, wanted)
+    given = problem.make(cell, sizes.parse("7x3x4x5-L2"), "float32")
+    assert {mode: call() for mode, call in passes.prepare(given, 1, "cpu").calls.items()} == dict.fromkeys(MODES)
+
+
 def test_plain_is_the_same_sizes_with_one_layer_one_direction_and_full_lengths():
     plain = contestants.load("plain")
     for size in ("7x3x4x5-L2", "7x3x4x5-D2", "7x3x4x5-ragged"):
@@ -309,25 +375,24 @@ def test_the_floor_does_the_products_of_every_layer_direction_and_step_alive():
 
     def recorded(a, b, out):
         done.append(2 * a.shape[0] * a.shape[1] * b.shape[1])
-        return real(a, b, out=out)
+        return np.matmul(a, b, out)
 
-    real, floor = np.matmul, contestants.load("floor")
+    floor = contestants.load("floor")
+    library = floor.Library((recorded,))
     for size in ("7x3x4x5", "7x3x4x5-L2-D2"):
         point = sizes.parse(size)
-        with mock.patch.multiple(np, matmul=recorded, dot=recorded):
-            ready = floor.prepare(problem.make("gru", point, "float32"), 1, "cpu")
-            done.clear()
-            ready.calls["forward"]()
-            forward = sum(done)
-            done.clear()
-            ready.calls["forward-backward"]()
+        ready = floor.prepare(problem.make("gru", point, "float32"), 1, "cpu", library)
+        done.clear()
+        ready.calls["forward"]()
+        forward = sum(done)
+        done.clear()
+        ready.calls["forward-backward"]()
         assert forward == point.flops("gru")
         assert sum(done) == 3 * forward
     ragged = sizes.parse("8x4x3x5-ragged")
-    with mock.patch.multiple(np, matmul=recorded, dot=recorded):
-        ready = floor.prepare(problem.make("rnn", ragged, "float32"), 1, "cpu")
-        done.clear()
-        ready.calls["forward"]()
+    ready = floor.prepare(problem.make("rnn", ragged, "float32"), 1, "cpu", library)
+    done.clear()
+    ready.calls["forward"]()
     assert sum(done) == 2 * sum(ragged.lengths) * 5 * (3 + 5)
 
 
@@ -459,7 +524,9 @@ def grid_results(ratio: float) -> Results:
                 made(1e-3, cell=cell, point=point.name, error=1e-7),
                 made(ratio * 1e-3, "torch.nn", point.name, cell=cell),
                 made(1e-3 / 1.1, "floor", point.name, cell=cell),
-                made(5e-5, "calls", point.name, cell=cell),
+                made(7e-5, "calls", point.name, cell=cell),
+                made(4e-5, "floor-calls", point.name, cell=cell),
+                made(2e-5, "passes", point.name, cell=cell),
             ]
     return Results(environment.describe("cpu"), [], measurements, complete=True)
 

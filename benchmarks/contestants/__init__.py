@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from ..points import Point
 from ..problem import Array
 
 
@@ -42,7 +43,8 @@ class Contestant(NamedTuple):
     module: str
     packages: tuple[str, ...]  # as they are imported
     device: str = "cpu"  # "both" for those that run on a GPU, too
-    bound: bool = False  # not a contestant, but what numpy_rnn's time is compared with; it has no results
+    bound: bool = False  # not a contestant, but what a contestant's time is compared with; it has no results
+    calls: bool = False  # with one sequence, one input, one unit: what it calls, at hardly any arithmetic
 
 
 CONTESTANTS = {
@@ -60,8 +62,13 @@ CONTESTANTS = {
     "autograd": Contestant("hips_autograd", ("autograd",)),
     "min-char-rnn": Contestant("min_char", ("numpy",)),
     "floor": Contestant("floor", ("numpy",), bound=True),
-    "calls": Contestant("calls", ("numpy",), bound=True),
+    "floor-calls": Contestant("floor", ("numpy",), bound=True, calls=True),
+    "calls": Contestant("numpy_layer", ("numpy",), bound=True, calls=True),
     "passes": Contestant("passes", ("numpy",), bound=True),
+    "torch-floor": Contestant("torch_floor", ("torch",), bound=True),
+    "torch-floor-calls": Contestant("torch_floor", ("torch",), bound=True, calls=True),
+    "torch-calls": Contestant("torch_bptt", ("torch",), bound=True, calls=True),
+    "torch-passes": Contestant("torch_passes", ("torch",), bound=True),
     "plain": Contestant("plain", ("numpy",), bound=True),
 }
 
@@ -69,6 +76,18 @@ CONTESTANTS = {
 def on_device(device: str) -> list[str]:
     """Names of the contestants that run on a device."""
     return [name for name, c in CONTESTANTS.items() if c.device in (device, "both")]
+
+
+def point_of(name: str, point: Point) -> Point:
+    """The sizes that a contestant gets.
+
+    Examples
+    --------
+    >>> point_of("calls", Point(T=7, B=3, I=4, H=5, L=2))
+    Point(T=7, B=1, I=1, H=1, L=2, D=1, ragged=False)
+    """
+    smallest = name in CONTESTANTS and CONTESTANTS[name].calls
+    return point._replace(B=1, I=1, H=1, ragged=False) if smallest else point
 
 
 def missing(name: str) -> str | None:

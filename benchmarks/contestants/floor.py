@@ -1,4 +1,5 @@
-"""The floor: the matrix products that nobody can do without, by NumPy's BLAS, into arrays that are there already.
+"""The floor: the matrix products that nobody can do without, into arrays that are there already; by NumPy's BLAS or, as
+torch_floor, by torch's.
 
 Forward: the input products of all steps at once, and one recurrent product after the other. Backward: one transposed
 recurrent product after the other, then dW_hh, dW_ih and dx, each at once for all steps. The operands are the
@@ -25,7 +26,7 @@ class Serial(NamedTuple):
     """Products that come one after the other: `product(a, b, c)` for all operands."""
 
     product: Product
-    operands: list[tuple[Array, Array, Array]]
+    operands: list[tuple[Any, Any, Any]]
 
     def run(self) -> None:
         """Do them all."""
@@ -34,7 +35,17 @@ class Serial(NamedTuple):
             product(a, b, c)
 
 
-def prepare(problem: Problem, threads: int, device: str) -> Ready:
+class Library(NamedTuple):
+    """Who multiplies: `products`, called with (a, b, c), write a b into c; `of` makes their operands of arrays."""
+
+    products: tuple[Product, ...] = (np.matmul, np.dot)
+    of: Callable[[Array], Any] = np.asarray
+
+
+NUMPY = Library()
+
+
+def prepare(problem: Problem, threads: int, device: str, library: Library = NUMPY) -> Ready:
     """Lay out the operands of all layers and directions."""
     T, B, _, H, L, D, _ = problem.point
     GH, dtype = GATES[problem.cell] * H, problem.dtype
@@ -48,21 +59,21 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
         x, W_ih = np.full((N, problem.point.inputs(l)), 0.5, dtype), np.full((GH, problem.point.inputs(l)), 0.1, dtype)
         layers += [(x, W_ih, np.empty_like(x), np.empty_like(W_ih))] * D
     # The same numbers for every layer and direction: only the sizes count.
-    up = fastest(alive, h, W_hh.T, a)
-    down = fastest(alive, a, W_hh, dh)
+    up = fastest(library, rows(alive, h, W_hh.T, a), columns(alive, h, W_hh.T, a))
+    down = fastest(library, rows(alive, a, W_hh, dh), columns(alive, a, W_hh, dh))
+    inputs = [at_once(library, [(x, W_ih.T, a)]) for x, W_ih, _, _ in layers]
+    gradients = [at_once(library, [(a.T, h, dW_hh), (a.T, x, dW_ih), (a, W_ih, dx)]) for x, W_ih, dx, dW_ih in layers]
 
     def forward() -> None:
-        for x, W_ih, _, _ in layers:
-            np.matmul(x, W_ih.T, out=a)
+        for product in inputs:
+            product.run()
             up.run()
 
     def both() -> None:
         forward()
-        for x, W_ih, dx, dW_ih in layers:
+        for products in gradients:
             down.run()
-            np.matmul(a.T, h, out=dW_hh)
-            np.matmul(a.T, x, out=dW_ih)
-            np.matmul(a, W_ih, out=dx)
+            products.run()
 
     def arrays(result: Any) -> dict[str, Array]:
         return {}
@@ -70,13 +81,16 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
     return Ready({"forward": forward, "training-forward": forward, "forward-backward": both}, arrays)
 
 
-def fastest(alive: list[int], a: Array, W: Array, c: Array) -> Serial:
-    """The serial products c = a W as rows or as columns, by np.matmul or np.dot: whichever is fastest here."""
-    products: tuple[Product, ...] = (np.matmul, np.dot)
-    candidates = [
-        Serial(product, operands)
-        for product, operands in itertools.product(products, (rows(alive, a, W, c), columns(alive, a, W, c)))
-    ]
+def at_once(library: Library, operands: list[tuple[Array, Array, Array]]) -> Serial:
+    """The products for all steps, by the library's first function."""
+    of = library.of
+    return Serial(library.products[0], [(of(a), of(b), of(c)) for a, b, c in operands])
+
+
+def fastest(library: Library, *layouts: list[tuple[Array, Array, Array]]) -> Serial:
+    """The serial products c = a W, in any of the layouts, by any of the library's functions: whichever is fastest."""
+    serials = [at_once(library, operands) for operands in layouts]
+    candidates = [Serial(product, s.operands) for product, s in itertools.product(library.products, serials)]
     return min(candidates, key=_trial)
 
 
