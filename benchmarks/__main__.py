@@ -74,7 +74,7 @@ class Outputs(NamedTuple):
             folder = self.readme.resolve().parent
             linked = [Path(os.path.relpath(p, folder)).as_posix() for p in (*drawn, self.markdown) if p]
             table_file = linked.pop() if self.markdown else None
-            report.insert(self.readme, report.section(results, linked, table_file))
+            report.insert(self.readme, report.section(results, linked, table_file), results.environment["device"])
         return [*drawn, *(p for p in (self.markdown, self.readme) if p)]
 
 

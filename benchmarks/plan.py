@@ -56,6 +56,7 @@ CPU_PLAN = (
 )
 GPU = tuple(on_device("cuda"))
 CUDA_PLAN = (
+    Block("gpu", 1, CUDA_DTYPES[:3], GPU, LAST),
     Block("grid", 1, CUDA_DTYPES, GPU),
     Block("extra", 1, ("float32", "tf32"), GPU),
     Block("units", 1, ("float32", "tf32"), GPU, LAST),
@@ -63,7 +64,10 @@ CUDA_PLAN = (
     Block("steps", 1, ("float32",), GPU, ("forward", "forward-backward")),
     Block("quick", 1, ("float32", "tf32"), GPU),
 )
-EVERYTHING = ("grid", "extra", "units", "sequences", "steps")
+EVERYTHING = {
+    "cpu": ("grid", "extra", "units", "sequences", "steps"),
+    "cuda": ("gpu", "grid", "extra", "units", "sequences", "steps"),
+}
 
 
 def tasks(selection: Selection) -> list[Task]:
@@ -105,9 +109,11 @@ def _blocks(selection: Selection) -> list[tuple[Block, tuple[Point, ...]]]:
     """The blocks that the chosen points call for, with the chosen numbers of threads."""
     plan = CUDA_PLAN if selection.device == "cuda" else CPU_PLAN
     chosen: list[tuple[Block, tuple[Point, ...]]] = []
-    names = [n for name in selection.points or ("all",) for n in (EVERYTHING if name == "all" else (name,))]
+    names = [
+        n for name in selection.points or ("all",) for n in (EVERYTHING[selection.device] if name == "all" else (name,))
+    ]
     for name in names:
-        blocks = [b for b in plan if b.group == (name if name in GROUPS else "grid")]
+        blocks = [b for b in plan if b.group == name] or [b for b in plan if b.group == "grid"]
         points = GROUPS.get(name) or (parse(name),)
         for threads in selection.threads or dict.fromkeys(b.threads for b in blocks):
             fitting = [b for b in blocks if b.threads == threads] or blocks[:1]

@@ -99,6 +99,11 @@ GROUPS: dict[str, tuple[Point, ...]] = {
         "6x3x10x20-D2 50x1x32x32-D2 100x16x64x64-D2 100x16x64x64-L2 100x16x64x64-L2-D2 100x16x64x64-ragged "
         "100x32x128x128-ragged 100x32x256x256-L2"
     ),
+    # Where cuDNN changes its kernels: from 128 and 256 units (LSTM, GRU and RNN) to 192 and 384, and beyond.
+    "gpu": _points(
+        "100x32x64x64 100x32x128x128 100x32x144x144 100x32x192x192 100x32x256x256 100x32x320x320 100x32x384x384 "
+        "100x64x512x512 100x64x1024x1024"
+    ),
     "units": tuple(Point(100, 16, H, H) for H in (16, 32, 64, 128, 256, 512)),
     "sequences": tuple(Point(100, B, 64, 64) for B in (1, 4, 16, 64, 256)),
     "steps": tuple(Point(10**k, 1, H, H) for H in SWEEP_SIZES for k in (2, 3, 4, 5, 6)),

@@ -10,7 +10,10 @@ from typing import Any
 from . import tables
 from .results import Results, ResultsError
 
-MARKS = ("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->")
+MARKS = {
+    "cpu": ("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"),
+    "cuda": ("<!-- benchmarks on a GPU: begin -->", "<!-- benchmarks on a GPU: end -->"),
+}
 CAPTIONS = {
     "ratio": "torch.nn's time / numpy_rnn's",
     "floor": "numpy_rnn's time / that of the matrix products alone",
@@ -55,6 +58,8 @@ def section(results: Results, plots: Sequence[str] = (), tables_file: str | None
     tables_file : str, optional
         Path of the file with all tables, to name it.
     """
+    if results.environment["device"] == "cuda":
+        return _gpu_section(results, plots, tables_file)
     threads = tables.main_threads(results)
     summaries = list(tables.summaries(results, threads))
     rest = [*tables.extras(results, threads), *tables.contests(results, threads)]
@@ -67,6 +72,15 @@ def section(results: Results, plots: Sequence[str] = (), tables_file: str | None
     if tables_file:
         what = "times in every mode, fits of time = a + b·T, errors, what was not run"
         parts.append(f"[All tables]({tables_file}): {what}.")
+    return "\n\n".join(parts)
+
+
+def _gpu_section(results: Results, plots: Sequence[str], tables_file: str | None) -> str:
+    parts = [environment(results), *map(tables.markdown, tables.gpu_target_tables(results))]
+    parts += [f"![{CAPTIONS[Path(p).name.split('-')[0]]}]({p})" for p in plots]
+    parts += _folded("torch_rnn beside cuDNN", list(tables.gpu_summaries(results)))
+    if tables_file:
+        parts.append(f"[All tables]({tables_file}): errors, and what was not run.")
     return "\n\n".join(parts)
 
 
@@ -86,8 +100,8 @@ def _folded(summary: str, found: Sequence[tables.Table]) -> list[str]:
     return [f"<details><summary>{summary}</summary>", *map(tables.markdown, found), "</details>"]
 
 
-def insert(path: Path, text: str) -> None:
-    """Put a text between the marks of a file.
+def insert(path: Path, text: str, device: str = "cpu") -> None:
+    """Put a text between the marks of a file that are the device's.
 
     Raises
     ------
@@ -98,7 +112,7 @@ def insert(path: Path, text: str) -> None:
         old = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"cannot read {path}: {error.strerror}") from None
-    begin, end = MARKS
+    begin, end = MARKS[device]
     if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
         raise ResultsError(f"{path} needs the lines {begin} and {end}, once each: the results go between them")
     head, tail = old.split(begin)[0], old.split(end)[1]

@@ -15,7 +15,7 @@ from rich.text import Text
 from . import fit
 from .points import GROUPS, Point
 from .results import Measurement, Results, in_order
-from .targets import targets
+from .targets import NN_WAYS, TORCH_WAYS, gpu_ratio, gpu_targets, targets
 
 MODE_NAMES = {
     "forward": "forward",
@@ -109,6 +109,9 @@ def all_tables(results: Results) -> Iterator[Table]:
         yield from target_tables(results, threads)
         yield from summaries(results, threads)
         yield from torch_summaries(results, threads)
+    else:
+        yield from gpu_target_tables(results)
+        yield from gpu_summaries(results)
     yield from extras(results, threads)
     yield from fits(results)
     yield from everyone(results)
@@ -144,6 +147,37 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
             "sum, product and activation of all steps at once, and its calls."
         ]
         yield Table(f"Targets, {_threads(threads)}", header, rows, footer=footer)
+
+
+def gpu_target_tables(results: Results) -> Iterator[Table]:
+    """What torch_rnn is meant to reach on a GPU."""
+    rows = [
+        [t.text, f"≥ {t.bound:g}{t.unit}", f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached"]
+        for t in gpu_targets(results)
+        if t.value is not None
+    ]
+    if rows:
+        footer = ["Each by the quickest of its ways: eager, or inside CUDA graphs."]
+        yield Table("Targets, cuda", ["", "target", "measured", ""], rows, footer=footer)
+
+
+def gpu_summaries(results: Results) -> Iterator[Table]:
+    """torch_rnn in all its ways beside torch.nn in both of its, forward + backward: a table for each dtype."""
+    ways = (*TORCH_WAYS, "torch_rnn-steps", "torch_rnn-steps-graph", *NN_WAYS)
+    for dtype in in_order(m.dtype for m in results.measurements):
+        rows = []
+        used = [w for w in ways if results.find(dtype=dtype, device="cuda", contestant=w)]
+        for cell in in_order(m.cell for m in results.measurements):
+            for point in in_order(m.sizes for m in results.measurements if m.sizes[4:] == (1, 1, False)):
+                where = dict(cell=cell, dtype=dtype, device="cuda", point=point.name, mode="forward-backward")
+                measured = [_any(results, **where, contestant=way) for way in used]
+                if any(measured):
+                    ratio = gpu_ratio(results, cell, dtype, point)
+                    times = [time_text(m, spread=True) for m in measured]
+                    rows.append([cell, point.name, *times, f"{ratio:.2f}" if ratio else ABSENT])
+        if rows:
+            title = f"torch_rnn beside torch.nn, {dtype}, cuda, forward + backward"
+            yield Table(title, ["", "point", *used, "nn / ours"], rows, labels=2)
 
 
 def summaries(results: Results, threads: int) -> Iterator[Table]:

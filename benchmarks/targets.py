@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import fit
-from .points import GROUPS, parse
-from .results import Results
+from .points import GROUPS, Point, parse
+from .results import Measurement, Results, in_order
 
 
 class Target(NamedTuple):
@@ -71,6 +71,47 @@ def ratios(
         if theirs and len(known) == len(ours):
             found[point.name] = theirs.seconds / sum(known)
     return found
+
+
+# On a GPU, forward + backward: the quickest of torch.nn's ways to the quickest of torch_rnn's, worst point of a zone.
+# cuDNN's kernels that keep W_hh on the chip are weak at their upper end, and beyond it there are none.
+NN_WAYS, TORCH_WAYS = ("torch.nn", "torch.nn-graph"), ("torch_rnn", "torch_rnn-graph", "torch_rnn-captured")
+WEAK = {"rnn": (256, 384), "lstm": (128, 192), "gru": (128, 192)}  # more units than the first, at most the second
+STANDARD = {"lstm": 192, "gru": 192}  # more units than this, at most 64 sequences
+WEAK_TIMES, STANDARD_TIMES = 1.5, 1.0
+GPU_DTYPES = ("float32", "bfloat16")
+
+
+def quickest(results: Results, contestants: Sequence[str], **where: Any) -> Measurement | None:
+    """The measurement of those contestants that took least time, if there is one."""
+    found = [m for c in contestants if (m := results.find(**where, contestant=c))]
+    return min(found, key=lambda m: m.seconds, default=None)
+
+
+def gpu_ratio(results: Results, cell: str, dtype: str, point: Point) -> float | None:
+    """The quickest of torch.nn's ways to the quickest of torch_rnn's."""
+    where = dict(cell=cell, point=point.name, dtype=dtype, device="cuda", mode="forward-backward")
+    theirs, ours = quickest(results, NN_WAYS, **where), quickest(results, TORCH_WAYS, **where)
+    return theirs.seconds / ours.seconds if theirs and ours else None
+
+
+def gpu_targets(results: Results) -> Iterator[Target]:
+    """What torch_rnn is meant to reach on a GPU."""
+    points = in_order(m.sizes for m in results.measurements if m.sizes[4:] == (1, 1, False))
+
+    def worst(cell: str, dtype: str, zone: list[Point]) -> float | None:
+        found = [ratio for point in zone if (ratio := gpu_ratio(results, cell, dtype, point))]
+        return min(found) if zone and len(found) == len(zone) else None
+
+    for dtype in GPU_DTYPES:
+        for cell, (above, most) in WEAK.items():
+            zone = [p for p in points if above < p.H <= most]
+            text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's, worst point with {above} < H ≤ {most}"
+            yield Target(text, worst(cell, dtype, zone), WEAK_TIMES, True, "×")
+        for cell, above in STANDARD.items():
+            zone = [p for p in points if above < p.H and p.B <= 64]
+            text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's, worst point with H > {above}"
+            yield Target(text, worst(cell, dtype, zone), STANDARD_TIMES, True, "×")
 
 
 def targets(results: Results, threads: int = 2) -> Iterator[Target]:

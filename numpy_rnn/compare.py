@@ -24,6 +24,10 @@ from .numerics import Array
 # Relative to a tensor's largest entry. Two correct computations differ by a few units in the last place of
 # that entry, times some growth along the sequence: about 1e-15 and 5e-7 on the cases below.
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
+# cuDNN's kernels for small layers (up to 192 units; RNN 384) compute tanh and sigmoid in float32 to no better than
+# 1.1e-5 of the value: measured by cuDNN 9 on an H200, where the same layers with relu were exact, and those with more
+# units, which it leaves to other kernels, right to 2e-7. So float32 of torch.nn on a GPU may differ by ten times that.
+CUDNN_FLOAT32 = 1e-4
 
 
 class Kind(NamedTuple):
@@ -108,11 +112,13 @@ class Finding(NamedTuple):
     error: float  # max|left - right| / max|right|
     where: tuple[int, ...]  # the worst entry is
     values: tuple[float, float]  # there
+    device: str = "cpu"  # where torch has computed
 
     @property
     def tolerance(self) -> float:
         """What `error` may be."""
-        return TOLERANCES[self.dtype]
+        by_cudnn = self.device.startswith("cuda") and "torch.nn" in (self.left, self.right)
+        return CUDNN_FLOAT32 if by_cudnn and self.dtype == "float32" else TOLERANCES[self.dtype]
 
     @property
     def ok(self) -> bool:
@@ -163,7 +169,8 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
                 answers["torch.nn"] = run_torch(problem, torch.nn, device)
         for (left, a), (right, b) in itertools.combinations(answers.items(), 2):
             for tensor in a:
-                yield Finding(cell, dtype, case.name, left, right, tensor, *difference(a[tensor], b[tensor]))
+                apart = difference(a[tensor], b[tensor])
+                yield Finding(cell, dtype, case.name, left, right, tensor, *apart, device)
 
 
 def difference(a: Array, b: Array) -> tuple[float, tuple[int, ...], tuple[float, float]]:

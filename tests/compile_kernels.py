@@ -20,25 +20,28 @@ from torch_rnn import fused
 from torch_rnn.kernels.launch import FACTORS, KERNELS
 
 FLOATS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
-# Way of the product, its type, units; 45 units leave no row of W_hh aligned.
-CASES = [("ieee", torch.float32, 192), ("tf32", torch.float32, 192), ("half", torch.bfloat16, 192),
-         ("ieee", torch.float32, 45), ("half", torch.float16, 45)]  # fmt: skip
+SHARED = {80: 166912, 90: 232448}  # bytes that a program may have, by compute capability
+# Precision of the product, its type, units, sequences; 45 units leave no row of W_hh aligned.
+CASES = [("tf32x3", torch.float32, 192, 32), ("tf32x3", torch.float32, 512, 64), ("tf32", torch.float32, 256, 32),
+         ("ieee", torch.bfloat16, 1024, 64), ("ieee", torch.float16, 45, 20)]  # fmt: skip
 
 
-def compiled(name, way, dtype, H, tile, capability):
+def compiled(name, precision, dtype, H, tile, capability):
     """A kernel's machine code."""
     kernel = KERNELS[name]
     constants = {
-        "H": H, "ROWS": tile.rows, "UNITS": tile.units, "DEPTH": tile.depth, "STAGES": tile.stages,
-        "PRECISION": "tf32" if way == "tf32" else "ieee", "FACTOR": FACTORS[dtype],
+        "H": H, "ROWS": tile.rows, "UNITS": tile.units, "PARTS": tile.parts, "DEPTH": tile.depth, "GROUP": tile.group,
+        "PRECISION": precision, "FACTOR": FACTORS[dtype],
     }  # fmt: skip
     constants |= {"RELU": False} if name[0] == "rnn" else {}
-    types = {"T": "i32", "B": "i32", **dict.fromkeys(constants, "constexpr")}
+    types = (
+        dict.fromkeys(("T", "first", "end", "B"), "i32") | {"arrived": "*i32"} | dict.fromkeys(constants, "constexpr")
+    )
     types |= dict.fromkeys(("dh", "dc"), "*fp32") if name[1] == "backward" else {}
     signature = {arg: types.get(arg, FLOATS[dtype]) for arg in kernel.arg_names}
     aligned = {(k,): [["tt.divisibility", 16]] for k, type_ in enumerate(signature.values()) if type_.startswith("*")}
     source = ASTSource(kernel, signature, constants, aligned)
-    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": tile.warps})
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": tile.parts})
 
 
 def needs(binary):
@@ -61,12 +64,18 @@ def needs(binary):
 
 def main(capabilities):
     for capability in capabilities:
-        for way, dtype, H in CASES:
-            for tile in fused.TILES[way]:
-                for name in KERNELS:
-                    found = needs(compiled(name, way, dtype, H, tile, capability))
-                    case = {"kernel": " ".join(name), "way": way, "H": H, "rows": tile.rows, "capability": capability}
-                    print(json.dumps(case | found), flush=True)
+        chip = fused.Chip(132, SHARED[capability])
+        for precision, dtype, H, B in CASES:
+            for name in KERNELS:
+                if tile := fused.tile(name, dtype, precision, H, B, chip):
+                    found = needs(compiled(name, precision, dtype, H, tile, capability))
+                    case = {"kernel": " ".join(name), "precision": precision, "H": H, "B": B, "tile": tile}
+                    print(
+                        json.dumps(
+                            case | {"capability": capability, "planned": tile.shared, "limit": chip.shared} | found
+                        ),
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

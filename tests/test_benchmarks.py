@@ -546,6 +546,52 @@ def test_targets_follow_from_the_measurements():
     )
 
 
+CPU_MARKS = report.MARKS["cpu"]
+GPU = dict(device="cuda", threads=1)
+
+
+def gpu_results(ours: float, dtype: str = "bfloat16") -> Results:
+    """All points of the GPU's group, torch.nn's quickest way 1 ms, torch_rnn's as many; the other ways are slower."""
+    measured = [
+        made(seconds, c, point.name, cell=cell, dtype=dtype, **GPU)
+        for cell in CELLS
+        for point in sizes.GROUPS["gpu"]
+        for c, seconds in (("torch.nn", 2e-3), ("torch.nn-graph", 1e-3), ("torch_rnn", 3e-3), ("torch_rnn-graph", ours))
+    ]
+    return Results(environment.describe("cuda"), [], measured, complete=True)
+
+
+def test_targets_on_a_gpu_compare_the_quickest_ways_in_each_zone():
+    (table,) = tables.gpu_target_tables(gpu_results(0.8e-3))
+    assert [row[1:] for row in table.rows] == [["≥ 1.5×", "1.25×", "not reached"]] * 3 + [
+        ["≥ 1×", "1.25×", "reached"]
+    ] * 2
+    zones = [row[0].split("worst point with ")[1] for row in table.rows]
+    assert zones == ["256 < H ≤ 384", "128 < H ≤ 192", "128 < H ≤ 192", "H > 192", "H > 192"]
+    whole = gpu_results(0.8e-3)
+    slow = made(1.0, "torch_rnn-graph", "100x32x192x192", cell="lstm", dtype="bfloat16", **GPU)
+    changed = whole._replace(measurements=[slow if m.key == slow.key else m for m in whole.measurements])
+    (table,) = tables.gpu_target_tables(changed)
+    assert [row[2] for row in table.rows] == ["1.25×", "0.33×", "1.25×", "1.25×", "1.25×"]  # its eager way is left
+    wrong = [m for m in whole.measurements if not (m.cell == "gru" and m.point == "100x64x512x512")]
+    (table,) = tables.gpu_target_tables(whole._replace(measurements=wrong))
+    assert len(table.rows) == 4  # a point of the GRU's is missing: nothing is said of its zone
+
+
+def test_a_gpu_has_tables_and_a_section_of_its_own(tmp_path):
+    file, readme = tmp_path / "cuda.json", tmp_path / "README.md"
+    results.save(gpu_results(0.5e-3), file)
+    begin, end = report.MARKS["cuda"]
+    readme.write_text("\n".join([*CPU_MARKS, begin, end]))
+    assert bench("report", file, "--readme", readme, "--markdown", tmp_path / "gpu.md").status == 0
+    cpu, gpu = readme.read_text().split(begin)
+    assert cpu == "\n".join([*CPU_MARKS, ""])
+    assert "torch_rnn beside torch.nn, bfloat16, cuda" in gpu
+    assert "| 2.00 |" in gpu
+    assert "[All tables](gpu.md)" in gpu
+    assert "numpy_rnn beside torch.nn" not in gpu
+
+
 def test_two_directions_are_compared_with_one_in_the_same_setting():
     points = [f"{name}-D2" for name in targets.SMALL]
     measured = [
@@ -595,7 +641,7 @@ def test_inference_is_meant_to_need_no_more_memory_for_more_steps():
 
 
 def test_the_readme_section_is_replaced_and_the_rest_stays(tmp_path):
-    begin, end = report.MARKS
+    begin, end = report.MARKS["cpu"]
     readme, file = tmp_path / "README.md", tmp_path / "cpu.json"
     results.save(grid_results(3.0), file)
     readme.write_text(f"# before\n{begin}\nold\n{end}\nafter\n")
@@ -609,7 +655,7 @@ def test_the_readme_section_is_replaced_and_the_rest_stays(tmp_path):
     assert readme.read_text() == text
 
 
-@pytest.mark.parametrize("text", ["no marks\n", f"{report.MARKS[0]}\n", f"{report.MARKS[1]}\n{report.MARKS[0]}\n"])
+@pytest.mark.parametrize("text", ["no marks\n", f"{CPU_MARKS[0]}\n", f"{CPU_MARKS[1]}\n{CPU_MARKS[0]}\n"])
 def test_a_readme_without_marks_is_left_alone(tmp_path, text):
     readme = tmp_path / "README.md"
     readme.write_text(text)
@@ -624,7 +670,7 @@ def test_plots_are_drawn_and_named_in_the_readme(tmp_path):
     whole = grid_results(3.0)
     sweep = [made(1e-6 * p.T, c, p.name) for p in sizes.GROUPS["steps"] for c in ("numpy_rnn", "floor")]
     results.save(whole._replace(measurements=[*whole.measurements, *sweep]), tmp_path / "a.json")
-    (tmp_path / "README.md").write_text("\n".join(report.MARKS))
+    (tmp_path / "README.md").write_text("\n".join(CPU_MARKS))
     outputs = ["--plots", tmp_path / "plots", "--markdown", tmp_path / "all.md", "--readme", tmp_path / "README.md"]
     done = bench("report", tmp_path / "a.json", *outputs)
     assert done.status == 0, done.err
@@ -644,7 +690,7 @@ def test_everything_is_the_grid_the_special_points_and_the_sweeps_each_setting_o
     tasks = plan.tasks(plan.Selection())
     settings = [task.setting for task in tasks]
     assert len(settings) == len(set(settings))
-    assert {s.point for s in settings} == {p for group in plan.EVERYTHING for p in sizes.GROUPS[group]}
+    assert {s.point for s in settings} == {p for group in plan.EVERYTHING["cpu"] for p in sizes.GROUPS[group]}
     assert {(s.dtype, s.threads) for s in settings} >= {("float32", 1), ("float32", 2), ("float64", 2)}
     assert {c for task in tasks for c in task.contestants} == set(contestants.on_device("cpu"))
     names = [s.point.name for s in settings if s.cell == "gru"]
@@ -756,7 +802,9 @@ def test_the_gpu_plan_has_cudnn_eager_and_in_a_graph_in_all_precisions():
         *(
             "torch_rnn",
             "torch_rnn-graph",
-            "torch_rnn-fused",
+            "torch_rnn-captured",
+            "torch_rnn-steps",
+            "torch_rnn-steps-graph",
             "torch_rnn-loop",
             "torch_rnn-compiled",
             "torch.nn",

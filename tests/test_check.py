@@ -16,6 +16,7 @@ from click.testing import CliRunner
 import numpy_rnn
 from numpy_rnn import compare
 from numpy_rnn.cli import command
+from numpy_rnn.cli.check import _print as printed
 
 
 def check(*arguments):
@@ -152,3 +153,29 @@ def test_a_narrow_terminal_still_shows_every_figure():
     for cell in ("lstm", "projection", "peephole"):
         assert cell in done.stdout
     assert "\x1b" not in done.stdout
+
+
+def test_cudnn_in_float32_has_a_tolerance_of_its_own(capsys):
+    """Its tanh is good to 1.1e-5; the other pairs keep theirs, and so does float64."""
+
+    def finding(dtype, left, right, error, device):
+        return compare.Finding("gru", dtype, "long", left, right, "output", error, (0,), (1.0, 1.0), device)
+
+    by_cudnn = finding("float32", "numpy_rnn", "torch.nn", 5e-5, "cuda:1")
+    assert by_cudnn.ok
+    assert not by_cudnn._replace(error=2e-4).ok
+    for other in (
+        by_cudnn._replace(device="cpu"),
+        by_cudnn._replace(dtype="float64"),
+        by_cudnn._replace(right="torch_rnn"),
+    ):
+        assert not other.ok
+    printed([by_cudnn, finding("float64", "numpy_rnn", "torch.nn", 1e-15, "cuda:1")], ["gru"], "cuda:1")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "≤1e-12" in out
+    assert "≤1e-04" in out
+    assert "torch.nn in float32 on cuda:1 is cuDNN's" in out
+    printed([by_cudnn._replace(device="cpu", error=1e-7)], ["gru"], "cpu")
+    out = capsys.readouterr().out
+    assert "≤1e-05" in out
+    assert "cuDNN" not in out

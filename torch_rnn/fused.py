@@ -1,14 +1,13 @@
 """When the kernels of `torch_rnn.kernels` run in place of `torch_rnn.bptt`'s loops, and their launch.
 
 On an NVIDIA GPU each step of a loop launches several small kernels, and a small layer waits for these launches. One
-kernel for all steps needs Triton (`pip install 'numpy-rnn[gpu]'`; PyTorch for CUDA brings it along). With
-TORCH_RNN_FUSED=1 in the environment it runs wherever `obstacle` finds none. That it has to be switched on will end when
-a GPU has run it: neither the interpreter nor the compiler would notice two threads in each other's way.
+kernel for all steps needs Triton (`pip install 'numpy-rnn[gpu]'`; PyTorch for CUDA brings it along). It runs wherever
+`obstacle` finds none; TORCH_RNN_FUSED=0 in the environment keeps the loops.
 
 Should Triton fail to build or to launch a kernel, the loop computes it, and a warning says so, once for each kernel.
 
-The kernels' results are tested in Triton's interpreter, on a CPU, and that its compiler takes them. Their speed is
-unmeasured as yet: `LARGEST` and `TILES` follow from published rates and the compiler's counts alone.
+On a CPU the kernels' results are tested in Triton's interpreter, and that its compiler takes them; what threads do to
+one another only a GPU can tell. docs/speed.md has what an H200 said.
 """
 
 from __future__ import annotations
@@ -27,45 +26,40 @@ from torch.nn import Parameter
 SWITCH = "TORCH_RNN_FUSED"
 DEVICES = () if torch.version.hip else ("cuda",)
 
-# Bytes of W_hh. Every program reads all of W_hh at every step, from the second-level cache where it is larger than the
-# first, at some 64 bytes a clock: 1 MiB takes about 10 µs. cuDNN needs 7 to 15 µs a step where W_hh is as large (its
-# kernels that keep W_hh on the chip end below), and a loop in a CUDA graph 4 to 8 µs and more as W_hh grows. In float32
-# the limit is H = 256 for an LSTM, 295 for a GRU, 512 for an RNN; in half precision √2 times as many.
-LARGEST = 2**20
-
-PROGRAMS = 128  # about as many multiprocessors as a large GPU has
+OLDEST = (8, 0)  # the compute capability whose tensor cores know TF32 and bfloat16
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 
 
 class Tile(NamedTuple):
-    """Sizes of the blocks of a kernel, powers of two of at least 16 (but rows), and how the compiler uses them.
+    """What a program owns, and how it computes it.
 
-    A program keeps a tile (rows, units) of each gate in registers, and `stages` tiles (depth, units) of W_hh, for each
-    gate, on their way through shared memory.
+    Its part of W_hh is cut into tiles of `parts` · `depth`, a part for each warp; so are the
+    states, of which a program waits for `group` tiles at a time.
     """
 
     rows: int
     units: int
+    parts: int
     depth: int
-    stages: int = 3
-    warps: int = 4
+    group: int
+    shared: int  # bytes of shared memory that are needed, about
 
 
-# By the way products are computed. On tensor cores a product has 16 rows, used or not. Without them, as exact float32
-# asks for, each row costs; so a program has few, as long as there are multiprocessors for more programs. What the
-# compiler reports for H = 192, compute capability 8.0 and 9.0: at most 128 registers a thread of the 255 that there
-# are, at most one of them spilled, at most 36 KiB of shared memory of the 64 that the smallest GPU has. Where H is no
-# multiple of 16, numbers are read one by one: up to 255 registers, some spilled.
-TILES = {
-    "ieee": (Tile(4, 32, 32), Tile(8, 32, 32), Tile(16, 32, 16)),
-    "tf32": (Tile(16, 32, 32),),
-    "half": (Tile(16, 32, 64),),
-}
+class Chip(NamedTuple):
+    """What bounds the programs that run at the same time: multiprocessors, and each one's shared memory in bytes."""
+
+    multiprocessors: int
+    shared: int
+
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 _failed: set[tuple[Any, ...]] = set()
 
 
-def forward(cell: str, W_hh: Tensor, reads: Sequence[Tensor], writes: Sequence[Tensor], **constants: Any) -> bool:
+def forward(
+    cell: str, W_hh: Tensor, reads: Sequence[Tensor], writes: Sequence[Tensor], **constants: Any
+) -> Tensor | None:
     """Run the loop forward if that can be one kernel.
 
     Parameters
@@ -73,20 +67,21 @@ def forward(cell: str, W_hh: Tensor, reads: Sequence[Tensor], writes: Sequence[T
     cell : "rnn", "lstm" or "gru"
     W_hh : tensor (G·H, H)
     reads, writes : tensors
-        Operands of the kernel `forward` in `torch_rnn.kernels.<cell>`, in this order. Those it writes, the first of
-        them (T, B, ·), are contiguous.
+        Operands of the kernel `forward` in `torch_rnn.kernels.<cell>`, in this order, the last of them (T, B, ·).
+        Those it writes are contiguous.
     **constants : any
         Options of this cell's kernels.
 
     Returns
     -------
-    bool
-        Whether it has run. If not, nothing is written.
+    tensor (T, B, H) or None
+        The states after each step; or None, if the kernel has not run. Then nothing is written.
     """
-    if obstacle(W_hh, *reads, *writes):
-        return False
-    T, B, _ = writes[0].shape
-    return _done((cell, "forward"), W_hh, (T, B), reads, writes, constants)
+    (T, B, _), H = (*reads, *writes)[-1].shape, W_hh.shape[1]
+    if obstacle(cell, B, W_hh, *reads, *writes):
+        return None
+    y = unwritten(W_hh, T, B, H)
+    return y if _done((cell, "forward"), W_hh, (T, B), reads, (*writes, y), constants) else None
 
 
 def backward(
@@ -105,7 +100,7 @@ def backward(
     ds_n : State
         Gradient of the final state.
     blocks : int
-        How many blocks of H columns da has.
+        How many blocks of H columns da has. Its last ones are those of the pre-activations with W_hh.
     **constants : any
         Options of this cell's kernels.
 
@@ -118,36 +113,46 @@ def backward(
 
     Or None, if it has not run.
     """
-    if obstacle(W_hh, *reads, dy, *ds_n):
-        return None
     T, B, H = dy.shape
-    da = dy.new_empty(T, B, blocks * H)
+    if obstacle(cell, B, W_hh, *reads, dy, *ds_n):
+        return None
+    da = unwritten(W_hh, T, B, blocks * H)
     # The running gradients are float32 whatever the others are.
     ds = [torch.empty(z.shape, dtype=torch.float32, device=z.device).copy_(z) for z in ds_n]
     if not _done((cell, "backward"), W_hh, (T, B), (*reads, dy), (*ds, da), constants):
         return None
-    return da, type(ds_n)(*(z.to(dy.dtype) for z in ds))
+    dh, *rest = (z.to(dy.dtype) for z in ds)
+    return da, type(ds_n)(dh.addmm(da[0, :, -len(W_hh) :], W_hh), *rest)  # (1') of the first step
 
 
-def obstacle(W_hh: Tensor, *others: Tensor) -> str | None:
-    """Why no kernel can run with these operands, in a few words; None if one can.
+def unwritten(like: Tensor, *shape: int) -> Tensor:
+    """Memory for numbers that programs will tell one another: each is a NaN that no computation gives."""
+    bits = torch.int32 if like.dtype.itemsize == 4 else torch.int16
+    return torch.full(shape, -1, dtype=bits, device=like.device).view(like.dtype)
+
+
+def obstacle(cell: str, B: int, W_hh: Tensor, *others: Tensor) -> str | None:
+    """Why no kernel can run with B sequences and these operands, in a few words; None if one can.
 
     Examples
     --------
-    >>> obstacle(torch.zeros(4, 4))
+    >>> obstacle("rnn", 3, torch.zeros(4, 4))
     'on cpu'
     """
     device, dtype = W_hh.device, W_hh.dtype
     if device.type not in DEVICES:
         return f"on {device.type}"
-    if os.environ.get(SWITCH) != "1":
-        return f"not switched on by {SWITCH}=1"
+    if os.environ.get(SWITCH) == "0":
+        return f"switched off by {SWITCH}=0"
     if not _has_triton():
         return "Triton is not installed: pip install 'numpy-rnn[gpu]'"
     if dtype not in DTYPES:
         return f"no kernel for {dtype}"
-    if (size := W_hh.numel() * W_hh.element_size()) > LARGEST:
-        return f"W_hh has {size} bytes, more than {LARGEST}"
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < OLDEST:
+        return f"{torch.cuda.get_device_name(device)} has no tensor cores for these products"
+    on, way_of_product = chip(device), precision(dtype)
+    if not all(tile((cell, way), dtype, way_of_product, W_hh.shape[1], B, on) for way in ("forward", "backward")):
+        return f"{B} sequences and W_hh {tuple(W_hh.shape)} do not fit {on.multiprocessors} multiprocessors"
     for z in (W_hh, *others):
         # A wrapper of torch.func, a fake or a distributed tensor has no memory of its own to point to.
         if type(z) not in (Tensor, Parameter) or torch._C._functorch.is_functorch_wrapped_tensor(z):
@@ -159,17 +164,69 @@ def obstacle(W_hh: Tensor, *others: Tensor) -> str | None:
     return None
 
 
-def tile(dtype: torch.dtype, B: int) -> tuple[Tile, str]:
-    """Sizes of the blocks for B sequences, and the precision of the products in Triton's words.
+@functools.cache
+def tile(name: tuple[str, str], dtype: torch.dtype, precision: str, H: int, B: int, chip: Chip) -> Tile | None:
+    """What each program owns; None if they cannot all run at the same time.
+
+    The fewer numbers a program waits for and multiplies, the shorter is a step: so it has few sequences and units, as
+    long as there are multiprocessors for so many programs. These sizes were the quickest of some hundred on an H200.
+
+    Parameters
+    ----------
+    name : (str, str)
+        Cell and way.
+    dtype : torch.dtype
+    precision : str
+        As `precision` says.
+    H, B : int
+    chip : Chip
 
     Examples
     --------
-    >>> tile(torch.bfloat16, 20)
-    (Tile(rows=16, units=32, depth=64, stages=3, warps=4), 'ieee')
+    >>> tile(("lstm", "forward"), torch.bfloat16, "ieee", 192, 20, Chip(132, 232448))
+    Tile(rows=16, units=8, parts=4, depth=16, group=28, shared=20480)
     """
-    precision = "tf32" if dtype == torch.float32 and _tf32() else "ieee"
-    choice = TILES[precision if dtype == torch.float32 else "half"]
-    return next((t for t in choice if t.rows * PROGRAMS >= B), choice[-1]), precision
+    cell, way = name
+    N = GATES[cell] * H if way == "backward" else H
+    gates = 1 if way == "backward" or cell == "rnn" else 4  # columns of the product, for each unit
+    smallest = 16 if gates == 1 and dtype.itemsize == 2 else 8
+    for rows in (16, 32):
+        parts = 8 if rows == 32 and dtype.itemsize == 4 else 4
+        # The depth that leaves least of the last tile empty, and of such the largest.
+        depths = (16, 32, 64)[: 3 if parts == 4 else 2]
+        depth = min(depths, key=lambda depth: (-(-N // (parts * depth)) * parts * depth, -depth))
+        tiles = -(-N // (parts * depth))
+        for units in (8, 16, 32):
+            if units < smallest or -(-H // units) * -(-B // rows) > chip.multiprocessors:
+                continue
+            columns = units * gates
+            # A thread has 255 registers: those for the sums, and half as many for the numbers that it waits for.
+            group = max(1, (128 - rows * columns // 32) * 128 // (rows * depth * dtype.itemsize))
+            matrix = tiles * parts * depth * columns * dtype.itemsize * (2 if precision == "tf32x3" else 1)
+            states = min(tiles, group) * rows * parts * depth * dtype.itemsize
+            shared = matrix + max(states, parts * rows * columns * 4)
+            if shared <= chip.shared:
+                return Tile(rows, units, parts, depth, group, shared)
+    return None
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How factors are multiplied, in Triton's words: float32 by three products of TF32 unless one may do.
+
+    A number of float32 is the sum of two of TF32's, but for 2⁻²² of it. Of the four products of two such sums the
+    least is as small, and left out.
+    """
+    if dtype != torch.float32:
+        return "ieee"
+    return "tf32" if _tf32() else "tf32x3"
+
+
+@functools.cache
+def chip(device: torch.device) -> Chip:
+    """What the GPU has."""
+    found = torch.cuda.get_device_properties(device)
+    # What every GPU with TF32 has, where PyTorch does not say.
+    return Chip(found.multi_processor_count, getattr(found, "shared_memory_per_block_optin", 101376))
 
 
 def _tf32() -> bool:
@@ -200,7 +257,15 @@ def _done(
         from .kernels.launch import launch
 
         operands = (W_hh.contiguous(), *(z.contiguous() for z in reads), *writes)
-        launch(name, *sizes, operands, *tile(W_hh.dtype, sizes[1]), **constants)
+        how = precision(W_hh.dtype)
+        launch(
+            name,
+            *sizes,
+            operands,
+            tile(name, W_hh.dtype, how, W_hh.shape[1], sizes[1], chip(W_hh.device)),
+            how,
+            **constants,
+        )
     except Exception as error:  # of any kind: the compiler has many, and each is less than a result
         _failed.add(key)
         why = (str(error).strip().splitlines() or [""])[0]

@@ -6,6 +6,7 @@ holds all steps, forward or backward, and is launched at once (PyTorch's `torch.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -74,7 +75,10 @@ class _Graph:
         self.places = [k for k, t in enumerate(tensors) if isinstance(t, Tensor)]
         call = _Call(layer, [None if isinstance(t, Tensor) else t for t in tensors], structure, self.places)
         samples = tuple(tensors[k].detach().clone().requires_grad_(tensors[k].requires_grad) for k in self.places)
-        self.replay: Any = torch.cuda.make_graphed_callables(call, samples)
+        with warnings.catch_warnings():
+            # It warms up on one stream and captures on another, of which newer versions of PyTorch warn.
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            self.replay: Any = torch.cuda.make_graphed_callables(call, samples)
         self.results = call.results
         self.latest = 0  # which forward the buffers hold
 

@@ -32,9 +32,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     W_rz_T, W_n_T, b_n = W_hh[: 2 * H].T, W_hh[2 * H :].T, b_hh[2 * H :]
     b = torch.cat([b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :]])  # of r and z both biases, of n the input side's
     u = affine(W_ih, x, b)  # (1); r, z, n will stand where u_r, u_z, u_n do
-    y, v_n = (x.new_empty(*x.shape[:2], H) for _ in range(2))
-    if not fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n, y)):
-        h_t = s0.h
+    v_n = x.new_empty(*x.shape[:2], H)
+    y = fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n))
+    if y is None:
+        y, h_t = torch.empty_like(v_n), s0.h
         for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
             rz.addmm_(h_t, W_rz_T)  # (1)
             rz.sigmoid_()  # (2)

@@ -31,8 +31,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     W_ih, W_hh, b_ih, b_hh = params
     H = W_hh.shape[1]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
-    y, c = (x.new_empty(*x.shape[:2], H) for _ in range(2))
-    if not fused.forward("lstm", W_hh, s0, (a, y, c)):
+    c = x.new_empty(*x.shape[:2], H)
+    y = fused.forward("lstm", W_hh, s0, (a, c))
+    if y is None:
+        y = torch.empty_like(c)
         (h_t, c_t), W_hh_T = s0, W_hh.T
         for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
             a_t.addmm_(h_t, W_hh_T)  # (1)

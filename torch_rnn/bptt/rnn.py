@@ -46,8 +46,10 @@ RELU = Nonlinearity(Tensor.relu_, _relu_derivative)
 def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = TANH) -> tuple[Tensor, State, Saved]:
     """Run the cell over T steps; arguments and results as `function.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
-    y = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; h_{t+1} will stand where a_t does
-    if not fused.forward("rnn", W_hh, s0, [y], RELU=nonlinearity is RELU):
+    a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state
+    y = fused.forward("rnn", W_hh, (s0.h, a), (), RELU=nonlinearity is RELU)
+    if y is None:
+        y = a  # h_{t+1} will stand where a_t does
         h_t, W_hh_T, f_ = s0.h, W_hh.T, nonlinearity.f_
         for a_t in y.unbind():
             a_t.addmm_(h_t, W_hh_T)  # (1)

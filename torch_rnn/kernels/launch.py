@@ -1,4 +1,4 @@
-"""How a kernel is launched: one program for some rows of the batch."""
+"""How a kernel is launched: one program for some units of some sequences, all at the same time."""
 
 from __future__ import annotations
 
@@ -33,25 +33,23 @@ def launch(
     operands : tensors
     tile : torch_rnn.fused.Tile
     precision : str
-        "ieee" or "tf32", for products of float32.
+        "tf32x3", "tf32" or "ieee", for products of float32.
     **constants : any
         Options of this cell's kernels.
     """
     kernel, W_hh = KERNELS[name], operands[0]
-    # The interpreter multiplies the bits of bfloat16 as if they were integers.
-    factor = tl.float32 if isinstance(kernel, InterpretedFunction) else FACTORS[W_hh.dtype]
+    H = W_hh.shape[1]
+    grid = -(-H // tile.units), -(-B // tile.rows)
+    constants |= dict(H=H, ROWS=tile.rows, UNITS=tile.units, PARTS=tile.parts, DEPTH=tile.depth, GROUP=tile.group)
+    constants |= dict(PRECISION=precision, FACTOR=FACTORS[W_hh.dtype], num_warps=tile.parts)
+    steps = (T,) if name[1] == "backward" else ()
+    if isinstance(kernel, InterpretedFunction):
+        # It runs one program after the other, so none may wait for another: each step is a launch.
+        # And it multiplies the bits of bfloat16 as if they were integers.
+        constants["FACTOR"] = tl.float32
+        for t in range(T) if name[1] == "forward" else reversed(range(T)):
+            kernel[grid](*operands, *steps, t, t + 1, B, **constants)
+        return
     with torch.cuda.device_of(W_hh):
-        kernel[-(-B // tile.rows),](
-            *operands,
-            T,
-            B,
-            H=W_hh.shape[1],
-            ROWS=tile.rows,
-            UNITS=tile.units,
-            DEPTH=tile.depth,
-            STAGES=tile.stages,
-            PRECISION=precision,
-            FACTOR=factor,
-            num_warps=tile.warps,
-            **constants,
-        )
+        # Programs that wait for one another have to run at the same time: a cooperative launch does that or fails.
+        kernel[grid](*operands, *steps, 0, T, B, launch_cooperative_grid=grid[0] > 1, **constants)

@@ -3,87 +3,89 @@
 import triton
 import triton.language as tl
 
-from .parts import columns, columns_of_W_T, read, sigmoid, tanh, times_W, write
+from .parts import four, kept, kept_of_four, own, product, read, sigmoid, tanh, tell, write
 
 
-@triton.jit(do_not_specialize=["T", "B"])
+@triton.jit
+def read_gates(row, units, here, H: tl.constexpr):
+    """Tiles of i, f, g, o."""
+    return (
+        read(row, units, here), read(row + H, units, here), read(row + 2 * H, units, here),
+        read(row + 3 * H, units, here),
+    )  # fmt: skip
+
+
+@triton.jit
+def write_gates(row, units, here, i, f, g, o, H: tl.constexpr):
+    """Where `read_gates` finds them."""
+    write(row, units, here, i)
+    write(row + H, units, here, f)
+    write(row + 2 * H, units, here, g)
+    write(row + 3 * H, units, here, o)
+
+
+@triton.jit(do_not_specialize=["first", "end", "B"])
 def forward(
-    W_hh, h_0, c_0, a, y, c, T, B, H: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr, DEPTH: tl.constexpr,
-    STAGES: tl.constexpr, PRECISION: tl.constexpr, FACTOR: tl.constexpr,
+    W_hh, h_0, c_0, a, c, y, first, end, B, H: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
+    PARTS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr, FACTOR: tl.constexpr,
 ):  # fmt: skip
     """Writes y, c (T, B, H). a (T, B, 4H) comes without W_hh h_t; the gates come where a_t stood."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    valid = rows < B
-    at = rows  # of all T·B rows, this step's
-    h_t, c_t = h_0 + rows * H, c_0 + rows * H
-    for _ in tl.range(T, num_stages=1):
-        gates, h_next, c_next = a + at * (4 * H), y + at * H, c + at * H
-        for j in range(0, H, UNITS):
-            units = j + tl.arange(0, UNITS)[None, :]
-            here = valid & (units < H)
-            a_i, a_f = read(gates, units, here), read(gates + H, units, here)
-            a_g, a_o = read(gates + 2 * H, units, here), read(gates + 3 * H, units, here)
-            for k in tl.range(0, H, DEPTH, num_stages=STAGES):
-                h_k = columns(h_t, k, valid, H, DEPTH, FACTOR)
-                W_i, W_f, W_g, W_o = W_hh, W_hh + H * H, W_hh + 2 * H * H, W_hh + 3 * H * H
-                W_T = columns_of_W_T(W_i, k, units, H, DEPTH, FACTOR)
-                a_i = tl.dot(h_k, W_T, a_i, input_precision=PRECISION)  # (1)
-                W_T = columns_of_W_T(W_f, k, units, H, DEPTH, FACTOR)
-                a_f = tl.dot(h_k, W_T, a_f, input_precision=PRECISION)  # (1)
-                W_T = columns_of_W_T(W_g, k, units, H, DEPTH, FACTOR)
-                a_g = tl.dot(h_k, W_T, a_g, input_precision=PRECISION)  # (1)
-                W_T = columns_of_W_T(W_o, k, units, H, DEPTH, FACTOR)
-                a_o = tl.dot(h_k, W_T, a_o, input_precision=PRECISION)  # (1)
-            i, f, g, o = sigmoid(a_i), sigmoid(a_f), tanh(a_g), sigmoid(a_o)  # (2)
-            c_new = f * read(c_t, units, here) + i * g  # (3)
-            write(gates, units, here, i)
-            write(gates + H, units, here, f)
-            write(gates + 2 * H, units, here, g)
-            write(gates + 3 * H, units, here, o)
-            write(c_next, units, here, c_new)
-            write(h_next, units, here, o * tanh(c_new))  # (4)
-        tl.debug_barrier()  # the whole of h_{t+1} is there
+    rows, units, valid, here = own(B, H, ROWS, UNITS)
+    W_T = kept_of_four(W_hh, 4, H, UNITS, PARTS, DEPTH, FACTOR)
+    at = first.to(tl.int64) * B + rows  # of all T·B rows, this step's
+    c_t = read(tl.where(first == 0, c_0 + rows * H, c + (at - B) * H), units, here)
+    for t in tl.range(first, end, num_stages=1):
+        a_i, a_f, a_g, a_o = read_gates(a + at * (4 * H), units, here, H)
+        h_t = tl.where(t == 0, h_0 + rows * H, y + (at - B) * H)
+        v = product(h_t, valid, t > 0, W_T, H, ROWS, 4 * UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR)  # (1)
+        v_i, v_f, v_g, v_o = four(v, ROWS, UNITS)
+        i, f, g, o = sigmoid(a_i + v_i), sigmoid(a_f + v_f), tanh(a_g + v_g), sigmoid(a_o + v_o)  # (1) (2)
+        c_t = f * c_t + i * g  # (3)
+        tell(y + at * H, units, here, o * tanh(c_t))  # (4)
+        write(c + at * H, units, here, c_t)
+        write_gates(a + at * (4 * H), units, here, i, f, g, o, H)
         at += B
-        h_t, c_t = h_next, c_next
 
 
-@triton.jit(do_not_specialize=["T", "B"])
+@triton.jit(do_not_specialize=["T", "first", "end", "B"])
 def backward(
-    W_hh, gates, c_0, c, dy, dh, dc, da, T, B, H: tl.constexpr, ROWS: tl.constexpr, UNITS: tl.constexpr,
-    DEPTH: tl.constexpr, STAGES: tl.constexpr, PRECISION: tl.constexpr, FACTOR: tl.constexpr,
+    W_hh, gates, c_0, c, dy, dh, dc, da, T, first, end, B, H: tl.constexpr, ROWS: tl.constexpr,
+    UNITS: tl.constexpr, PARTS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
+    FACTOR: tl.constexpr,
 ):  # fmt: skip
-    """Writes da (T, B, 4H). dh, dc (B, H) are the final state's gradient and become that of the initial state."""
-    rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    valid = rows < B
-    end = rows + T.to(tl.int64) * B
-    at = end - B
-    for _ in tl.range(T, num_stages=1):
-        last = at + B == end  # the final state sends dh back, in place of the step t+1 that there is not
-        c_t = tl.where(at < B, c_0 + rows * H, c + (at - B) * H)
-        gates_t, da_t, da_next = gates + at * (4 * H), da + at * (4 * H), da + (at + B) * (4 * H)
-        for j in range(0, H, UNITS):
-            units = j + tl.arange(0, UNITS)[None, :]
-            here = valid & (units < H)
-            dh_next = read(dh + rows * H, units, here & last) + read(dy + at * H, units, here)
-            dh_next += times_W(
-                da_next, W_hh, valid & ~last, units, H, 4 * H, ROWS, UNITS, DEPTH, STAGES, PRECISION, FACTOR
-            )  # (1') of step t+1
-            i, f = read(gates_t, units, here), read(gates_t + H, units, here)
-            g, o = read(gates_t + 2 * H, units, here), read(gates_t + 3 * H, units, here)
-            tanh_c = tanh(read(c + at * H, units, here))
-            do = dh_next * tanh_c  # (4')
-            dc_next = read(dc + rows * H, units, here) + dh_next * o * (1 - tanh_c * tanh_c)  # (4')
-            di, df, dg = dc_next * g, dc_next * read(c_t, units, here), dc_next * i  # (3')
-            write(dc + rows * H, units, here, dc_next * f)  # (3')
-            write(da_t, units, here, di * i * (1 - i))  # (2')
-            write(da_t + H, units, here, df * f * (1 - f))  # (2')
-            write(da_t + 2 * H, units, here, dg * (1 - g * g))  # (2')
-            write(da_t + 3 * H, units, here, do * o * (1 - o))  # (2')
-        tl.debug_barrier()  # the whole of da_t is there
+    """Writes da (T, B, 4H). dh, dc (B, H) are the final state's gradient; dc becomes that of c_first, dh what reaches
+    h_first but by da.
+    """
+    rows, units, valid, here = own(B, H, ROWS, UNITS)
+    W = kept(W_hh + units, units < H, H, 4 * H, PARTS, DEPTH, FACTOR)
+    at = (end - 1).to(tl.int64) * B + rows
+    dh_t, dc_t = read(dh + rows * H, units, here), read(dc + rows * H, units, here)
+    c_t = read(c + at * H, units, here)  # of the step before the first, which is the last in time
+    for n in tl.range(0, end - first, num_stages=1):
+        t = end - 1 - n
+        # Nothing here depends on step t+1: it is on its way while the others finish that.
+        i, f, g, o = read_gates(gates + at * (4 * H), units, here, H)
+        dy_t = read(dy + at * H, units, here)
+        tanh_c = tanh(c_t)
+        c_t = read(tl.where(t == 0, c_0 + rows * H, c + (at - B) * H), units, here)
+        da_next = da + (at + B) * (4 * H)
+        dh_next = (
+            dh_t
+            + dy_t
+            + product(
+                da_next, valid & (t + 1 < T), t + 1 < T, W, 4 * H, ROWS, UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR
+            )
+        )  # (1') of step t+1
+        do = dh_next * tanh_c  # (4')
+        dc_next = dc_t + dh_next * o * (1 - tanh_c * tanh_c)  # (4')
+        di, df, dg = dc_next * g, dc_next * c_t, dc_next * i  # (3')
+        da_t = da + at * (4 * H)
+        tell(da_t, units, here, di * i * (1 - i))  # (2')
+        tell(da_t + H, units, here, df * f * (1 - f))  # (2')
+        tell(da_t + 2 * H, units, here, dg * (1 - g * g))  # (2')
+        tell(da_t + 3 * H, units, here, do * o * (1 - o))  # (2')
+        dc_t = dc_next * f  # (3')
+        dh_t = tl.full((ROWS, UNITS), 0.0, tl.float32)
         at -= B
-    for j in range(0, H, UNITS):
-        units = j + tl.arange(0, UNITS)[None, :]
-        dh_0 = times_W(
-            da + rows * (4 * H), W_hh, valid, units, H, 4 * H, ROWS, UNITS, DEPTH, STAGES, PRECISION, FACTOR
-        )  # (1')
-        write(dh + rows * H, units, valid & (units < H), dh_0)
+    write(dh + rows * H, units, here, dh_t)
+    write(dc + rows * H, units, here, dc_t)
