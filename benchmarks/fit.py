@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .results import Results, in_order
+from .results import Results
 
 
 class Fit(NamedTuple):
@@ -62,15 +62,14 @@ def line(steps: Sequence[float], seconds: Sequence[float]) -> Fit:
 
 def lines(results: Results) -> list[Line]:
     """Fits of everything that was measured at three or more T, all else equal."""
-    plain = [m for m in results.measurements if m.status == "ok" and m.point == "x".join(map(str, m.sizes[:4]))]
-    keys = in_order((m.cell, m.dtype, m.threads, m.contestant, m.mode, *m.sizes[1:4]) for m in plain)
+    families: dict[tuple[Any, ...], dict[int, float]] = {}
+    for m in results.measurements:
+        T, *others = m.sizes[:4]
+        if m.status == "ok" and m.sizes[4:] == (1, 1, False):
+            key = (m.cell, m.dtype, m.threads, m.contestant, m.mode, *others)
+            families.setdefault(key, {})[T] = m.seconds
     found = []
-    for key in keys:
-        at = {
-            m.sizes.T: m.seconds
-            for m in plain
-            if (m.cell, m.dtype, m.threads, m.contestant, m.mode, *m.sizes[1:4]) == key
-        }
+    for key, at in families.items():
         if len(at) >= 3:
             steps = sorted(at)
             found.append(Line._make((*key, tuple(steps), line(steps, [at[T] for T in steps]))))

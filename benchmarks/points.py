@@ -6,6 +6,7 @@ lengths: 100x16x64x64-L2-D2. Such a name can be given on the command line, and s
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ class Point(NamedTuple):
         return 2.0 * self.T * self.B * units
 
 
+@functools.cache
 def parse(name: str) -> Point:
     """Read a point's name.
 

@@ -20,8 +20,6 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 
-# Columns (steps × sequences) of a product: so few that the processor still has it in the cache when it is copied.
-PRODUCT_COLUMNS = 256
 # Sequences that are copied from rows to columns at a time: a cache line of numbers, so that none is fetched twice.
 STRIPE = 16
 # Numbers of a matrix that are transposed at a time: they fit into the cache next to the processor.
@@ -250,12 +248,9 @@ def affine(W: Array, x: Array, b: Array, dtype: DTypeLike) -> Array:
     a = np.empty((T, len(W), B), dtype)
     if B == 0:
         return a
-    # One product for as many steps as the cache holds; its rows are (W x)_t of these steps side by side.
-    steps = max(1, PRODUCT_COLUMNS // B)
-    for a_t, x_t in ((a[t : t + steps], x[t : t + steps]) for t in range(0, T, steps)):
-        Wx = np.matmul(W, x_t.reshape(-1, I).T, dtype=dtype)
-        Wx += b[:, None]
-        _items(a_t)[...] = _items(Wx.reshape(len(W), -1, B)).T
+    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=dtype)  # its rows are (W x)_t of all steps side by side
+    Wx += b[:, None]
+    _items(a)[...] = _items(Wx.reshape(len(W), T, B)).T
     return a
 
 
