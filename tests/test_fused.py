@@ -6,6 +6,7 @@ masks. It does not see what is wrong between threads of one program, nor how fas
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -234,10 +235,19 @@ def test_what_stands_in_the_way(launches, monkeypatch):
     seen = []
     torch.func.grad(lambda z: seen.append(obstacle(W, z)) or z.sum())(torch.zeros(3))
     assert seen == ["an operand is a Tensor of its own kind"]
-    monkeypatch.setattr(fused, "_has_triton", lambda: False)
-    assert obstacle(W) == "Triton is not installed: pip install 'numpy-rnn[gpu]'"
+    monkeypatch.setattr(fused, "_without_triton", lambda: "Triton is away")
+    assert obstacle(W) == "Triton is away"
     monkeypatch.setattr(fused, "DEVICES", ("cuda",))
     assert obstacle(W) == "on cpu"
+
+
+def test_without_triton_or_with_an_old_one(monkeypatch):
+    ask = fused._without_triton.__wrapped__
+    assert ask() is None
+    monkeypatch.setattr("triton.__version__", "3.5.1+git")
+    assert ask() == "Triton 3.5.1+git is older than 3.6"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert ask() == "Triton is not installed: pip install 'numpy-rnn[gpu]'"
 
 
 def test_a_gpu_without_the_tensor_cores(monkeypatch):

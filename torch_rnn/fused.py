@@ -13,6 +13,7 @@ one another only a GPU can tell. docs/speed.md has what an H200 said.
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import os
 import warnings
@@ -26,6 +27,7 @@ from torch.nn import Parameter
 SWITCH = "TORCH_RNN_FUSED"
 DEVICES = () if torch.version.hip else ("cuda",)
 
+OLDEST_TRITON = (3, 6)  # the oldest that was tried: tuples of tiles and cooperative launches are young
 OLDEST = (8, 0)  # the compute capability whose tensor cores know TF32 and bfloat16
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 
@@ -144,8 +146,8 @@ def obstacle(cell: str, B: int, W_hh: Tensor, *others: Tensor) -> str | None:
         return f"on {device.type}"
     if os.environ.get(SWITCH) == "0":
         return f"switched off by {SWITCH}=0"
-    if not _has_triton():
-        return "Triton is not installed: pip install 'numpy-rnn[gpu]'"
+    if why := _without_triton():
+        return why
     if dtype not in DTYPES:
         return f"no kernel for {dtype}"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < OLDEST:
@@ -237,8 +239,14 @@ def _tf32() -> bool:
 
 
 @functools.cache
-def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+def _without_triton() -> str | None:
+    """Why Triton cannot build the kernels, if so."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed: pip install 'numpy-rnn[gpu]'"
+    version: str = importlib.import_module("triton").__version__
+    if tuple(int(n) for n in version.split(".")[:2]) < OLDEST_TRITON:
+        return f"Triton {version} is older than {'.'.join(map(str, OLDEST_TRITON))}"
+    return None
 
 
 def _done(
