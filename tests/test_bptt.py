@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from support import (
@@ -327,3 +329,31 @@ def test_second_derivatives_on_a_gpu(name):
     operands = [z.detach().cuda().requires_grad_() for z in operands_of(name, T=3, B=2)[0]]
     assert gradcheck(function_of(name), operands, fast_mode=True)
     assert gradgradcheck(function_of(name), operands, fast_mode=True)
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@each_cell
+def test_no_operation_by_hand_asks_autograd(name, guarded, monkeypatch):
+    """Nor does a result depend on that: where PyTorch has no such guard, there is none."""
+    operands, upstream = operands_of(name, T=4, B=2)
+    expected = torch.autograd.grad(function_of(name)(*operands), operands, upstream)
+    skipped = []
+    cell = CELLS[name][1]
+    manual = bptt.MANUAL[cell.name]
+
+    def watched(way):
+        def run(*arguments):
+            key = torch._C.DispatchKey.AutogradFunctionality
+            skipped.append(torch._C._dispatch_tls_is_dispatch_key_excluded(key))
+            return way(*arguments)
+
+        return run
+
+    if not guarded:
+        monkeypatch.setattr(bptt.function, "below_autograd", contextlib.nullcontext)
+    monkeypatch.setitem(
+        bptt.MANUAL, cell.name, manual._replace(forward=watched(manual.forward), backward=watched(manual.backward))
+    )
+    gradients = torch.autograd.grad(function_of(name)(*operands), operands, upstream)
+    assert skipped == [guarded, guarded]
+    assert_all_close(gradients, expected, 0.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -23,6 +24,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Columns (steps × sequences) that backward works on at a time: so few that their gradients need little memory and stay
 # in the processor's cache, so many that adding up the weights' gradients costs little.
 CHUNK_COLUMNS = 2048
+
+# Inside a Function autograd records nothing, yet each operation asks it first, which is a tenth of a small one. Within
+# this none does. It is private to PyTorch; without it all is as right, and slower.
+below_autograd: Any = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 
 
 class Manual(NamedTuple):
@@ -84,7 +89,8 @@ class Forward(torch.autograd.Function):
     @signed
     def forward(cell: Cell, manual: Manual, *operands: Tensor) -> tuple[Tensor, ...]:
         """By hand."""
-        y, s_n, saved = manual.forward(*_named(cell, operands))
+        with below_autograd():
+            y, s_n, saved = manual.forward(*_named(cell, operands))
         return (y, *s_n, *saved)
 
     @staticmethod
@@ -143,12 +149,13 @@ class Backward(torch.autograd.Function):
         dx = x.new_empty(x.shape) if wants_dx else None
         ds, grads = cell.State(*ds_n), ()
         length = max(1, CHUNK_COLUMNS // max(1, B))
-        for start in reversed(range(0, T, length)):
-            steps = slice(start, start + length)
-            s = cell.State(*(z[start - 1] for z in manual.states(y, tuple(saved)))) if start else s0
-            parts = x[steps], s, y[steps], [z[steps] for z in saved], dy[steps], ds, dx if dx is None else dx[steps]
-            chunk, ds = manual.backward(params, *parts)
-            grads = cell.Params(*(g.add_(more) for g, more in zip(grads, chunk))) if grads else chunk
+        with below_autograd():
+            for start in reversed(range(0, T, length)):
+                steps = slice(start, start + length)
+                s = cell.State(*(z[start - 1] for z in manual.states(y, tuple(saved)))) if start else s0
+                parts = x[steps], s, y[steps], [z[steps] for z in saved], dy[steps], ds, dx if dx is None else dx[steps]
+                chunk, ds = manual.backward(params, *parts)
+                grads = cell.Params(*(g.add_(more) for g, more in zip(grads, chunk))) if grads else chunk
         return dx, *grads, *ds
 
     @staticmethod
