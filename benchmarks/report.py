@@ -14,6 +14,7 @@ MARKS = {
     "cpu": ("<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"),
     "cuda": ("<!-- benchmarks on a GPU: begin -->", "<!-- benchmarks on a GPU: end -->"),
 }
+MOST_NAMED = 6  # more would hide the rest of the paragraph
 CAPTIONS = {
     "ratio": "torch.nn's time / numpy_rnn's",
     "floor": "numpy_rnn's time / that of the matrix products alone",
@@ -41,8 +42,9 @@ def environment(results: Results) -> str:
         found |= {name: process[name] for name in ("gpu", "CUDA", "cuDNN") if name in process}
     parts += [f"{name} {version}" for name, version in found.items()]
     load = e.get("load at start")
-    again = e.get("measured again")
-    end = f". Measured again after the run, each as a whole: {'; '.join(again)}" if again else ""
+    again = list(dict.fromkeys(e.get("measured again", ())))
+    named = "; ".join(again) if len(again) <= MOST_NAMED else f"{len(again)} settings, which the file of results names"
+    end = f". Measured again after the run, each as a whole: {named}" if again else ""
     end += "" if results.complete else ". The run was not complete"
     return f"{'; '.join(parts)}; load average at the start {load}{end}."
 
