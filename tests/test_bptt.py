@@ -18,6 +18,7 @@ from support import (
     rng_of,
     tensor,
 )
+from torch.autograd import forward_ad
 from torch.testing._internal.common_utils import gradcheck, gradgradcheck
 
 import torch_rnn
@@ -357,3 +358,32 @@ def test_no_operation_by_hand_asks_autograd(name, guarded, monkeypatch):
     gradients = torch.autograd.grad(function_of(name)(*operands), operands, upstream)
     assert skipped == [guarded, guarded]
     assert_all_close(gradients, expected, 0.0)
+
+
+@each_cell
+def test_backward_alone_can_be_vectorized(name):
+    """`vmap` around nothing but a call of backward."""
+    operands, upstream = operands_of(name, T=4, B=2)
+    outputs = function_of(name)(*operands)
+
+    def pull(*gradients):
+        return torch.autograd.grad(outputs, operands, gradients, retain_graph=True)
+
+    several = [torch.stack([g, 2 * g, -g]) for g in upstream]
+    expected = [torch.stack([g, 2 * g, -g]) for g in pull(*upstream)]
+    assert_all_close(torch.func.vmap(pull)(*several), expected, 1e-12)
+
+
+@each_cell
+def test_backward_alone_can_be_pushed_forward(name):
+    """It is linear in the upstream gradients: their tangents come through as the gradients themselves do."""
+    operands, upstream = operands_of(name, T=4, B=2)
+    outputs = function_of(name)(*operands)
+    tangents = [torch.randn_like(g) for g in upstream]
+    expected = torch.autograd.grad(outputs, operands, tangents, retain_graph=True)
+    with forward_ad.dual_level():
+        duals = [forward_ad.make_dual(g, t) for g, t in zip(upstream, tangents)]
+        gradients = torch.autograd.grad(outputs, operands, duals)
+        found = [forward_ad.unpack_dual(g).tangent for g in gradients]
+        assert all(t is not None for t in found)
+        assert_all_close(found, expected, 1e-12)
