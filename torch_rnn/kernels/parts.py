@@ -90,7 +90,7 @@ def fetch(
     z = ()
     for m in tl.static_range(FIRST, END):
         n = m * PARTS * DEPTH + tl.arange(0, PARTS)[:, None, None] * DEPTH + tl.arange(0, DEPTH)[None, None, :]
-        z = z + (tl.load(row[None] + n, mask=valid[None] & (n < N), other=0.0, volatile=True),)  # noqa: RUF005
+        z = z + (tl.load(row[None] + n, mask=valid[None] & (n < N), other=0.0, volatile=True),)  # noqa: RUF005, as above
     return z
 
 
