@@ -245,13 +245,9 @@ def affine(W: Array, x: Array, b: Array, dtype: DTypeLike) -> Array:
     T, B, I = x.shape
     if B == 1:  # a row is a column
         return np.add(x.reshape(T, I) @ W.T, b, dtype=dtype)[:, :, None]  # type: ignore[no-any-return]
-    a = np.empty((T, len(W), B), dtype)
-    if B == 0:
-        return a
-    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=dtype)  # its rows are (W x)_t of all steps side by side
+    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=dtype)  # the columns of all steps abreast
     Wx += b[:, None]
-    _items(a)[...] = _items(Wx.reshape(len(W), T, B)).T
-    return a
+    return abreast(Wx.reshape(len(W), T, B)).reshape(T, len(W), B)  # which, rows and steps exchanged, undoes itself
 
 
 def linear_dx(da: Array, W: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from torch.testing._internal.common_utils import gradcheck, gradgradcheck
 
 import torch_rnn
 from torch_rnn import bptt
-from torch_rnn.bptt import function
+from torch_rnn.bptt import function, parts
 
 T, B, I, H, R = 5, 3, 4, 6, 2
 # PyTorch's own, where forward mode looks for its formulas.
@@ -65,6 +66,36 @@ def test_values_and_gradients_equal_numpys(name, sizes, columns, monkeypatch):
     operands, upstream = operands_of(name, **sizes)
     outputs = function_of(name)(*operands)
     values, gradients = by_numpy(name, operands, upstream)
+    assert_all_close(outputs, values, 1e-14, "values")
+    assert_all_close(torch.autograd.grad(outputs, operands, upstream), gradients, 1e-13, "gradients")
+
+
+def test_rows_of_a_gate_go_through_one_piece_where_mkls_threads_would_meet_at_each(monkeypatch):
+    long = torch.zeros(T, 3, parts.LONG_ROW)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    for z in (long, long.double()):
+        room = parts.room_for(z)
+        assert (room.shape, room.dtype) == (z.shape[1:], z.dtype)
+    for z in (long[:, :2], long[:, :, 1:], long.bfloat16(), long.to("meta")):
+        assert parts.room_for(z) is None
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert parts.room_for(long) is None
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("rnn")])
+def test_the_way_through_one_piece_gives_the_same(name, monkeypatch):
+    operands, upstream = operands_of(name)
+    values, gradients = by_numpy(name, operands, upstream)
+    rooms = []
+
+    def room_for(z):
+        rooms.append(torch.full(z.shape[1:], torch.nan, dtype=z.dtype))
+        return rooms[-1]
+
+    monkeypatch.setattr(inspect.getmodule(bptt.MANUAL[name].forward), "room_for", room_for)
+    outputs = function_of(name)(*operands)
+    assert len(rooms) == 1
+    assert torch.isfinite(rooms[0]).all()
     assert_all_close(outputs, values, 1e-14, "values")
     assert_all_close(torch.autograd.grad(outputs, operands, upstream), gradients, 1e-13, "gradients")
 

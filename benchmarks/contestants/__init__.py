@@ -66,6 +66,7 @@ CONTESTANTS = {
     "floor": Contestant("floor", ("numpy",), bound=True),
     "floor-calls": Contestant("floor", ("numpy",), bound=True, calls=True),
     "calls": Contestant("numpy_layer", ("numpy",), bound=True, calls=True),
+    "layout": Contestant("layout", ("numpy",), bound=True),
     "passes": Contestant("passes", ("numpy",), bound=True),
     "torch-floor": Contestant("torch_floor", ("torch",), bound=True),
     "torch-floor-calls": Contestant("torch_floor", ("torch",), bound=True, calls=True),

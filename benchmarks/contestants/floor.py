@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,13 +20,15 @@ from ..problem import Array, Problem
 from . import Ready
 
 Product = Callable[..., Any]
+Operands = list[tuple[Any, Any, Any]]
+Layout = Callable[[list[int], Array, Array, Array], Operands]
 
 
 class Serial(NamedTuple):
     """Products that come one after the other: `product(a, b, c)` for all operands."""
 
     product: Product
-    operands: list[tuple[Any, Any, Any]]
+    operands: Operands
 
     def run(self) -> None:
         """Do them all."""
@@ -46,7 +48,15 @@ NUMPY = Library()
 
 
 def prepare(problem: Problem, threads: int, device: str, library: Library = NUMPY) -> Ready:
-    """Lay out the operands of all layers and directions."""
+    """Lay out the operands of all layers and directions, the recurrent ones as rows or columns: the quicker."""
+    forward, both = products(problem, library, (rows, columns))
+    return Ready({"forward": forward, "training-forward": forward, "forward-backward": both}, lambda _: {})
+
+
+def products(
+    problem: Problem, library: Library, layouts: Sequence[Layout]
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """All products of forward, and those of forward and backward, the recurrent ones in the quickest of the layouts."""
     T, B, _, H, L, D, _ = problem.point
     GH, dtype = GATES[problem.cell] * H, problem.dtype
     lengths = problem.point.lengths or [T] * B
@@ -59,8 +69,8 @@ def prepare(problem: Problem, threads: int, device: str, library: Library = NUMP
         x, W_ih = np.full((N, problem.point.inputs(l)), 0.5, dtype), np.full((GH, problem.point.inputs(l)), 0.1, dtype)
         layers += [(x, W_ih, np.empty_like(x), np.empty_like(W_ih))] * D
     # The same numbers for every layer and direction: only the sizes count.
-    up = fastest(library, rows(alive, h, W_hh.T, a), columns(alive, h, W_hh.T, a))
-    down = fastest(library, rows(alive, a, W_hh, dh), columns(alive, a, W_hh, dh))
+    up = fastest(library, *(layout(alive, h, W_hh.T, a) for layout in layouts))
+    down = fastest(library, *(layout(alive, a, W_hh, dh) for layout in layouts))
     inputs = [at_once(library, [(x, W_ih.T, a)]) for x, W_ih, _, _ in layers]
     gradients = [at_once(library, [(a.T, h, dW_hh), (a.T, x, dW_ih), (a, W_ih, dx)]) for x, W_ih, dx, dW_ih in layers]
 
@@ -71,36 +81,33 @@ def prepare(problem: Problem, threads: int, device: str, library: Library = NUMP
 
     def both() -> None:
         forward()
-        for products in gradients:
+        for transposed in gradients:
             down.run()
-            products.run()
+            transposed.run()
 
-    def arrays(result: Any) -> dict[str, Array]:
-        return {}
-
-    return Ready({"forward": forward, "training-forward": forward, "forward-backward": both}, arrays)
+    return forward, both
 
 
-def at_once(library: Library, operands: list[tuple[Array, Array, Array]]) -> Serial:
+def at_once(library: Library, operands: Operands) -> Serial:
     """The products for all steps, by the library's first function."""
     of = library.of
     return Serial(library.products[0], [(of(a), of(b), of(c)) for a, b, c in operands])
 
 
-def fastest(library: Library, *layouts: list[tuple[Array, Array, Array]]) -> Serial:
+def fastest(library: Library, *layouts: Operands) -> Serial:
     """The serial products c = a W, in any of the layouts, by any of the library's functions: whichever is fastest."""
     serials = [at_once(library, operands) for operands in layouts]
     candidates = [Serial(product, s.operands) for product, s in itertools.product(library.products, serials)]
     return min(candidates, key=_trial)
 
 
-def rows(alive: list[int], a: Array, W: Array, c: Array) -> list[tuple[Array, Array, Array]]:
+def rows(alive: list[int], a: Array, W: Array, c: Array) -> Operands:
     """(B, ·) @ (·, ·) for each step, W made contiguous."""
     W = np.ascontiguousarray(W)
     return [(a[i:k], W, c[i:k]) for i, k in _slices(alive)]
 
 
-def columns(alive: list[int], a: Array, W: Array, c: Array) -> list[tuple[Array, Array, Array]]:
+def columns(alive: list[int], a: Array, W: Array, c: Array) -> Operands:
     """(·, ·) @ (·, B) for each step, on the same memory."""
     W = np.ascontiguousarray(W.T)
     return [
@@ -116,10 +123,14 @@ def _slices(alive: list[int]) -> Iterator[tuple[int, int]]:
 
 def _trial(serial: Serial) -> float:
     """Shortest time of a few of the products."""
-    few = Serial(serial.product, serial.operands[:50])
+    return shortest(Serial(serial.product, serial.operands[:50]).run)
+
+
+def shortest(call: Callable[[], Any]) -> float:
+    """Seconds that a call takes, the shortest of a few."""
     times = []
     for _ in range(4):
         start = time.perf_counter()
-        few.run()
+        call()
         times.append(time.perf_counter() - start)
     return min(times)

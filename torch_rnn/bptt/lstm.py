@@ -23,7 +23,19 @@ from torch import Tensor
 from .. import fused
 from ..lstm import Params, State
 from .function import Saved
-from .parts import affine, backwards, before, dsigmoid, dtanh, product, steps, sum_of_outer, sum_of_outer_before
+from .parts import (
+    affine,
+    backwards,
+    before,
+    dsigmoid,
+    dtanh,
+    product,
+    room_for,
+    steps,
+    sum_of_outer,
+    sum_of_outer_before,
+    tanh_,
+)
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -35,10 +47,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     y = fused.forward("lstm", W_hh, s0, (a, c))
     if y is None:
         y = torch.empty_like(c)
-        (h_t, c_t), W_hh_T = s0, W_hh.T
+        (h_t, c_t), W_hh_T, room = s0, W_hh.T, room_for(c)
         for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
             a_t.addmm_(h_t, W_hh_T)  # (1)
-            a_if.sigmoid_(), g.tanh_(), o.sigmoid_()  # (2)
+            a_if.sigmoid_(), tanh_(g, room), o.sigmoid_()  # (2)
             torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
             torch.tanh(c_next, out=h_next).mul_(o)  # (4)
             h_t, c_t = h_next, c_next
