@@ -143,8 +143,9 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
     if rows:
         header = ["", "target", "measured", "", "at best"]
         footer = [
-            "At best: what it would be if numpy_rnn, or torch_rnn, took no more time than its matrix products, every "
-            "sum, product and activation of all steps at once, and its calls."
+            "At best: what it would be if numpy_rnn took no more time than its products, with vectors as rows or, each "
+            "copied once, as columns, whichever is quicker (results that lack the layout: without copies); every "
+            "sum, product and activation of all steps at once; and its calls. torch_rnn likewise, as rows."
         ]
         yield Table(f"Targets, {_threads(threads)}", header, rows, footer=footer)
 
