@@ -48,7 +48,7 @@ def copy(pairs: Pairs) -> None:
 
 
 def copies(problem: Problem) -> tuple[Pairs, Pairs]:
-    """What forward and what backward have to copy, of all layers and directions, the quickest ways that are known."""
+    """What forward and what backward have to copy, of all layers and directions, as `numpy_rnn` does it."""
     T, B, _, H, L, D, _ = problem.point
     if B == 1:
         return [], []
