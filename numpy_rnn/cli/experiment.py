@@ -33,22 +33,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 SHOWN = ("rnn", "lstm", "gru")  # the cells of the article
 
 
-class Lags(click.ParamType[tuple[int, ...]]):
-    """Whole numbers with commas between them."""
-
-    name = "T,T,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        """Read the text."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
-        except ValueError:
-            self.fail(f"{value} is not a list of whole numbers such as 10,30,100.", param, ctx)
-        if min(found) < 2:
-            self.fail(f"{min(found)} is too short a lag, expected at least 2 steps.", param, ctx)
-        return found
+def _lags(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them."""
+    try:
+        found = tuple(dict.fromkeys(int(part) for part in value.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"{value} is not a list of whole numbers such as 10,30,100.", ctx, param) from None
+    if min(found) < 2:
+        raise click.BadParameter(f"{min(found)} is too short a lag, expected at least 2 steps.", ctx, param)
+    return found
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -70,7 +63,7 @@ def _options(
             default=cells,
             help="May be given several times.",
         ),
-        click.option("--lags", type=Lags(), default=lags, help="Steps to remember."),
+        click.option("--lags", callback=_lags, metavar="T,T,...", default=lags, help="Steps to remember."),
         click.option("--steps", type=click.IntRange(1), default=steps, help="Steps of training at most."),
         click.option("--hidden", type=click.IntRange(1), default=hidden, help="Units of the layer."),
         click.option("--batch", type=click.IntRange(1), default=32, help="Fresh sequences of a step."),
