@@ -30,6 +30,7 @@ T, B, I, H, R = 5, 3, 4, 6, 2
 # PyTorch's own, where forward mode looks for its formulas.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Please use `torch.vmap`:FutureWarning"),  # gradcheck's own call, in PyTorch 2.4
     pytest.mark.usefixtures("tiny_tensors"),
 ]
 each_cell = pytest.mark.parametrize("name", CELLS)

@@ -66,8 +66,9 @@ def by_hand(cell: Cell, manual: Manual, params: Any, x: Tensor, s0: Any) -> tupl
 
 def needs_the_loop(x: Tensor, *others: Tensor) -> bool:
     """Whether PyTorch has to see every operation on `x`."""
-    mixed = any(z.dtype != x.dtype for z in others)
-    return autocast(x) or mixed or x.is_complex() or torch.compiler.is_compiling()
+    if torch.compiler.is_compiling():  # first: older compilers cannot look into what `autocast` asks
+        return True
+    return autocast(x) or x.is_complex() or any(z.dtype != x.dtype for z in others)
 
 
 def autocast(x: Tensor) -> bool:
