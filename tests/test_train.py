@@ -20,6 +20,7 @@ import torch
 from numpy_rnn import files
 from numpy_rnn.cli.train import Display, Interruption
 from numpy_rnn.threads import fitting_threads
+from numpy_rnn.training import processes
 from numpy_rnn.training.checkpoint import KEY, read_checkpoint
 from numpy_rnn.training.learner import NumPyLearner
 from numpy_rnn.training.settings import problem
@@ -651,6 +652,16 @@ def assert_nearly_same_run(first, second, tolerance):
     assert set(a.tensors) == set(b.tensors)
     for name, tensor in a.tensors.items():
         np.testing.assert_allclose(tensor, b.tensors[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_a_parallel_model_stays_until_the_process_ends(monkeypatch):
+    """Else its end can wait for a thread that waits for Python's lock: seen with three processes and PyTorch 2.4."""
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, devices: [model, devices])
+    monkeypatch.setattr(processes, "_KEPT", kept := [])
+    together = object.__new__(processes.Together)
+    together.device = torch.device("cpu")
+    assert together.parallel("model") == ["model", None]
+    assert kept == [["model", None]]
 
 
 def test_two_processes_train_as_one_does_and_another_number_goes_on(run, book, tmp_path):

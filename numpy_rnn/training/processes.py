@@ -14,6 +14,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+# Models in DistributedDataParallel, until the process ends. With the last of them the group of processes would go,
+# which waits for its threads; one of these may wait for Python's lock, to let go of a tensor: neither would go on.
+_KEPT: list[Any] = []
 # Words in the errors of PyTorch's communication (gloo, NCCL, its store) when another process is gone.
 LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", "Socket", "TCPStore", "DistNetwork")
 
@@ -82,7 +85,8 @@ class Together(Alone):
         """Wrap a model in DistributedDataParallel."""
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(model, [self.device] if self.device.type == "cuda" else None)
+        _KEPT.append(DistributedDataParallel(model, [self.device] if self.device.type == "cuda" else None))
+        return _KEPT[-1]
 
     def scale(self, B: int) -> float:
         """Weight of this share in the mean over the batch, times the processes: DistributedDataParallel takes means."""
@@ -136,7 +140,8 @@ def end(status: int) -> NoReturn:
 
     A thread of gloo's may still hold a tensor when the run is over. If it lets go of it while Python is being taken
     down, the process is aborted (https://github.com/pytorch/pytorch/issues/190489), and torchrun calls a good run a
-    failure. `destroy_process_group` ends these threads only if nobody else has the group: DistributedDataParallel has.
+    failure. `destroy_process_group` ends these threads only if nobody else has the group: DistributedDataParallel has,
+    until here.
 
     Parameters
     ----------
