@@ -8,18 +8,20 @@ products take longer. Both are tried here, and the quicker counts. One sequence 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from numpy_rnn.numerics import STRIPE
+from numpy_rnn import numerics
 
 from ..points import GATES
 from ..problem import Array, Problem
 from . import Ready
 from .floor import NUMPY, columns, products, rows, shortest
 
-Pairs = list[tuple[Array, Array]]
+Calls = list[Callable[[], Any]]
 
 
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
@@ -30,25 +32,20 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
 
     def forward() -> None:
         multiply_up()
-        copy(up)
+        for copy in up:
+            copy()
 
     def both() -> None:
         multiply()
-        copy(up)
-        copy(down)
+        for copy in up + down:
+            copy()
 
     up_quicker, quicker = (min(ways, key=shortest) for ways in zip(by_rows, (forward, both)))
     return Ready({"forward": up_quicker, "training-forward": up_quicker, "forward-backward": quicker}, lambda _: {})
 
 
-def copy(pairs: Pairs) -> None:
-    """Copy the second of each pair to the first."""
-    for to, of in pairs:
-        np.copyto(to, of)
-
-
-def copies(problem: Problem) -> tuple[Pairs, Pairs]:
-    """What forward and what backward have to copy, of all layers and directions, as `numpy_rnn` does it."""
+def copies(problem: Problem) -> tuple[Calls, Calls]:
+    """What forward and what backward have to copy, of all layers and directions, by `numpy_rnn`'s own functions."""
     T, B, _, H, L, D, _ = problem.point
     if B == 1:
         return [], []
@@ -59,18 +56,8 @@ def copies(problem: Problem) -> tuple[Pairs, Pairs]:
     def numbers(*shape: int) -> Array:
         return np.full(shape, 0.5, problem.dtype)
 
-    up = [
-        (numbers(T, R, B), numbers(R, T, B).swapaxes(0, 1)),  # W_ih x: all columns of a row, to all rows of a column
-        (numbers(T, B, H), numbers(T, H, B).swapaxes(1, 2)),  # y
-    ]
-    rows_of_dy, columns_of_dy = numbers(T, B, H).swapaxes(1, 2), numbers(T, H, B)
-    stripes = [slice(b, b + STRIPE) for b in range(0, B, STRIPE)]
-    down = [(numbers(blocks, T, B), numbers(T, blocks, B).swapaxes(0, 1))]  # da, columns abreast
-    down += [(columns_of_dy[:, :, s], rows_of_dy[:, :, s]) for s in stripes]
-    # The last axis as one item, where it stays the last: NumPy copies items several times as fast.
-    up[0], down[0] = (_items(*up[0]), _items(*down[0]))
+    Wx, h = numbers(R, T, B), numbers(T, H, B)
+    up: Calls = [partial(numerics.abreast, Wx), partial(numerics.rows, h)]
+    da, dy, dh = numbers(T, blocks, B), numbers(T, B, H), numbers(T, H, B)
+    down: Calls = [partial(numerics.abreast, da), partial(numerics.copy_to_columns, dy, dh)]
     return up * (L * D), down * (L * D)
-
-
-def _items(*arrays: Array) -> Any:
-    return tuple(z.view(f"V{z.shape[-1] * z.itemsize}")[..., 0] for z in arrays)

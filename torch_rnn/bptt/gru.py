@@ -29,11 +29,10 @@ from .parts import (
     dsigmoid,
     dtanh,
     product,
-    room_for,
     steps,
     sum_of_outer,
     sum_of_outer_before,
-    tanh_,
+    tanh_for,
 )
 
 
@@ -47,13 +46,13 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     v_n = x.new_empty(*x.shape[:2], H)
     y = fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n))
     if y is None:
-        y, h_t, room = torch.empty_like(v_n), s0.h, room_for(v_n)
+        y, h_t, tanh_ = torch.empty_like(v_n), s0.h, tanh_for(v_n)
         for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
             rz.addmm_(h_t, W_rz_T)  # (1)
             rz.sigmoid_()  # (2)
             torch.addmm(b_n, h_t, W_n_T, out=v_n_t)  # (1)
             n.addcmul_(r, v_n_t)  # (3)
-            tanh_(n, room)  # (3)
+            tanh_(n)  # (3)
             torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
             h_t = h_next
     return y, State(y[-1].clone()), (u, v_n)

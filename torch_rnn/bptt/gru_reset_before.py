@@ -29,11 +29,10 @@ from .parts import (
     dsigmoid,
     dtanh,
     product,
-    room_for,
     steps,
     sum_of_outer,
     sum_of_outer_before,
-    tanh_,
+    tanh_for,
 )
 
 
@@ -44,13 +43,13 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     W_rz_T, W_n_T = W_hh[: 2 * H].T, W_hh[2 * H :].T
     a = affine(W_ih, x, b_ih + b_hh)  # (1): u and the biases of v; r, z, n will stand here
     y, q = (x.new_empty(*x.shape[:2], H) for _ in range(2))
-    h_t, room = s0.h, room_for(q)
+    h_t, tanh_ = s0.h, tanh_for(q)
     for rz, r, z, n, q_t, h_next in steps(a[:, :, : 2 * H], *a.chunk(3, dim=2), q, y):
         rz.addmm_(h_t, W_rz_T)  # (1)
         rz.sigmoid_()  # (2)
         torch.mul(r, h_t, out=q_t)  # (3)
         n.addmm_(q_t, W_n_T)  # (3)
-        tanh_(n, room)  # (3)
+        tanh_(n)  # (3)
         torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
         h_t = h_next
     return y, State(h_t.clone()), (a, q)

@@ -30,11 +30,10 @@ from .parts import (
     dsigmoid,
     dtanh,
     product,
-    room_for,
     steps,
     sum_of_outer,
     sum_of_outer_before,
-    tanh_,
+    tanh_for,
 )
 
 
@@ -47,10 +46,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     y = fused.forward("lstm", W_hh, s0, (a, c))
     if y is None:
         y = torch.empty_like(c)
-        (h_t, c_t), W_hh_T, room = s0, W_hh.T, room_for(c)
+        (h_t, c_t), W_hh_T, tanh_ = s0, W_hh.T, tanh_for(c)
         for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
             a_t.addmm_(h_t, W_hh_T)  # (1)
-            a_if.sigmoid_(), tanh_(g, room), o.sigmoid_()  # (2)
+            a_if.sigmoid_(), tanh_(g), o.sigmoid_()  # (2)
             torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
             torch.tanh(c_next, out=h_next).mul_(o)  # (4)
             h_t, c_t = h_next, c_next

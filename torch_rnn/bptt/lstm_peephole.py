@@ -26,7 +26,7 @@ from ..lstm import State
 from ..lstm_peephole import Params
 from .function import Saved
 from .lstm import factors, walk_back
-from .parts import affine, product, room_for, steps, sum_of_outer, sum_of_outer_before, tanh_
+from .parts import affine, product, steps, sum_of_outer, sum_of_outer_before, tanh_for
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -37,10 +37,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
     a_if = a.view(T, B, 4, H)[:, :, :2]
     y, c = (x.new_empty(T, B, H) for _ in range(2))
-    (h_t, c_t), W_hh_T, room = s0, W_hh.T, room_for(c)
+    (h_t, c_t), W_hh_T, tanh_ = s0, W_hh.T, tanh_for(c)
     for a_t, a_if_t, i, f, g, o, c_next, h_next in steps(a, a_if, *a.chunk(4, dim=2), c, y):
         a_t.addmm_(h_t, W_hh_T)  # (1)
-        a_if_t.addcmul_(P_if, c_t[:, None]).sigmoid_(), tanh_(g, room)  # (2)
+        a_if_t.addcmul_(P_if, c_t[:, None]).sigmoid_(), tanh_(g)  # (2)
         torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
         o.addcmul_(P_o, c_next).sigmoid_()  # (4)
         torch.tanh(c_next, out=h_next).mul_(o)  # (5)

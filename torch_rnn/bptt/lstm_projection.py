@@ -19,7 +19,7 @@ from ..lstm import State
 from ..lstm_projection import Params
 from .function import Saved
 from .lstm import factors
-from .parts import affine, backwards, before, product, room_for, steps, sum_of_outer, sum_of_outer_before, tanh_
+from .parts import affine, backwards, before, product, steps, sum_of_outer, sum_of_outer_before, tanh_for
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -28,10 +28,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     T, B, R, H = *x.shape[:2], *W_hr.shape
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
     c, m, y = (x.new_empty(T, B, size) for size in (H, H, R))
-    (h_t, c_t), W_hh_T, W_hr_T, room = s0, W_hh.T, W_hr.T, room_for(c)
+    (h_t, c_t), W_hh_T, W_hr_T, tanh_ = s0, W_hh.T, W_hr.T, tanh_for(c)
     for a_t, a_if, i, f, g, o, c_next, m_t, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, m, y):
         a_t.addmm_(h_t, W_hh_T)  # (1)
-        a_if.sigmoid_(), tanh_(g, room), o.sigmoid_()  # (2)
+        a_if.sigmoid_(), tanh_(g), o.sigmoid_()  # (2)
         torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
         torch.tanh(c_next, out=m_t).mul_(o)  # (4)
         torch.mm(m_t, W_hr_T, out=h_next)  # (5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -133,8 +133,8 @@ def product(da: Tensor, W: Tensor, out: Tensor | None) -> None:
         torch.mm(da.flatten(0, 1), W, out=out.view(T * B, I))
 
 
-def room_for(z: Tensor) -> Tensor | None:
-    """Memory in one piece for a step of one gate, for `tanh_`; None where its rows are as quick where they stand.
+def tanh_for(z: Tensor) -> Callable[[Tensor], Tensor]:
+    """The quickest tanh in place for a step of one gate, a block of columns; see `LONG_ROW`.
 
     Parameters
     ----------
@@ -143,27 +143,23 @@ def room_for(z: Tensor) -> Tensor | None:
 
     Returns
     -------
-    tensor (B, H) or None
-    """
-    _, B, H = z.shape
-    by_mkl = z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64) and torch.get_num_threads() > 1
-    return z.new_empty(B, H) if by_mkl and B > 2 and H >= LONG_ROW else None
-
-
-def tanh_(a: Tensor, room: Tensor | None) -> Tensor:
-    """Put tanh a in the place of a (B, H), by way of what `room_for` returned, and return it.
+    function
+        Puts tanh a in the place of a (B, H) and returns it.
 
     Examples
     --------
-    >>> a = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
-    >>> tanh_(a[:, 1:], room=torch.empty(2, 1))
+    >>> gates = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    >>> tanh_ = tanh_for(torch.empty(5, 2, 1))
+    >>> tanh_(gates[:, 1:])
     tensor([[0.7616],
             [0.9640]])
-    >>> a
-    tensor([[0.0000, 0.7616],
-            [0.0000, 0.9640]])
     """
-    return a.tanh_() if room is None else a.copy_(room.copy_(a).tanh_())
+    _, B, H = z.shape
+    by_mkl = z.device.type == "cpu" and z.dtype in (torch.float32, torch.float64) and torch.get_num_threads() > 1
+    if not by_mkl or B < 3 or H < LONG_ROW:
+        return Tensor.tanh_
+    room = z.new_empty(B, H)  # in one piece
+    return lambda a: a.copy_(room.copy_(a).tanh_())
 
 
 def dsigmoid(d: Tensor, s: Tensor, out: Tensor) -> Tensor:
