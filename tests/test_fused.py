@@ -19,12 +19,12 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from support import CELLS, assert_all_close, assert_backward_can_be_run_again, by_numpy, function_of, rng_of
+from fused_problems import problem, rounded
+from support import assert_all_close, assert_backward_can_be_run_again, by_numpy, function_of
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import torch_rnn
 from numpy_rnn import accuracy
-from numpy_rnn.modules import parameter_shapes
 from torch_rnn import bptt, fused
 
 # PyTorch's own, where forward mode looks for its formulas.
@@ -60,24 +60,6 @@ def launches(monkeypatch):
     monkeypatch.setattr(fused, "chip", lambda _: H200)
     monkeypatch.setattr(fused, "_failed", set())
     return done
-
-
-def problem(name, T, B, I, H, scale=1.0):
-    """Params at torch's initial scale, x, s0, dy, ds_n, all float64 arrays."""
-    cell, rng = CELLS[name][0], rng_of(name, T, B, I, H)
-    params = cell.Params(*(rng.uniform(-scale, scale, s) / np.sqrt(H) for s in parameter_shapes(cell, I, H, H)))
-    s0, ds_n = (cell.State(*rng.standard_normal((len(cell.State._fields), B, H))) for _ in range(2))
-    return params, rng.standard_normal((T, B, I)), s0, rng.standard_normal((T, B, H)), ds_n
-
-
-def rounded(given, dtype):
-    """The same problem in numbers that a narrower type has."""
-    params, x, s0, dy, ds_n = given
-
-    def to(a):
-        return torch.tensor(a).to(dtype)
-
-    return [to(a).requires_grad_() for a in (x, *params, *s0)], [to(a) for a in (dy, *ds_n)]
 
 
 def results(name, operands, upstream):

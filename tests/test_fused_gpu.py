@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from fused_problems import problem, rounded
 from support import assert_all_close, by_numpy, function_of
-from test_fused import problem, rounded
 
 from numpy_rnn import accuracy
 from torch_rnn import fused
@@ -55,6 +55,19 @@ def on_gpu(name, operands, upstream):
     return [z.detach().cpu() for z in outputs], [z.cpu() for z in gradients]
 
 
+def on_the_side_of(y, operands, upstream):
+    """Gradients of the RNN with relu, exact but for the derivative, which is taken where y is: rounding moves a sum near
+    0 to the other side, and in half precision there are many (the loop's gradients are off by up to 130 units, too).
+    """
+    x, W_ih, W_hh, b_ih, b_hh, h_t = given = [z.detach().double().requires_grad_() for z in operands]
+    outputs = []
+    for x_t, y_t in zip(x, y):
+        h_t = (W_ih @ x_t.T + W_hh @ h_t.T).T + b_ih + b_hh
+        h_t = h_t * (y_t > 0)
+        outputs.append(h_t)
+    return torch.autograd.grad([torch.stack(outputs), h_t], given, [z.double() for z in upstream])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @each_cell
@@ -69,7 +82,8 @@ def test_right_and_the_same_every_time(name, sizes, dtype):
         assert_all_close(gradients, exact[1], allowed.gradient, "gradients")
     else:
         digits = torch.finfo(dtype).eps
-        assert_all_close([z.double() for z in (*values, *gradients)], [*exact[0], *exact[1]], 16 * digits)
+        expected = on_the_side_of(values[0], operands, upstream) if name == "rnn_relu" else exact[1]
+        assert_all_close([z.double() for z in (*values, *gradients)], [*exact[0], *expected], 4 * digits)
     for _ in range(REPEATS):
         again = [z for part in on_gpu(name, operands, upstream) for z in part]
         assert all(torch.equal(a, b) for a, b in zip(again, (*values, *gradients)))

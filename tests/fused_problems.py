@@ -1,0 +1,29 @@
+"""What the kernels of torch_rnn.fused are asked, on a CPU and on a GPU. It may not import them: who does so first decides
+whether they are the interpreter's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from support import CELLS, rng_of
+
+from numpy_rnn.modules import parameter_shapes
+
+
+def problem(name, T, B, I, H, scale=1.0):
+    """Params at torch's initial scale, x, s0, dy, ds_n, all float64 arrays."""
+    cell, rng = CELLS[name][0], rng_of(name, T, B, I, H)
+    params = cell.Params(*(rng.uniform(-scale, scale, s) / np.sqrt(H) for s in parameter_shapes(cell, I, H, H)))
+    s0, ds_n = (cell.State(*rng.standard_normal((len(cell.State._fields), B, H))) for _ in range(2))
+    return params, rng.standard_normal((T, B, I)), s0, rng.standard_normal((T, B, H)), ds_n
+
+
+def rounded(given, dtype):
+    """The same problem in numbers that a narrower type has."""
+    params, x, s0, dy, ds_n = given
+
+    def to(a):
+        return torch.tensor(a).to(dtype)
+
+    return [to(a).requires_grad_() for a in (x, *params, *s0)], [to(a) for a in (dy, *ds_n)]
