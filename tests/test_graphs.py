@@ -1,13 +1,18 @@
-"""CUDA graphs behind a plain call. Without a GPU: everything round the capture, with the call itself in its place."""
+"""CUDA graphs behind a plain call. Without a GPU: all but the graphs themselves, in whose place operations are recorded
+and run again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
+from unittest import mock
 
 import pytest
 import torch
 from support import assert_all_close
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import torch_rnn
@@ -23,24 +28,48 @@ LAYERS = {
 each_layer = pytest.mark.parametrize("layer", LAYERS)
 
 
+class Graph(TorchDispatchMode):
+    """In place of a CUDA graph: records every operation, and replays them into the same memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.operations = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        with self:  # an operation that consists of others, which may copy or not, as reshape does
+            result = operation.decompose(*args, **(kwargs or {}))
+        if result is not NotImplemented:
+            return result
+        result = operation(*args, **(kwargs or {}))
+        self.operations.append((operation, args, kwargs or {}, result))
+        return result
+
+    def replay(self):
+        with torch.no_grad():
+            for operation, args, kwargs, result in self.operations:
+                again = operation(*args, **kwargs)
+                pairs = zip(result, again) if isinstance(result, tuple) else [(result, again)]
+                for returned, (old, new) in zip(operation._schema.returns, pairs):
+                    if returned.alias_info is None:  # neither a view nor written in place
+                        old.copy_(new)
+
+
 @pytest.fixture
 def captures(monkeypatch):
-    """What is captured; a replay calls the layer anew and, like a graph, writes into one set of buffers."""
+    """Let captures run on the CPU; what is captured."""
     calls = []
 
-    def capture(call, samples):
-        calls.append([tuple(s.shape) for s in samples])
-        buffers = [z.detach().clone() for z in call(*samples)]
+    def captured(call, tensors, parameters, run=graphs.captured):
+        calls.append([tuple(z.shape) for z in tensors])
+        return run(call, tensors, parameters)
 
-        def replay(*tensors):
-            outputs = call(*tensors)
-            for buffer, output in zip(buffers, outputs):
-                buffer.copy_(output.detach())
-            return tuple(buffer if not o.requires_grad else o + 0 * buffer for buffer, o in zip(buffers, outputs))
-
-        return replay
-
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: mock.Mock(spec=["wait_stream"]))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: graph)
+    monkeypatch.setattr(graphs, "captured", captured)
     monkeypatch.setattr(graphs, "capturable", lambda input: isinstance(input, torch.Tensor))
     return calls
 
@@ -108,6 +137,61 @@ def test_an_output_keeps_its_numbers_when_the_graph_runs_again(captures):
     assert torch.equal(first, before)
 
 
+@each_layer
+def test_gradients_add_up_and_stay(layer, captures):
+    compare_over_several_calls(layer, "cpu", 1e-6)
+
+
+def compare_over_several_calls(layer, device, tolerance):
+    """Gradients kept from earlier calls, `.grad` added up over calls, backward twice, parameters that change, against the
+    layer as it is.
+    """
+    make, shape = LAYERS[layer]
+    plain = make().to(device).double()
+    graphed = graphs.CudaGraphs(copy.deepcopy(plain))
+    generator = torch.Generator().manual_seed(4)
+    kept = []
+    for call in range(3):
+        x = torch.randn(shape, dtype=torch.float64, generator=generator).to(device)
+        for module in (plain, graphed):
+            z = x.clone().requires_grad_()
+            outputs = tree_leaves(module(z))
+            upstream = [torch.sin((k + 1) * (call + 1) * o.detach() + k) for k, o in enumerate(outputs)]
+            first = torch.autograd.grad(outputs, [z, *module.parameters()], upstream, retain_graph=True)
+            torch.autograd.backward(outputs, upstream)
+            kept.append([*outputs, *first, z.grad])
+            with torch.no_grad():
+                for p in module.parameters():  # as an optimizer does
+                    p.mul_(0.9)
+    for expected, got in zip(kept[::2], kept[1::2]):
+        assert_all_close(got, expected, tolerance)
+    added = [[p.grad for p in module.parameters()] for module in (graphed, plain)]
+    assert_all_close(*added, tolerance)
+    graphed.zero_grad(set_to_none=False)
+    assert all(p.grad.count_nonzero() == 0 for p in graphed.parameters())
+    graphed(x)[0].sum().backward()
+    plain.zero_grad()
+    plain(x)[0].sum().backward()
+    assert_all_close(*[[p.grad for p in module.parameters()] for module in (graphed, plain)], tolerance)
+
+
+def test_what_needs_no_gradient_gets_none(captures):
+    layer = torch_rnn.LSTM(I, H)
+    graphed = graphs.CudaGraphs(layer)
+    layer.weight_hh_l0.requires_grad_(False)
+    x = torch.randn(T, B, I)
+    graphed(x)[0].sum().backward()
+    assert layer.weight_hh_l0.grad is None
+    assert layer.weight_ih_l0.grad is not None
+    layer.requires_grad_(False)
+    assert not any(z.requires_grad for z in tree_leaves(graphed(x)))
+    with torch.inference_mode():
+        first = graphed(x)
+    with torch.no_grad():
+        second = graphed(x)  # memory of another graph: what was made in inference mode may not be written outside
+    assert_all_close(tree_leaves(first), tree_leaves(second), 0.0)
+
+
 def test_a_backward_that_comes_too_late_raises(captures):
     graphed = graphs.CudaGraphs(torch_rnn.GRU(I, H))
     first, _ = graphed(torch.ones(T, B, I))
@@ -148,7 +232,10 @@ def test_without_a_gpu_the_layer_runs_as_it_is():
     assert not graphed._graphs
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@on_a_gpu
 @each_layer
 def test_on_a_gpu(layer):
     make, shape = LAYERS[layer]
@@ -159,3 +246,20 @@ def test_on_a_gpu(layer):
         x = torch.randn(shape, dtype=torch.float64, device="cuda", requires_grad=True)
         assert_all_close(results_and_gradients(graphed, x), results_and_gradients(plain, x), 1e-12)
     assert len(graphed._graphs) == 1
+
+
+@on_a_gpu
+@each_layer
+def test_gradients_add_up_and_stay_on_a_gpu(layer):
+    compare_over_several_calls(layer, "cuda", 1e-12)
+
+
+@on_a_gpu
+def test_without_gradients_on_a_gpu():
+    layer = torch_rnn.GRU(I, H).cuda()
+    graphed = graphs.CudaGraphs(layer)
+    x = torch.randn(T, B, I, device="cuda")
+    for mode in (torch.inference_mode, torch.no_grad):
+        with mode():
+            assert_all_close(tree_leaves(graphed(x)), tree_leaves(layer(x)), 1e-6)
+    assert len(graphed._graphs) == 2
