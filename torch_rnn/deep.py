@@ -121,13 +121,13 @@ def forward(
     blocks = blocks_of(lengths, *x.shape[:2])
     y, s0 = _sorted(x, order), cell.State(*(_sorted(s, order) for s in s0))
 
-    finals = []
+    initials, finals = zip(*(s.unbind() for s in s0)), []
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * _sorted(masks[l - 1], order)
         outputs = []
         for d, p in enumerate(layer):
-            s = cell.State(*(s[l * len(layer) + d] for s in s0))
+            s = cell.State(*next(initials))
             output, s_n = _run(run, cell, p, reverse(y, lengths) if d else y, s, blocks)
             outputs.append(reverse(output, lengths) if d else output)
             finals.append(s_n)

@@ -85,9 +85,10 @@ class Recurrent(Module):
     def _params(self, suffix: str) -> Any:
         """One layer's parameters in one direction, as they are at this moment: the cell's Params."""
         given = {field: getattr(self, NAMES[field] + suffix) for field in self._fields()}
-        W_ih = given["W_ih"]
-        zeros = W_ih.new_zeros(W_ih.shape[0])
-        return self._cell.Params(*(given.get(field, zeros) for field in self._cell.Params._fields))
+        if missing := set(self._cell.Params._fields) - set(given):
+            W_ih = given["W_ih"]
+            given |= dict.fromkeys(missing, W_ih.new_zeros(W_ih.shape[0]))
+        return self._cell.Params(**given)
 
     def reset_parameters(self) -> None:
         """Draw every parameter uniformly from ±1 / √hidden_size, in the order in which they were registered."""

@@ -21,8 +21,9 @@ from ..cell import Cell
 Saved = tuple[Tensor, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Columns (steps × sequences) that backward works on at a time: so few that their gradients need little memory and stay
-# in the processor's cache, so many that adding up the weights' gradients costs little.
+# Columns (steps × sequences) that backward works on at a time on a CPU: so few that their gradients need little memory
+# and stay in the cache, so many that adding up the weights' gradients costs little. On a GPU it is all of them at once:
+# 5 to 15 % of forward + backward at 100 steps in a CUDA graph, a quarter without.
 CHUNK_COLUMNS = 2048
 
 # Inside a Function autograd records nothing, yet each operation asks it first, which is a tenth of a small one. Within
@@ -155,7 +156,7 @@ class Backward(torch.autograd.Function):
         T, B, _ = x.shape
         dx = x.new_empty(x.shape) if wants_dx else None
         ds, grads = cell.State(*ds_n), ()
-        length = max(1, CHUNK_COLUMNS // max(1, B))
+        length = max(1, CHUNK_COLUMNS // max(1, B)) if x.device.type == "cpu" else T
         with below_autograd():
             for start in reversed(range(0, T, length)):
                 steps = slice(start, start + length)
