@@ -121,14 +121,12 @@ def room_for_gradients(outputs: Sequence[Tensor]) -> list[Tensor | None]:
 def gradients_of(
     outputs: Sequence[Tensor], operands: Sequence[Tensor], upstream: Sequence[Tensor | None]
 ) -> list[Tensor | None]:
-    """Gradients, None where there is none. What is saved stays, so that backward may run again."""
+    """Gradients, None where none is wanted. What is saved stays, so that backward may run again."""
     heads = [(z, d) for z, d in zip(outputs, upstream) if d is not None]
     if not heads:
         return [None for _ in operands]
     wanted = [z for z in operands if z.requires_grad]
-    found = torch.autograd.grad(
-        [z for z, _ in heads], wanted, [d for _, d in heads], retain_graph=True, allow_unused=True
-    )
+    found = torch.autograd.grad([z for z, _ in heads], wanted, [d for _, d in heads], retain_graph=True)
     gradient_of = dict(zip(map(id, wanted), found))
     return [gradient_of.get(id(z)) for z in operands]
 
