@@ -21,10 +21,9 @@ from ..cell import Cell
 Saved = tuple[Tensor, ...]
 F = TypeVar("F", bound=Callable[..., Any])
 
-# Columns (steps × sequences) that backward works on at a time on a CPU: so few that their gradients need little memory
-# and stay in the cache, so many that adding up the weights' gradients costs little. On a GPU it is all of them at once:
-# 5 to 15 % of forward + backward at 100 steps in a CUDA graph, a quarter without.
-CHUNK_COLUMNS = 2048
+# Numbers of a gate that backward works on at a time on a CPU, and columns (steps × sequences) at least: so few that
+# their gradients need little memory and stay in the cache, so many that adding to those of the weights costs little.
+CHUNK_NUMBERS, CHUNK_COLUMNS = 2**18, 1024
 
 # Inside a Function autograd records nothing, yet each operation asks it first, which is a tenth of a small one. Within
 # this none does. It is private to PyTorch; without it all is as right, and slower.
@@ -38,16 +37,16 @@ class Manual(NamedTuple):
     returns the outputs y (T, B, R), which are h after every step, the final state in memory of its own, and what
     backward needs besides.
 
-    `backward(params, x, s0, y, saved, dy, ds_n, dx) -> (grads, ds0)` takes the gradients of y and of the final state
-    and returns those of the parameters and of the initial state; that of x it writes to dx, unless this is None. No
-    other argument of the two is changed.
+    `backward(params, x, s0, y, saved, dy, ds_n, dx, grads) -> ds0` takes the gradients of y and of the final state and
+    returns that of the initial state; those of the parameters it adds to grads, that of x it writes to dx, unless this
+    is None. No other argument of the two is changed.
 
     What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
     states after every step, fields of the State.
     """
 
     forward: Callable[..., tuple[Tensor, Any, Saved]]
-    backward: Callable[..., tuple[Any, Any]]
+    backward: Callable[..., Any]
     states: Callable[[Tensor, Saved], tuple[Tensor, ...]]
 
 
@@ -82,6 +81,22 @@ def differentiated() -> bool:
     """Whether somebody differentiates or vectorizes what is computed now; else a Function costs 60 µs for nothing."""
     transformed = torch._C._functorch.peek_interpreter_stack() is not None
     return torch.is_grad_enabled() or transformed or torch.autograd.forward_ad._current_level >= 0
+
+
+def chunk_length(y: Tensor) -> int:
+    """Steps that backward works on at a time.
+
+    On a GPU it is all of them: 5 to 15 % of forward + backward at 100 steps in a CUDA graph, a quarter without.
+
+    Examples
+    --------
+    >>> chunk_length(torch.empty(1000, 4, 64))
+    1024
+    """
+    T, B, R = y.shape
+    if y.device.type != "cpu":
+        return T
+    return max(1, max(CHUNK_COLUMNS, CHUNK_NUMBERS // max(1, R)) // max(1, B))
 
 
 def signed(function: F) -> F:
@@ -153,17 +168,15 @@ class Backward(torch.autograd.Function):
         """By hand."""
         (dy, *ds_n), operands, (y, *saved) = _parts(cell, tensors)
         params, x, s0 = _named(cell, operands)
-        T, B, _ = x.shape
         dx = x.new_empty(x.shape) if wants_dx else None
-        ds, grads = cell.State(*ds_n), ()
-        length = max(1, CHUNK_COLUMNS // max(1, B)) if x.device.type == "cpu" else T
+        ds, grads = cell.State(*ds_n), cell.Params(*map(torch.zeros_like, params))
+        length = chunk_length(y)
         with below_autograd():
-            for start in reversed(range(0, T, length)):
+            for start in reversed(range(0, len(x), length)):
                 steps = slice(start, start + length)
                 s = cell.State(*(z[start - 1] for z in manual.states(y, tuple(saved)))) if start else s0
                 parts = x[steps], s, y[steps], [z[steps] for z in saved], dy[steps], ds, dx if dx is None else dx[steps]
-                chunk, ds = manual.backward(params, *parts)
-                grads = cell.Params(*(g.add_(more) for g, more in zip(grads, chunk))) if grads else chunk
+                ds = manual.backward(params, *parts, grads)
         return dx, *grads, *ds
 
     @staticmethod

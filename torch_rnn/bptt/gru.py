@@ -23,6 +23,8 @@ from .. import fused
 from ..gru import Params, State
 from .function import Saved
 from .parts import (
+    add_outer,
+    add_outer_before,
     affine,
     backwards,
     before,
@@ -30,8 +32,6 @@ from .parts import (
     dtanh,
     product,
     steps,
-    sum_of_outer,
-    sum_of_outer_before,
     tanh_for,
 )
 
@@ -59,21 +59,31 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
-) -> tuple[Params, State]:
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Tensor | None,
+    grads: Params,
+) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, v_n = saved
     H = W_hh.shape[1]
     by_kernel = fused.backward("gru", W_hh, (gates, v_n, s0.h, y), dy, ds_n, blocks=4)
     d, ds0 = by_kernel or walk_back(W_hh, gates, v_n, s0.h, y, dy, ds_n)
-    du, dv = d[:, :, : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
-    W_nrz = W_ih.roll(H, dims=0)  # rows in the order of du
-    dW_ih, dW_hh = sum_of_outer(du, x).roll(-H, dims=0), sum_of_outer_before(dv, s0.h, y)  # (1')
+    du_n, du_rz, dv = d[:, :, :H], d[:, :, H : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
+    for du, rows in ((du_rz, slice(2 * H)), (du_n, slice(2 * H, None))):
+        add_outer(du, x, grads.W_ih[rows])  # (1')
+        product(du, W_ih[rows], out=dx, add=du is du_n)  # (1')
+    add_outer_before(dv, s0.h, y, grads.W_hh)  # (1')
     db = d.sum((0, 1))  # (1')
-    grads = Params(dW_ih, dW_hh, db[: 3 * H].roll(-H), db[H:].clone())
-    product(du, W_nrz, out=dx)  # (1')
-    return grads, ds0
+    grads.b_ih.add_(torch.cat([db[H : 3 * H], db[:H]]))
+    grads.b_hh.add_(db[H:])
+    return ds0
 
 
 def walk_back(

@@ -23,6 +23,9 @@ from torch import Tensor
 from ..gru import Params, State
 from .function import Saved
 from .parts import (
+    add_outer,
+    add_outer_before,
+    add_sum,
     affine,
     backwards,
     before,
@@ -30,8 +33,6 @@ from .parts import (
     dtanh,
     product,
     steps,
-    sum_of_outer,
-    sum_of_outer_before,
     tanh_for,
 )
 
@@ -56,8 +57,16 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
-) -> tuple[Params, State]:
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Tensor | None,
+    grads: Params,
+) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, q = saved
@@ -78,11 +87,12 @@ def backward(
         torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
         dh.addcmul_(dq, r_t).addmm_(da_rz_t, W_rz)  # (3') (1')
 
-    dW_hh = torch.cat([sum_of_outer_before(da_rz, s0.h, y), sum_of_outer(da_n, q)])  # (1')
-    db = da.sum((0, 1))  # (1')
-    grads = Params(sum_of_outer(da, x), dW_hh, db, db.clone())  # (1')
+    add_outer(da, x, grads.W_ih)  # (1')
+    add_sum(da, grads.b_ih, grads.b_hh)  # (1')
+    add_outer_before(da_rz, s0.h, y, grads.W_hh[: 2 * H])  # (1')
+    add_outer(da_n, q, grads.W_hh[2 * H :])  # (1')
     product(da, W_ih, out=dx)  # (1')
-    return grads, State(dh)
+    return State(dh)
 
 
 def factors(r: Tensor, z: Tensor, n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ from .. import fused
 from ..lstm import Params, State
 from .function import Saved
 from .parts import (
+    add_outer,
+    add_outer_before,
+    add_sum,
     affine,
     backwards,
     before,
@@ -31,8 +34,6 @@ from .parts import (
     dtanh,
     product,
     steps,
-    sum_of_outer,
-    sum_of_outer_before,
     tanh_for,
 )
 
@@ -57,17 +58,26 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
-) -> tuple[Params, State]:
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Tensor | None,
+    grads: Params,
+) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, c = saved
     by_kernel = fused.backward("lstm", W_hh, (gates, s0.c, c), dy, ds_n, blocks=4)
     da, ds0 = by_kernel or by_factors(W_hh, gates, s0.c, c, dy, ds_n)
-    db = da.sum((0, 1))  # (1')
-    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
+    add_outer(da, x, grads.W_ih)  # (1')
+    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     product(da, W_ih, out=dx)  # (1')
-    return grads, ds0
+    return ds0
 
 
 def by_factors(W_hh: Tensor, gates: Tensor, c_0: Tensor, c: Tensor, dy: Tensor, ds_n: State) -> tuple[Tensor, State]:

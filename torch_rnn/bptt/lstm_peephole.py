@@ -26,7 +26,7 @@ from ..lstm import State
 from ..lstm_peephole import Params
 from .function import Saved
 from .lstm import factors, walk_back
-from .parts import affine, product, steps, sum_of_outer, sum_of_outer_before, tanh_for
+from .parts import add_outer, add_outer_before, add_sum, affine, product, steps, tanh_for
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -49,8 +49,16 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
-) -> tuple[Params, State]:
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Tensor | None,
+    grads: Params,
+) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _, P = params
     gates, c = saved
@@ -64,8 +72,9 @@ def backward(
     ds0 = walk_back(da, dc_dh, dc_dc, W_hh, dy, ds_n)
 
     dP_i, dP_f = ((d[0] * s0.c).sum(0) + (d[1:] * c[:-1]).sum((0, 1)) for d in (da_i, da_f))  # (2')
-    dP = torch.cat([dP_i, dP_f, (da_o * c).sum((0, 1))])  # (4')
-    db = da.sum((0, 1))  # (1')
-    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone(), dP)  # (1')
+    grads.P.add_(torch.cat([dP_i, dP_f, (da_o * c).sum((0, 1))]))  # (4')
+    add_outer(da, x, grads.W_ih)  # (1')
+    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     product(da, W_ih, out=dx)  # (1')
-    return grads, ds0
+    return ds0

@@ -19,7 +19,7 @@ from ..lstm import State
 from ..lstm_projection import Params
 from .function import Saved
 from .lstm import factors
-from .parts import affine, backwards, before, product, steps, sum_of_outer, sum_of_outer_before, tanh_for
+from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -40,8 +40,16 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Tensor | None
-) -> tuple[Params, State]:
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Tensor | None,
+    grads: Params,
+) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _, W_hr = params
     gates, c, m = saved
@@ -64,8 +72,9 @@ def backward(
         dc.mul_(f_t)  # (3')
         torch.addmm(dy_before, da_t, W_hh, out=dh_t)  # (1')
 
-    db = da.sum((0, 1))  # (1')
-    dW_ih, dW_hh, dW_hr = sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), sum_of_outer(dh, m)  # (1') (5')
-    grads = Params(dW_ih, dW_hh, db, db.clone(), dW_hr)
+    add_outer(da, x, grads.W_ih)  # (1')
+    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_sum(da, grads.b_ih, grads.b_hh)  # (1')
+    add_outer(dh, m, grads.W_hr)  # (5')
     product(da, W_ih, out=dx)  # (1')
-    return grads, State(dh_0, dc)
+    return State(dh_0, dc)

@@ -70,50 +70,63 @@ def before(z: Tensor, first: Tensor) -> list[Tensor]:
     return [*z.unbind()[-2::-1], first]
 
 
-def sum_of_outer(da: Tensor, x: Tensor) -> Tensor:
-    """Σ da_t x_tᵀ over steps and sequences, as one product.
+def add_outer(da: Tensor, x: Tensor, out: Tensor) -> None:
+    """Add Σ da_t x_tᵀ over steps and sequences to `out`, as one product.
 
     Parameters
     ----------
     da : tensor (T, B, O)
     x : tensor (T, B, I)
-
-    Returns
-    -------
-    tensor (O, I)
+    out : tensor (O, I)
 
     Examples
     --------
-    >>> sum_of_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3))[0]
-    tensor([2., 2., 2.])
+    >>> dW = torch.ones(4, 3)
+    >>> add_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3), dW)
+    >>> dW[0]
+    tensor([3., 3., 3.])
     """
-    return da.flatten(0, 1).T @ x.reshape(-1, x.shape[2])
+    out.addmm_(da.flatten(0, 1).T, x.reshape(-1, x.shape[2]))
 
 
-def sum_of_outer_before(da: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
-    """Σ da_t h_tᵀ over steps and sequences, where h_t = y_{t-1}: step t meets the state before it.
+def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
+    """Add Σ da_t h_tᵀ over steps and sequences to `out`, where h_t = y_{t-1}: step t meets the state before it.
 
     Parameters
     ----------
     da : tensor (T, B, O)
     h_0 : tensor (B, R)
     y : tensor (T, B, R)
-
-    Returns
-    -------
-    tensor (O, R)
+    out : tensor (O, R)
 
     Examples
     --------
-    >>> y = torch.tensor([[[1.0]], [[2.0]], [[4.0]]])
-    >>> sum_of_outer_before(torch.ones(3, 1, 1), torch.tensor([[10.0]]), y)
+    >>> dW, y = torch.zeros(1, 1), torch.tensor([[[1.0]], [[2.0]], [[4.0]]])
+    >>> add_outer_before(torch.ones(3, 1, 1), torch.tensor([[10.0]]), y, dW)
+    >>> dW
     tensor([[13.]])
     """
-    return torch.addmm(da[0].T @ h_0, da[1:].flatten(0, 1).T, y[:-1].flatten(0, 1))
+    out.addmm_(da[0].T, h_0)
+    out.addmm_(da[1:].flatten(0, 1).T, y[:-1].flatten(0, 1))
 
 
-def product(da: Tensor, W: Tensor, out: Tensor | None) -> None:
-    """Write Wᵀ da_t of every step to `out`, as one product; nothing if that is None.
+def add_sum(da: Tensor, *outs: Tensor) -> None:
+    """Add Σ da_t over steps and sequences to each of the biases' gradients.
+
+    Examples
+    --------
+    >>> db = torch.ones(4)
+    >>> add_sum(torch.ones(3, 2, 4), db)
+    >>> db
+    tensor([7., 7., 7., 7.])
+    """
+    db = da.sum((0, 1))
+    for out in outs:
+        out.add_(db)
+
+
+def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> None:
+    """Write Wᵀ da_t of every step to `out`, or add it, as one product; nothing if that is None.
 
     Parameters
     ----------
@@ -130,7 +143,8 @@ def product(da: Tensor, W: Tensor, out: Tensor | None) -> None:
     """
     if out is not None:
         T, B, I = out.shape
-        torch.mm(da.flatten(0, 1), W, out=out.view(T * B, I))
+        into = out.view(T * B, I)
+        torch.addmm(into, da.flatten(0, 1), W, beta=1 if add else 0, out=into)
 
 
 def tanh_for(z: Tensor) -> Callable[[Tensor], Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from .. import fused
 from ..rnn import Params, State
 from .function import Saved
-from .parts import affine, backwards, before, product, sum_of_outer, sum_of_outer_before
+from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
 
 
 class Nonlinearity(NamedTuple):
@@ -66,16 +66,18 @@ def backward(
     dy: Tensor,
     ds_n: State,
     dx: Tensor | None,
+    grads: Params,
     nonlinearity: Nonlinearity = TANH,
-) -> tuple[Params, State]:
+) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     by_kernel = fused.backward("rnn", W_hh, [y], dy, ds_n, blocks=1, RELU=nonlinearity is RELU)
     da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity)
-    db = da.sum((0, 1))  # (1')
-    grads = Params(sum_of_outer(da, x), sum_of_outer_before(da, s0.h, y), db, db.clone())  # (1')
+    add_outer(da, x, grads.W_ih)  # (1')
+    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     product(da, W_ih, out=dx)  # (1')
-    return grads, ds0
+    return ds0
 
 
 def walk_back(W_hh: Tensor, y: Tensor, dy: Tensor, ds_n: State, nonlinearity: Nonlinearity) -> tuple[Tensor, State]:
