@@ -65,7 +65,7 @@ class CudaGraphs(Module):
             return self.layer(input, hx)
         tensors, structure = tree_flatten((input, hx))
         values = *map(tensor_key, tensors), *((p.data_ptr(), p.requires_grad) for p in self.layer.parameters())
-        key = str(structure), values, self.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        key = str(structure), values, self.training, torch.is_grad_enabled()
         if key not in self._graphs:
             self._graphs[key] = _Graph(self.layer, tensors, structure)
         return self._graphs[key](tensors)
@@ -150,7 +150,10 @@ class _Graph:
             outputs, self.results = tree_flatten(results)
             return outputs
 
-        self.passes = captured(call, [tensors[k] for k in self.places], self.parameters)
+        grad_mode = torch.is_grad_enabled()
+        # What was made in inference mode could not be written outside; and to leave that switches gradients on.
+        with torch.inference_mode(False), torch.set_grad_enabled(grad_mode):
+            self.passes = captured(call, [tensors[k] for k in self.places], self.parameters)
 
     def __call__(self, tensors: Sequence[Any]) -> Any:
         outputs = _Replay.apply(self, *(tensors[k] for k in self.places), *self.parameters)  # type: ignore[no-untyped-call]
