@@ -126,9 +126,8 @@ def gradients_of(
     if not heads:
         return [None for _ in operands]
     wanted = [z for z in operands if z.requires_grad]
-    found = torch.autograd.grad([z for z, _ in heads], wanted, [d for _, d in heads], retain_graph=True)
-    gradient_of = dict(zip(map(id, wanted), found))
-    return [gradient_of.get(id(z)) for z in operands]
+    found = iter(torch.autograd.grad([z for z, _ in heads], wanted, [d for _, d in heads], retain_graph=True))
+    return [next(found) if z.requires_grad else None for z in operands]
 
 
 class _Graph:

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..cell import Cell
 
 Saved = tuple[Tensor, ...]
+Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 F = TypeVar("F", bound=Callable[..., Any])
 
 # Numbers of a gate that backward works on at a time on a CPU, and columns (steps × sequences) at least: so few that

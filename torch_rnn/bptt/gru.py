@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import fused
 from ..gru import Params, State
-from .function import Saved
+from .function import Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -59,15 +59,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Tensor | None,
-    grads: Params,
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
@@ -76,13 +68,14 @@ def backward(
     by_kernel = fused.backward("gru", W_hh, (gates, v_n, s0.h, y), dy, ds_n, blocks=4)
     d, ds0 = by_kernel or walk_back(W_hh, gates, v_n, s0.h, y, dy, ds_n)
     du_n, du_rz, dv = d[:, :, :H], d[:, :, H : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
-    for du, rows in ((du_rz, slice(2 * H)), (du_n, slice(2 * H, None))):
-        add_outer(du, x, grads.W_ih[rows])  # (1')
-        product(du, W_ih[rows], out=dx, add=du is du_n)  # (1')
+    add_outer(du_rz, x, grads.W_ih[: 2 * H])  # (1')
+    add_outer(du_n, x, grads.W_ih[2 * H :])  # (1')
     add_outer_before(dv, s0.h, y, grads.W_hh)  # (1')
     db = d.sum((0, 1))  # (1')
-    grads.b_ih.add_(torch.cat([db[H : 3 * H], db[:H]]))
-    grads.b_hh.add_(db[H:])
+    grads.b_ih.add_(torch.cat([db[H : 3 * H], db[:H]]))  # (1')
+    grads.b_hh.add_(db[H:])  # (1')
+    product(du_rz, W_ih[: 2 * H], out=dx)  # (1')
+    product(du_n, W_ih[2 * H :], out=dx, add=True)  # (1')
     return ds0
 
 

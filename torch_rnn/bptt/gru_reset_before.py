@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..gru import Params, State
-from .function import Saved
+from .function import Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -57,15 +57,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Tensor | None,
-    grads: Params,
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_peephole import Params
-from .function import Saved
+from .function import Saved, Wanted
 from .lstm import factors, walk_back
 from .parts import add_outer, add_outer_before, add_sum, affine, product, steps, tanh_for
 
@@ -49,15 +49,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Tensor | None,
-    grads: Params,
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _, P = params

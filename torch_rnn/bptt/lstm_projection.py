@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_projection import Params
-from .function import Saved
+from .function import Saved, Wanted
 from .lstm import factors
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
 
@@ -40,15 +40,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Tensor | None,
-    grads: Params,
+    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _, W_hr = params

@@ -143,8 +143,8 @@ def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> Non
     """
     if out is not None:
         T, B, I = out.shape
-        into = out.view(T * B, I)
-        torch.addmm(into, da.flatten(0, 1), W, beta=1 if add else 0, out=into)
+        da, out = da.flatten(0, 1), out.view(T * B, I)
+        out.addmm_(da, W) if add else torch.mm(da, W, out=out)
 
 
 def tanh_for(z: Tensor) -> Callable[[Tensor], Tensor]:

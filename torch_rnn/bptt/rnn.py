@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import fused
 from ..rnn import Params, State
-from .function import Saved
+from .function import Saved, Wanted
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
 
 
@@ -65,7 +65,7 @@ def backward(
     saved: Saved,
     dy: Tensor,
     ds_n: State,
-    dx: Tensor | None,
+    dx: Wanted,
     grads: Params,
     nonlinearity: Nonlinearity = TANH,
 ) -> State:
