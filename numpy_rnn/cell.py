@@ -7,7 +7,7 @@ directions and sequences of different lengths are the business of `deep`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,9 @@ class Cell(NamedTuple):
 
     `backward(tape, dstates) -> (grads, dx, ds0)` takes a gradient for every state of the trajectory and
     returns those of the parameters, of x and of s0.
+
+    `vectors` says how trajectories lie in memory: as columns, (T+1, ·, B), or as rows, (T+1, B, ·). Backward takes
+    dstates either way, and need not copy them if they lie alike.
     """
 
     name: str
@@ -33,6 +36,7 @@ class Cell(NamedTuple):
     State: type[Any]
     forward: Callable[[Any, Array, Any], tuple[Any, Any]]
     backward: Callable[[Any, Any], tuple[Any, Array, Any]]
+    vectors: Literal["columns", "rows"] = "columns"
 
 
 def trajectory(T: int, state: Array, *operands: Array) -> Array:

@@ -14,9 +14,9 @@ step t+1 has sent back.
           dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
           dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
 
-The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
-over sequences too: it is one product of all columns abreast. One bias would do, since both have the
-same gradient; two are kept so that parameters are those of torch, ONNX and cuDNN.
+The code holds vectors as rows, one a sequence of the batch, as users do: x_t is (B, I), and W x is `x @ W.T`.
+Σ_t da_t x_tᵀ sums over sequences too: it is one product of the rows of all steps. One bias would do, since both have
+the same gradient; two are kept so that parameters are those of torch, ONNX and cuDNN.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, columns, ones, relu, transposed
+from .cell import Cell
+from .numerics import Array, backwards, linear, linear_db, linear_dW, linear_dx, relu, transposed
 
 
 class Nonlinearity(NamedTuple):
@@ -39,7 +39,7 @@ class Nonlinearity(NamedTuple):
 
 
 def _tanh_derivative(h: Array, out: Array) -> Array:
-    return np.subtract(1, h**2, out)  # type: ignore[no-any-return]  # (F2) of docs/derivation
+    return np.subtract(1, np.multiply(h, h, out), out)  # (F2) of docs/derivation
 
 
 def _relu_derivative(h: Array, out: Array) -> Array:
@@ -71,7 +71,7 @@ class Tape(NamedTuple):
     params: Params
     nonlinearity: Nonlinearity
     x: Array  # (T, B, I)
-    h: Array  # (T+1, H, B)
+    h: Array  # (T+1, B, H)
 
 
 def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = tanh_unit) -> tuple[State, Tape]:
@@ -94,13 +94,15 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
         What `backward` needs.
     """
     W_ih, W_hh, b_ih, b_hh = params
-    h = trajectory(len(x), s0.h, x, *params)
-    a = affine(W_ih, x, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
+    h = np.empty((len(x) + 1, *s0.h.shape), np.result_type(x, *params, *s0))
+    h[0] = s0.h
+    a = linear(x, W_ih, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
+    W_hh_T = transposed(W_hh)  # once, not at every step
     f = nonlinearity.f
     for a_t, h_t, h_next in zip(a, h, h[1:]):
-        a_t += W_hh.dot(h_t)  # (1)
+        a_t += h_t.dot(W_hh_T)  # (1)
         f(a_t, h_next)  # (2)
-    return State(columns(h)), Tape(params, nonlinearity, x, h)
+    return State(h), Tape(params, nonlinearity, x, h)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -122,25 +124,20 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         Gradient of the initial state, h (B, H).
     """
     (W_ih, W_hh, _, _), nonlinearity, x, h = tape
-    T, B, I = x.shape
-    W_hh_T = transposed(W_hh)  # once, not at every step
-    dh_loss = np.ascontiguousarray(columns(dstates.h))
-
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
-    da = np.empty(h[1:].shape, np.result_type(h, dh_loss))
+    da = np.empty(h[1:].shape, np.result_type(h, dstates.h))
     nonlinearity.df(h[1:], da)  # (2')
-    dh = dh_loss[T].astype(da.dtype)
-    for da_t, dh_loss_t in backwards(da, dh_loss[:-1]):
+    dh = dstates.h[-1].astype(da.dtype)
+    for da_t, dh_loss_t in backwards(da, dstates.h[:-1]):
         da_t *= dh  # (2')
-        dh = W_hh_T.dot(da_t)  # (1')
+        dh = da_t.dot(W_hh)  # (1')
         dh += dh_loss_t
 
-    da = abreast(da)
-    db = da @ ones(da)  # (1')
-    grads = Params(da @ x.reshape(T * B, I), da @ abreast(h[:-1]).T, db, db.copy())  # (1')
-    dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
-    return grads, dx, State(dh.T)
+    db = linear_db(da)  # (1')
+    grads = Params(linear_dW(da, x), linear_dW(da, h[:-1]), db, db.copy())  # (1')
+    dx = linear_dx(da, W_ih)  # (1')
+    return grads, dx, State(dh)
 
 
-TANH = Cell("rnn_tanh", 1, Params, State, forward, backward)
-RELU = Cell("rnn_relu", 1, Params, State, partial(forward, nonlinearity=relu_unit), backward)
+TANH = Cell("rnn_tanh", 1, Params, State, forward, backward, "rows")
+RELU = Cell("rnn_relu", 1, Params, State, partial(forward, nonlinearity=relu_unit), backward, "rows")

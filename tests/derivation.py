@@ -64,7 +64,7 @@ def chain_scope(I: int, O: int, S: int) -> Scope:
 
 def one_sequence(tape: Any, dh: Any, b: int) -> tuple[Any, Any]:
     """A plain cell's tape and upstream gradient, of sequence b alone."""
-    one = tape._replace(x=tape.x[:, b : b + 1], h=np.ascontiguousarray(tape.h[:, :, b : b + 1]))
+    one = tape._replace(x=tape.x[:, b : b + 1], h=tape.h[:, b : b + 1])
     return one, numpy_rnn.rnn.State(dh[:, b : b + 1])
 
 

@@ -278,7 +278,7 @@ def test_the_copies_of_columns_move_each_number_once(cell, forward, backward, mo
     layout = contestants.load("layout")
     T, B, H = 5, 17, 2
     moved = []
-    for name in ("abreast", "rows", "copy_to_columns"):
+    for name in ("abreast", "rows", "copy_stripes"):
         monkeypatch.setattr(numerics, name, lambda z, out=None: moved.append(z.size))
     for calls, blocks in zip(
         layout.copies(problem.make(cell, sizes.Point(T, B, 4, H), "float32")), (forward, backward)
@@ -294,7 +294,7 @@ def test_the_layout_is_the_quicker_of_two(monkeypatch):
     layout = contestants.load("layout")
     given = problem.make("rnn", sizes.Point(5, 3, 4, 2, L=2), "float32")
     copied = []
-    for name in ("abreast", "rows", "copy_to_columns"):
+    for name in ("abreast", "rows", "copy_stripes"):
         monkeypatch.setattr(numerics, name, lambda *arrays, name=name: copied.append(name))
     for quickest in (0, 1):
         order = iter([quickest == 1, quickest == 0] * 2)  # rows are tried first, False is the less
@@ -303,7 +303,7 @@ def test_the_layout_is_the_quicker_of_two(monkeypatch):
         for mode, call in ready.calls.items():
             copied.clear()
             assert call() is None
-            up, down = ["abreast", "rows"] * 2, ["abreast", "copy_to_columns"] * 2
+            up, down = ["abreast", "rows"] * 2, ["abreast", "copy_stripes"] * 2
             assert copied == quickest * (up + down * (mode == "forward-backward"))
 
 

@@ -45,7 +45,6 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import numpy_rnn
 import torch_rnn.deep
 from numpy_rnn.modules import parameter_name
-from numpy_rnn.numerics import columns
 
 # torch says once that oneDNN does not do projections; nothing follows from it here.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -195,9 +194,7 @@ def relu_arguments(case: Case, p: Problem) -> Array:
         return np.ones(0)
     *_, tape = numpy_rnn.deep.forward(CELLS[case.cell][0], p.params, *p[1:5])
     blocks = [block for layer in tape.runs for run in layer for block in run.blocks]
-    linear = [
-        b.x @ b.params.W_ih.T + b.params.b_ih + columns(b.h[:-1]) @ b.params.W_hh.T + b.params.b_hh for b in blocks
-    ]
+    linear = [b.x @ b.params.W_ih.T + b.params.b_ih + b.h[:-1] @ b.params.W_hh.T + b.params.b_hh for b in blocks]
     return np.concatenate([np.ones(0), *(np.abs(a).ravel() for a in linear)])
 
 

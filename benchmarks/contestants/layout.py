@@ -59,5 +59,5 @@ def copies(problem: Problem) -> tuple[Calls, Calls]:
     Wx, h = numbers(R, T, B), numbers(T, H, B)
     up: Calls = [partial(numerics.abreast, Wx), partial(numerics.rows, h)]
     da, dy, dh = numbers(T, blocks, B), numbers(T, B, H), numbers(T, H, B)
-    down: Calls = [partial(numerics.abreast, da), partial(numerics.copy_to_columns, dy, dh)]
+    down: Calls = [partial(numerics.abreast, da), partial(numerics.copy_stripes, dy, numerics.columns(dh))]
     return up * (L * D), down * (L * D)
