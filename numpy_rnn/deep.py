@@ -342,7 +342,7 @@ def _run_backward(
 
 
 def _upstream(cell: Cell, dy: Array, ds_n: States, dtype: np.dtype[Any]) -> States:
-    """Gradient of a block's trajectory, from dy of its outputs and ds_n of its last states, laid out as the cell wants."""
+    """Gradient of a block's trajectory: dy of its outputs, ds_n of its last states; laid out as the cell wants it."""
     T, B, _ = dy.shape
     sizes = [ds.shape[1] for ds in ds_n]
     if cell.vectors == "rows":
