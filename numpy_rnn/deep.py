@@ -197,7 +197,6 @@ def forward(
     y, starts = x[:, order.to], _select(s0, order.to)
 
     finals: list[States] = []
-    together = False
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * masks[l - 1][:, order.to]
@@ -211,10 +210,9 @@ def forward(
             outputs += apart(output, len(group))
             finals.append(states_apart(s_n, len(group)))
             runs.append(Run(group, p, block_tapes))
-            together |= len(group) > 1
         y = beside([reverse(output, falling) if d else output for d, output in enumerate(outputs)])
         tape.runs.append(runs)
-    if together and not _finite(y):  # what is not finite in one direction has become NaN in the other
+    if _together(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
         return forward(cell, params, x, tape.s0, lengths, masks, keep, share=False)
     return y[:, order.back], _select(_stack(cell, finals), order.back), tape
 
@@ -248,7 +246,6 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
 
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
-    together = False
     for l, layer in reversed(list(enumerate(params))):
         D = len(layer)
         doutputs = [reverse(doutput, falling) if d else doutput for d, doutput in enumerate(apart(dy, D))]
@@ -260,17 +257,21 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
             layer_grads += parted(g, [layer[d] for d in group], cell.gates)
             dxs += apart(dx, len(group))
             layer_initials.append(states_apart(ds0, len(group)))
-            together |= len(group) > 1
         grads.append(layer_grads)
         dxs = [reverse(dx, falling) if d else dx for d, dx in enumerate(dxs)]
         dy = sum(dxs[1:], start=dxs[0])
         initials[:0] = layer_initials
         if l > 0 and masks is not None:
             dy = dy * masks[l - 1][:, order.to]
-    if together and not _finite(dy):
+    if _together(tape) and not _finite(dy):
         _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
         return backward(tape, *upstream)
     return grads[::-1], dy[:, order.back], _select(_stack(cell, initials), order.back)
+
+
+def _together(tape: Tape) -> bool:
+    """Whether any directions ran together."""
+    return any(len(run.directions) > 1 for layer in tape.runs for run in layer)
 
 
 def _finite(z: Array) -> bool:

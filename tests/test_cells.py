@@ -131,6 +131,14 @@ def test_saturated_gates_stay_finite(name):
     assert all(np.isfinite(a).all() for a in (*states, *grads, dx, *ds0))
 
 
+@pytest.mark.parametrize("wide", range(3))
+def test_a_linear_map_is_as_wide_as_its_widest_operand(wide):
+    operands = [np.full(shape, 1 / 3, np.float32) for shape in ((4, 2, 3), (5, 3), (5,))]
+    operands[wide] = operands[wide].astype(np.complex128)
+    assert numerics.linear(*operands).dtype == np.complex128
+    assert numerics.linear(*operands, np.clongdouble).dtype == np.clongdouble
+
+
 def test_linear_maps_stay_in_float32():
     x, W, b = (np.ones(shape, np.float32) for shape in ((2, 1, 3), (4, 3), 4))
     da = numerics.linear(x, W, b)

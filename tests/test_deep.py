@@ -296,20 +296,24 @@ def test_a_wide_batch_is_its_parts_side_by_side(name):
     assert_all_close(grads, cell.Params(*(sum(g) for g in zip(*(grads for _, grads in parts)))), 1e-13)
 
 
+@pytest.mark.parametrize(("L", "lengths"), [(1, None), (2, np.array([5, 4, 6, 2]))], ids=["one layer", "two, ragged"])
 @pytest.mark.parametrize("where", ["x", "dy"])
 @pytest.mark.parametrize("name", ["rnn_relu", "lstm"])
-def test_what_is_not_finite_stays_in_its_direction(name, where):
+def test_what_is_not_finite_stays_in_its_direction(name, where, L, lengths):
     """Joined directions are parted by zeros, and 0 times infinity is not 0."""
-    cell, params, x, s0, _, dy, ds_n = problem(name, L=1, D=2)
+    cell, params, x, s0, masks, dy, ds_n = problem(name, L, D=2)
     {"x": x, "dy": dy}[where][2, 1, 0] = np.inf if name == "rnn_relu" else np.nan
     results = []
     for share in (True, False):
         with np.errstate(invalid="ignore"):
-            y, s_n, tape = deep.forward(cell, params, x, s0, share=share)
+            y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "snapshots", share)
             grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+        assert {type(t) for layer in tape.runs for run in layer for t in run.blocks} == {deep.Snapshot}
         results.append(flatten([y, list(s_n), dx, list(ds0), grads]))
     assert any(np.isfinite(a).any() and not np.isfinite(a).all() for a in results[1])
-    assert all(np.array_equal(np.isfinite(a), np.isfinite(b)) for a, b in zip(*results, strict=True))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
+        np.testing.assert_allclose(a[np.isfinite(a)], b[np.isfinite(a)], rtol=1e-13, atol=1e-13)
 
 
 def test_large_finite_numbers_are_as_good_as_small_ones():
@@ -337,6 +341,13 @@ def test_directions_run_together_while_that_pays():
     assert directions.groups(layer, B) == [[0, 1]]
     assert directions.groups(layer, B + 1) == [[0], [1]]
     assert directions.groups(layer[:1], 1) == [[0]]
+
+
+def test_how_many_inputs_there_are_does_not_part_directions():
+    cell, rng, wide = CELLS["gru"][0], rng_of("wide input"), directions.LARGEST_SHARED
+    params = [[random_params(cell, wide, H, R, rng) for _ in range(2)]]
+    _, _, tape = deep.forward(cell, params, rng.standard_normal((2, 1, wide)), random_state(cell, (2, 1), H, R, rng))
+    assert [run.directions for run in tape.runs[0]] == [[0, 1]]
 
 
 def test_tapes_are_kept_unless_otherwise_asked():
