@@ -296,19 +296,24 @@ def test_a_wide_batch_is_its_parts_side_by_side(name):
     assert_all_close(grads, cell.Params(*(sum(g) for g in zip(*(grads for _, grads in parts)))), 1e-13)
 
 
-@pytest.mark.parametrize(("L", "lengths"), [(1, None), (2, np.array([5, 4, 6, 2]))], ids=["one layer", "two, ragged"])
+@pytest.mark.parametrize(
+    ("L", "lengths", "keep"),
+    [(1, None, "tapes"), (2, np.array([5, 4, 6, 2]), "snapshots")],
+    ids=["one layer", "two, ragged, snapshots"],
+)
 @pytest.mark.parametrize("where", ["x", "dy"])
 @pytest.mark.parametrize("name", ["rnn_relu", "lstm"])
-def test_what_is_not_finite_stays_in_its_direction(name, where, L, lengths):
+def test_what_is_not_finite_stays_in_its_direction(name, where, L, lengths, keep):
     """Joined directions are parted by zeros, and 0 times infinity is not 0."""
     cell, params, x, s0, masks, dy, ds_n = problem(name, L, D=2)
     {"x": x, "dy": dy}[where][2, 1, 0] = np.inf if name == "rnn_relu" else np.nan
     results = []
     for share in (True, False):
         with np.errstate(invalid="ignore"):
-            y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "snapshots", share)
+            y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, keep, share)
             grads, dx, ds0 = deep.backward(tape, dy, ds_n)
-        assert {type(t) for layer in tape.runs for run in layer for t in run.blocks} == {deep.Snapshot}
+        kept = [isinstance(t, deep.Snapshot) for layer in tape.runs for run in layer for t in run.blocks]
+        assert set(kept) == {keep == "snapshots"}
         results.append(flatten([y, list(s_n), dx, list(ds0), grads]))
     assert any(np.isfinite(a).any() and not np.isfinite(a).all() for a in results[1])
     for a, b in zip(*results, strict=True):

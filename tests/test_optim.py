@@ -215,7 +215,8 @@ def test_the_memory_has_the_parameters_dtype_wherever_it_comes_from(kind):
     second.step({"w": np.ones(2)})
     memory = second.state_dict()
     assert {v.dtype for k, v in memory.items() if k != "step"} == {np.dtype(np.float32)}
-    assert memory.get("step", np.zeros(1, np.int64)).dtype == np.int64
+    step = memory.get("step", np.zeros(1, np.int64))
+    assert (step.dtype, step.shape) == (np.int64, (1,))
     fresh = kind(params)
     fresh.step({"w": np.ones(2)})
     assert {v.dtype for k, v in fresh.state_dict().items() if k != "step"} == {np.dtype(np.float32)}
