@@ -98,7 +98,7 @@ def measured_again(results: Results, again: Results) -> Results:
     settings = in_order(m.setting for m in again.measurements)
     kept = [m for m in results.measurements if m.setting not in settings]
     environment = dict(results.environment)
-    environment["measured again"] = [*environment.get("measured again", []), *(s.label for s in settings)]
+    environment["measured again"] = in_order([*environment.get("measured again", []), *(s.label for s in settings)])
     order = in_order(m.setting for m in (*results.measurements, *again.measurements))
     found = sorted([*kept, *again.measurements], key=lambda m: order.index(m.setting))
     return results._replace(environment=environment, measurements=found)

@@ -270,8 +270,8 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
 
 
 def _together(tape: Tape) -> bool:
-    """Whether any directions ran together."""
-    return any(len(run.directions) > 1 for layer in tape.runs for run in layer)
+    """Whether directions ran together: those of one layer if those of all."""
+    return len(tape.runs[0]) < len(tape.params[0])
 
 
 def _finite(z: Array) -> bool:

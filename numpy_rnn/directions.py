@@ -131,7 +131,9 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
     fields = []
     for g, p in zip(grads, layer[0]):
         G = _gates(p, H)
-        if p.ndim == 1:
+        if p.ndim == 1 and G == 1:
+            fields.append(apart(g, D))
+        elif p.ndim == 1:
             whole = g.reshape(G, D, -1)
             fields.append([whole[:, d].reshape(-1) for d in range(D)])
         else:
