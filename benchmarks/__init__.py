@@ -11,6 +11,6 @@ time comes about:
   float64. Who is beyond the bound is WRONG: a fast wrong answer does not count.
 * What bounds a time from below is measured beside it: the matrix products alone (floor), these with the copies that
   their layout asks for (layout), everything between them for all steps at once (passes), and the calls of a layer of
-  one unit (calls), from which those of the products (floor-calls) are taken off where they would count twice. The same
+  two units (calls), from which those of the products (floor-calls) are taken off where they would count twice. The same
   for torch_rnn (torch-floor, torch-passes, …), which holds vectors as its users do and copies nothing.
 """

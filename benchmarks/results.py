@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .contestants import counts_calls
 from .points import Point, parse
 from .problem import Setting
 
@@ -93,15 +94,17 @@ def measured_again(results: Results, again: Results) -> Results:
     """The results with whole settings in place of the same ones, which a later run has measured again.
 
     A setting that was measured again is replaced with all its contestants and modes, so that figures that are compared
-    come from one run; it is named in the environment.
+    come from one run; it is named in the environment. Only what counts calls, a bound that hardly depends on the
+    sizes, may be measured again by itself.
     """
-    settings = in_order(m.setting for m in again.measurements)
-    kept = [m for m in results.measurements if m.setting not in settings]
+    found = {(m.setting, m.contestant) for m in again.measurements}
+    whole = in_order(m.setting for m in again.measurements if not counts_calls(m.contestant))
+    kept = [m for m in results.measurements if m.setting not in whole and (m.setting, m.contestant) not in found]
     environment = dict(results.environment)
-    environment["measured again"] = in_order([*environment.get("measured again", []), *(s.label for s in settings)])
+    environment["measured again"] = in_order([*environment.get("measured again", []), *(s.label for s in whole)])
     order = in_order(m.setting for m in (*results.measurements, *again.measurements))
-    found = sorted([*kept, *again.measurements], key=lambda m: order.index(m.setting))
-    return results._replace(environment=environment, measurements=found)
+    measurements = sorted([*kept, *again.measurements], key=lambda m: order.index(m.setting))
+    return results._replace(environment=environment, measurements=measurements)
 
 
 def in_order(values: Iterable[Any]) -> list[Any]:

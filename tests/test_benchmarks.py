@@ -240,11 +240,11 @@ def test_calls_are_as_many_as_with_the_real_sizes():
     contestant = worker.Worker("calls")
     contestant.setup(problem.Setting("lstm", point, "float32", 1))
     output, h_n, _, (_, dx, _) = contestant.job.ready.calls["forward-backward"]()
-    assert output.shape == (7, 1, 2)
+    assert output.shape == (7, 1, 4)
     assert h_n[0].shape == (4, 1, 1)
     assert dx.shape == (7, 1, 1)
     for name in ("floor-calls", "torch-calls", "torch-floor-calls"):
-        assert contestants.point_of(name, point) == sizes.Point(7, 1, 1, 1, L=2, D=2)
+        assert contestants.point_of(name, point) == sizes.Point(7, 1, 2, 2, L=2, D=2)
     for name in ("floor", "numpy_rnn", "torch-passes"):
         assert contestants.point_of(name, point) == point
 
@@ -540,6 +540,15 @@ def test_a_setting_measured_again_takes_its_place_as_a_whole(tmp_path):
     assert f"Measured again after the run, each as a whole: rnn {TINY} float32, 2 threads." in " ".join(
         done.out.split()
     )
+
+
+def test_calls_may_be_measured_again_by_themselves(tmp_path):
+    file = saved(tmp_path / "a.json", *(made(1.0, c, TINY) for c in ("numpy_rnn", "calls", "floor")))
+    done = bench("report", file, "--again", saved(tmp_path / "b.json", made(5.0, "calls", TINY)))
+    assert done.status == 0, done.err
+    found = {m.contestant: m.seconds for m in results.load(file).measurements}
+    assert found == {"numpy_rnn": 1.0, "calls": 5.0, "floor": 1.0}
+    assert "each as a whole" not in done.out
 
 
 def test_compare_says_when_the_machine_is_another(tmp_path):

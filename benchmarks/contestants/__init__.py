@@ -44,7 +44,7 @@ class Contestant(NamedTuple):
     packages: tuple[str, ...]  # as they are imported
     device: str = "cpu"  # "both" for those that run on a GPU, too
     bound: bool = False  # not a contestant, but what a contestant's time is compared with; it has no results
-    calls: bool = False  # with one sequence, one input, one unit: what it calls, at hardly any arithmetic
+    calls: bool = False  # with one sequence, two inputs, two units: what it calls, at hardly any arithmetic
 
 
 CONTESTANTS = {
@@ -81,16 +81,26 @@ def on_device(device: str) -> list[str]:
     return [name for name, c in CONTESTANTS.items() if c.device in (device, "both")]
 
 
+def counts_calls(name: str) -> bool:
+    """Whether a contestant does no arithmetic to speak of.
+
+    Examples
+    --------
+    >>> counts_calls("calls"), counts_calls("floor")
+    (True, False)
+    """
+    return name in CONTESTANTS and CONTESTANTS[name].calls
+
+
 def point_of(name: str, point: Point) -> Point:
-    """The sizes that a contestant gets.
+    """The sizes that a contestant gets; of calls the smallest that are no special case: one unit takes longer than two.
 
     Examples
     --------
     >>> point_of("calls", Point(T=7, B=3, I=4, H=5, L=2))
-    Point(T=7, B=1, I=1, H=1, L=2, D=1, ragged=False)
+    Point(T=7, B=1, I=2, H=2, L=2, D=1, ragged=False)
     """
-    smallest = name in CONTESTANTS and CONTESTANTS[name].calls
-    return point._replace(B=1, I=1, H=1, ragged=False) if smallest else point
+    return point._replace(B=1, I=2, H=2, ragged=False) if counts_calls(name) else point
 
 
 def missing(name: str) -> str | None:
