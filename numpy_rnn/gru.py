@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, transposed
+from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones
 
 
 class Params(NamedTuple):
@@ -107,6 +107,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     b = np.append(b_ih[:rz] + b_hh[:rz], b_ih[rz:])  # of r and z both biases, of n the input side's
     b_hn = np.repeat(b_hh[rz:, None], B, axis=1)
     gates = affine(W_ih, x, b, h.dtype)  # (1): u
+    W_hh = for_products(W_hh, B)
     for rz_t, r, z, n, v_n_t, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), v_n, h, h[1:]):
         v = W_hh.dot(h_t)  # (1)
         np.add(v[rz:], b_hn, out=v_n_t)
@@ -142,7 +143,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _), x, h, gates, v_n = tape
     T, B, I = x.shape
-    W_hh_T = transposed(W_hh)  # once, not at every step
+    W_hh_T = for_products(W_hh.T, B)  # once, not at every step
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # The running gradient dh enters (4') … (2') only as a factor. What it is multiplied with is known beforehand,

@@ -35,7 +35,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .gru import Params, State, sigmoids_halved
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, transposed
+from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones
 
 
 class Tape(NamedTuple):
@@ -69,7 +69,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
     W_ih, W_hh, b = map(sigmoids_halved, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     rz = 2 * len(W_hh) // 3
-    W_hrz, W_hn = W_hh[:rz], W_hh[rz:]
+    W_hrz, W_hn = (for_products(W, x.shape[1]) for W in (W_hh[:rz], W_hh[rz:]))
     gates = affine(W_ih, x, b, h.dtype)  # (1) (3), all of it that needs no state
     for rz_t, r, z, n, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), h, h[1:]):
         rz_t += W_hrz.dot(h_t)  # (1)
@@ -106,7 +106,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     (W_ih, W_hh, _, _), x, h, gates = tape
     T, B, I = x.shape
     rz = 2 * len(W_hh) // 3
-    W_hrz_T, W_hn_T = transposed(W_hh[:rz]), transposed(W_hh[rz:])
+    W_hrz_T, W_hn_T = (for_products(W.T, B) for W in (W_hh[:rz], W_hh[rz:]))
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # What the running gradients dh and dq are multiplied with, for all steps at once, waits where da will stand.

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, rows, transposed
+from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones, rows
 
 
 class Params(NamedTuple):
@@ -107,6 +107,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     gates = affine(W_ih, x, b, h.dtype)  # (1), all of it that needs no state
+    W_hh = for_products(W_hh, x.shape[1])
     ifo = gates[:, : 3 * len(W_hh) // 4]
     for a, ifo_t, i, f, o, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
         gates, ifo, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
@@ -142,7 +143,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _), x, h, c, tanh_c, gates = tape
     (T, B, I), H = x.shape, h.shape[2]
-    W_hh_T = transposed(W_hh)  # once, not at every step
+    W_hh_T = for_products(W_hh.T, B)  # once, not at every step
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # The running gradients dh and dc enter (4') … (2') only as factors. What they are multiplied with is known

@@ -37,7 +37,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .lstm import State
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, rows, sigmoid, transposed
+from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones, rows, sigmoid
 
 
 class Params(NamedTuple):
@@ -85,6 +85,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tanh_c = np.empty_like(c[1:])
 
     gates = affine(W_ih, x, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
+    W_hh = for_products(W_hh, x.shape[1])
     for a, i, f, g, o, c_t, c_next, tanh_c_t, h_t, h_next in zip(gates, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]):
         a += W_hh.dot(h_t)  # (1)
         i[:], f[:], g[:] = sigmoid(i + P_i * c_t), sigmoid(f + P_f * c_t), np.tanh(g)  # (2)
@@ -117,7 +118,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     (W_ih, W_hh, _, _, P), x, h, c, tanh_c, gates = tape
     (T, B, I), H = x.shape, h.shape[2]
     P_i, P_f, P_o = np.split(P[:, None], 3)
-    W_hh_T = transposed(W_hh)  # once, not at every step
+    W_hh_T = for_products(W_hh.T, B)  # once, not at every step
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # What the running gradients dh and dc are multiplied with, for all steps at once, waits where da will stand.

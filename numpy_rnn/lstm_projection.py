@@ -36,7 +36,7 @@ import numpy as np
 
 from .cell import Cell, trajectory
 from .lstm import State, sigmoids_first
-from .numerics import Array, abreast, affine, backwards, blocks, columns, ones, rows, transposed
+from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones, rows
 
 
 class Params(NamedTuple):
@@ -84,6 +84,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     gates = affine(W_ih, x, b, h.dtype)  # (1), all of it that needs no state
+    W_hh, W_hr = for_products(W_hh, x.shape[1]), for_products(params.W_hr, x.shape[1])
     ifo = gates[:, : 3 * len(W_hh) // 4]
     for a, ifo_t, i, f, o, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
         gates, ifo, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
@@ -95,7 +96,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.add(f * c_t, i * g, out=c_next)  # (3)
         np.tanh(c_next, out=tanh_c_t)  # (4)
         m = o * tanh_c_t  # (4)
-        h_next[:] = params.W_hr.dot(m)  # (5)
+        h_next[:] = W_hr.dot(m)  # (5)
     h = rows(h)
     return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
@@ -120,7 +121,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _, W_hr), x, h, c, tanh_c, gates = tape
     (T, B, I), R = x.shape, h.shape[2]
-    W_hh_T, W_hr_T = transposed(W_hh), transposed(W_hr)
+    W_hh_T, W_hr_T = for_products(W_hh.T, B), for_products(W_hr.T, B)
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # What the running gradients dm and dc are multiplied with, for all steps at once, waits where da will stand.

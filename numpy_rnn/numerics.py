@@ -81,6 +81,21 @@ def transposed(W: Array) -> Array:
     return W_T
 
 
+def for_products(W: Array, B: int) -> Array:
+    """W, laid out for W @ h_t at every step, h_t of B columns: BLAS is quickest with a single one if W stands in memory
+    column by column, and with several if row by row.
+
+    Examples
+    --------
+    >>> W = np.ones((3, 2))
+    >>> for_products(W, 2) is W, for_products(W, 1).flags.f_contiguous
+    (True, True)
+    """
+    if B == 1:
+        return W if W.flags.f_contiguous else transposed(W).T
+    return W if W.flags.c_contiguous else transposed(W.T)
+
+
 def blocks(z: Array, G: int) -> Array:
     """The G blocks of H rows that z is made of, such as gates: (T, G·H, B) → (G, T, H, B), a view.
 

@@ -241,8 +241,8 @@ def test_calls_are_as_many_as_with_the_real_sizes():
     contestant.setup(problem.Setting("lstm", point, "float32", 1))
     output, h_n, _, (_, dx, _) = contestant.job.ready.calls["forward-backward"]()
     assert output.shape == (7, 1, 4)
-    assert h_n[0].shape == (4, 1, 1)
-    assert dx.shape == (7, 1, 1)
+    assert h_n[0].shape == (4, 1, 2)
+    assert dx.shape == (7, 1, 2)
     for name in ("floor-calls", "torch-calls", "torch-floor-calls"):
         assert contestants.point_of(name, point) == sizes.Point(7, 1, 2, 2, L=2, D=2)
     for name in ("floor", "numpy_rnn", "torch-passes"):

@@ -340,6 +340,16 @@ def test_transposed_whatever_the_number_of_stripes(shape):
     assert W_T.flags.c_contiguous
 
 
+@pytest.mark.parametrize("B", [1, 2])
+def test_a_matrix_for_products_is_laid_out_once(B):
+    W = np.arange(12.0).reshape(3, 4)
+    for wanted in (W, W.T):
+        got = numerics.for_products(wanted, B)
+        assert np.array_equal(got, wanted)
+        assert got.flags.f_contiguous if B == 1 else got.flags.c_contiguous
+        assert numerics.for_products(got, B) is got
+
+
 def test_directions_run_together_while_that_pays():
     (layer,) = problem("gru", L=1, D=2)[1]
     B = directions.LARGEST_SHARED // layer[0].W_hh.size
