@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from .numerics import Array
+from .numerics import Array, columns
 
 Grads = Any  # a cell's Params, holding gradients
 States = Any  # a cell's State, holding arrays (B, ·) at one moment or (T+1, B, ·) along a trajectory
@@ -60,3 +61,25 @@ def trajectory(T: int, state: Array, *operands: Array) -> Array:
     states = np.empty((T + 1, H, B), np.result_type(state, *operands))
     states[0] = state.T
     return states
+
+
+def no_gradient(cell: Cell, T: int, like: States, dtype: DTypeLike) -> States:
+    """Zeros for the gradient of every state of a trajectory, laid out as the cell's backward wants them.
+
+    Parameters
+    ----------
+    cell : Cell
+    T : int
+        Number of steps.
+    like : the cell's State
+        Fields (B, ·): the states at one moment.
+    dtype : dtype
+
+    Returns
+    -------
+    the cell's State
+        Fields (T+1, B, ·).
+    """
+    if cell.vectors == "rows":
+        return cell.State(*(np.zeros((T + 1, *s.shape), dtype) for s in like))
+    return cell.State(*(columns(np.zeros((T + 1, *s.shape[::-1]), dtype)) for s in like))

@@ -36,9 +36,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cell import Cell, Grads, States
+from .cell import Cell, Grads, States, no_gradient
 from .directions import apart, beside, groups, joined, parted, states_apart, states_beside
-from .numerics import Array, columns, copy_stripes
+from .numerics import Array, copy_stripes
 
 Lengths = NDArray[np.intp]
 Keep = Literal["tapes", "snapshots", "nothing"]
@@ -330,7 +330,10 @@ def _run_backward(
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):
         if isinstance(tape, Snapshot):
             _, tape = cell.forward(*tape)
-        dstates = _upstream(cell, dy[start:stop, :n], cell.State(*(running[:n] for running in ds)), dtype)
+        dstates = no_gradient(cell, stop - start, cell.State(*(running[:n] for running in ds)), dtype)
+        copy_stripes(dy[start:stop, :n], dstates.h[1:])
+        for direct, running in zip(dstates, ds):
+            direct[-1] += running[:n]
         block_grads, dx[start:stop, :n], ds0 = cell.backward(tape, dstates)
         for running, initial in zip(ds, ds0):
             running[:n] = initial
@@ -340,17 +343,3 @@ def _run_backward(
     if grads is None:  # no step at all
         grads = cell.Params(*(np.zeros(p.shape, dtype) for p in params))
     return grads, dx, ds
-
-
-def _upstream(cell: Cell, dy: Array, ds_n: States, dtype: np.dtype[Any]) -> States:
-    """Gradient of a block's trajectory: dy of its outputs, ds_n of its last states; laid out as the cell wants it."""
-    T, B, _ = dy.shape
-    sizes = [ds.shape[1] for ds in ds_n]
-    if cell.vectors == "rows":
-        dstates = cell.State(*(np.zeros((T + 1, B, R), dtype) for R in sizes))
-    else:
-        dstates = cell.State(*(columns(np.zeros((T + 1, R, B), dtype)) for R in sizes))
-    copy_stripes(dy, dstates.h[1:])
-    for direct, ds in zip(dstates, ds_n):
-        direct[-1] += ds
-    return dstates

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import gru, lstm, rnn
-from .cell import Cell, States
+from .cell import Cell, States, no_gradient
 from .checks import check_array, check_size
 from .module import Module, Seed
-from .numerics import Array, columns, linear, linear_db, linear_dW, linear_dx
+from .numerics import Array, linear, linear_db, linear_dW, linear_dx
 
 
 class Linear(NamedTuple):
@@ -173,7 +173,7 @@ class FromScratch(Module, abstract=True):
         ds_n = self._check_hidden("dhidden_n", dhidden_n, B, tape.batched)
 
         # y_t = h2o h_{t+1}, and the final state is the trajectory's last.
-        dstates = self.cell.State(*(columns(np.zeros((T + 1, self.hidden_size, B), self.dtype)) for _ in ds_n))
+        dstates = no_gradient(self.cell, T, ds_n, self.dtype)
         dstates.h[1:] = linear_dx(dy, self.h2o.weight)  # (Y1')
         for dstate, ds in zip(dstates, ds_n):
             dstate[-1] += ds
