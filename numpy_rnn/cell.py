@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .numerics import Array, columns
+from .numerics import Array, columns, copy_stripes
 
 Grads = Any  # a cell's Params, holding gradients
 States = Any  # a cell's State, holding arrays (B, ·) at one moment or (T+1, B, ·) along a trajectory
@@ -63,16 +63,16 @@ def trajectory(T: int, state: Array, *operands: Array) -> Array:
     return states
 
 
-def no_gradient(cell: Cell, T: int, like: States, dtype: DTypeLike) -> States:
-    """Zeros for the gradient of every state of a trajectory, laid out as the cell's backward wants them.
+def upstream(cell: Cell, dy: Array, ds_n: States, dtype: DTypeLike) -> States:
+    """What the loss sends directly to every state of a trajectory, laid out as the cell's backward wants it.
 
     Parameters
     ----------
     cell : Cell
-    T : int
-        Number of steps.
-    like : the cell's State
-        Fields (B, ·): the states at one moment.
+    dy : array (T, B, R)
+        Gradient of the loss by the outputs, which are h_1 … h_T.
+    ds_n : the cell's State
+        Gradient by the final states, fields (B, ·).
     dtype : dtype
 
     Returns
@@ -80,6 +80,16 @@ def no_gradient(cell: Cell, T: int, like: States, dtype: DTypeLike) -> States:
     the cell's State
         Fields (T+1, B, ·).
     """
+    T = len(dy)
     if cell.vectors == "rows":
-        return cell.State(*(np.zeros((T + 1, *s.shape), dtype) for s in like))
-    return cell.State(*(columns(np.zeros((T + 1, *s.shape[::-1]), dtype)) for s in like))
+        dstates = cell.State(*(np.empty((T + 1, *ds.shape), dtype) for ds in ds_n))
+        dstates.h[1:] = dy
+    else:
+        dstates = cell.State(*(columns(np.empty((T + 1, *ds.shape[::-1]), dtype)) for ds in ds_n))
+        copy_stripes(dy, dstates.h[1:])
+    dstates.h[0] = 0
+    for dstate in dstates[1:]:  # the outputs are h: no other state reaches the loss but by the last one
+        dstate[:] = 0
+    for dstate, ds in zip(dstates, ds_n):
+        dstate[-1] += ds
+    return dstates

@@ -36,9 +36,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .cell import Cell, Grads, States, no_gradient
+from .cell import Cell, Grads, States, upstream
 from .directions import apart, beside, groups, joined, parted, states_apart, states_beside
-from .numerics import Array, copy_stripes
+from .numerics import Array
 
 Lengths = NDArray[np.intp]
 Keep = Literal["tapes", "snapshots", "nothing"]
@@ -299,8 +299,14 @@ def _run(
     cell: Cell, params: Any, x: Array, s0: States, blocks: Sequence[Block], keep: Keep
 ) -> tuple[Array, States, list[Any]]:
     """One layer in one direction: block after block, each from the states where the one before it ended."""
+    T, B, _ = x.shape
+    if blocks == [(0, T, B)]:  # that is all: there is nothing to put together
+        states, tape = cell.forward(params, x, s0)
+        kept = {"tapes": [tape], "snapshots": [Snapshot(params, x, s0)], "nothing": []}[keep]
+        return states.h[1:].copy(), cell.State(*(trajectory[-1] for trajectory in states)), kept
+
     dtype = np.result_type(x, *params, *s0)
-    y = np.zeros((*x.shape[:2], s0.h.shape[1]), dtype)
+    y = np.zeros((T, B, s0.h.shape[1]), dtype)
     s = cell.State(*(s.astype(dtype) for s in s0))  # a copy: sequences are brought up to date as they run
     tapes: list[Any] = []
     for start, stop, n in blocks:
@@ -314,6 +320,11 @@ def _run(
     return y, s, tapes
 
 
+def _taped(cell: Cell, kept: Any) -> Any:
+    """The cell's tape of a block, of which it or a snapshot was kept."""
+    return cell.forward(*kept)[1] if isinstance(kept, Snapshot) else kept
+
+
 def _run_backward(
     cell: Cell,
     params: Any,
@@ -324,17 +335,16 @@ def _run_backward(
     dtype: np.dtype[Any],
 ) -> tuple[Grads, Array, States]:
     """Transpose of `_run`: the same blocks from the last to the first."""
-    dx = np.zeros((*dy.shape[:2], params.W_ih.shape[1]), dtype)
+    T, B, _ = dy.shape
+    if blocks == [(0, T, B)]:
+        return cell.backward(_taped(cell, tapes[0]), upstream(cell, dy, ds_n, dtype))
+
+    dx = np.zeros((T, B, params.W_ih.shape[1]), dtype)
     ds = cell.State(*(ds.astype(dtype) for ds in ds_n))
     grads: Grads = None
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):
-        if isinstance(tape, Snapshot):
-            _, tape = cell.forward(*tape)
-        dstates = no_gradient(cell, stop - start, cell.State(*(running[:n] for running in ds)), dtype)
-        copy_stripes(dy[start:stop, :n], dstates.h[1:])
-        for direct, running in zip(dstates, ds):
-            direct[-1] += running[:n]
-        block_grads, dx[start:stop, :n], ds0 = cell.backward(tape, dstates)
+        dstates = upstream(cell, dy[start:stop, :n], cell.State(*(running[:n] for running in ds)), dtype)
+        block_grads, dx[start:stop, :n], ds0 = cell.backward(_taped(cell, tape), dstates)
         for running, initial in zip(ds, ds0):
             running[:n] = initial
         for total, g in zip(grads or (), block_grads):

@@ -57,8 +57,7 @@ class Tape(NamedTuple):
     params: Params
     x: Array  # (T, B, I)
     h: Array  # (T+1, H, B)
-    gates: Array  # (T, 3H, B): r, z, n
-    v_n: Array  # (T, H, B)
+    vrzn: Array  # (T, 4H, B): v_n, r, z, n
 
 
 def sigmoids_halved(W: Array) -> Array:
@@ -97,30 +96,30 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    T, B, _ = x.shape
+    (T, B, _), H = x.shape, s0.h.shape[1]
     h = trajectory(T, s0.h, x, *params)
-    v_n = np.empty_like(h[1:])
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
     W_ih, W_hh, b_ih, b_hh = map(sigmoids_halved, params)
-    rz = 2 * len(W_hh) // 3
-    b = np.append(b_ih[:rz] + b_hh[:rz], b_ih[rz:])  # of r and z both biases, of n the input side's
-    b_hn = np.repeat(b_hh[rz:, None], B, axis=1)
-    gates = affine(W_ih, x, b, h.dtype)  # (1): u
-    W_hh = for_products(W_hh, B)
-    for rz_t, r, z, n, v_n_t, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), v_n, h, h[1:]):
-        v = W_hh.dot(h_t)  # (1)
-        np.add(v[rz:], b_hn, out=v_n_t)
-        rz_t += v[:rz]  # (2)
-        np.tanh(rz_t, out=rz_t)
+    b = np.append(b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :])  # of r and z both biases, of n the input side's
+    # v_n stands before r and z, so that one call adds the hidden side to all three.
+    vrzn = np.empty((T, 4 * H, B), h.dtype)
+    vrzn[:, :H] = b_hh[2 * H :, None]  # (1): of v_n
+    affine(W_ih, x, b, vrzn[:, H:])  # (1): u
+    W_hh = for_products(np.concatenate([W_hh[2 * H :], W_hh[: 2 * H]]), B)
+    for v_rz_t, rz_t, v_n, r, z, n, h_t, h_next in zip(
+        vrzn[:, : 3 * H], vrzn[:, H : 3 * H], *blocks(vrzn, 4), h, h[1:]
+    ):
+        v_rz_t += W_hh.dot(h_t)  # (1) (2)
+        np.tanh(rz_t, rz_t)  # (2)
         rz_t *= half
         rz_t += half
-        n += r * v_n_t  # (3)
-        np.tanh(n, out=n)
-        np.subtract(h_t, n, out=h_next)  # (4)
+        n += r * v_n  # (3)
+        np.tanh(n, n)
+        np.subtract(h_t, n, h_next)  # (4)
         h_next *= z
         h_next += n
-    return State(columns(h)), Tape(params, x, h, gates, v_n)
+    return State(columns(h)), Tape(params, x, h, vrzn)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -141,15 +140,15 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     ds0 : State
         Gradient of the initial state, h (B, H).
     """
-    (W_ih, W_hh, _, _), x, h, gates, v_n = tape
-    T, B, I = x.shape
+    (W_ih, W_hh, _, _), x, h, vrzn = tape
+    (T, B, I), H = x.shape, h.shape[1]
     W_hh_T = for_products(W_hh.T, B)  # once, not at every step
     dh_loss = np.ascontiguousarray(columns(dstates.h))
 
     # The running gradient dh enters (4') … (2') only as a factor. What it is multiplied with is known beforehand,
     # for all steps at once, and waits where du and dv will stand.
-    r, z, n = blocks(gates, 3)
-    dv = np.empty(gates.shape, np.result_type(gates, dh_loss))
+    v_n, r, z, n = blocks(vrzn, 4)
+    dv = np.empty((T, 3 * H, B), np.result_type(vrzn, dh_loss))
     dv_r, dv_z, dv_n = blocks(dv, 3)
     du_n = np.multiply(1 - z, 1 - n**2, dtype=dv.dtype)  # (4') (3')
     np.multiply(du_n, r, out=dv_n)  # (3')
@@ -157,10 +156,11 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     np.multiply(h[:-1] - n, z * (1 - z), out=dv_z)  # (4') (2')
 
     dh = dh_loss[T].astype(dv.dtype)
-    dv_rzn = dv.reshape(T, 3, *dh.shape)
-    for dv_t, dv_rzn_t, du_n_t, z_t, dh_loss_t in backwards(dv, dv_rzn, du_n, z, dh_loss[:-1]):
-        dv_rzn_t *= dh  # (4') (3') (2')
-        du_n_t *= dh
+    for dv_t, dv_r_t, dv_z_t, dv_n_t, du_n_t, z_t, dh_loss_t in backwards(dv, dv_r, dv_z, dv_n, du_n, z, dh_loss[:-1]):
+        dv_r_t *= dh  # (3') (2')
+        dv_z_t *= dh  # (4') (2')
+        dv_n_t *= dh  # (4') (3')
+        du_n_t *= dh  # (4') (3')
         dh *= z_t  # (4')
         dh += W_hh_T.dot(dv_t)  # (1')
         dh += dh_loss_t

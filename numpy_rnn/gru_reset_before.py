@@ -64,22 +64,23 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    h = trajectory(len(x), s0.h, x, *params)
+    (T, B, _), H = x.shape, s0.h.shape[1]
+    h = trajectory(T, s0.h, x, *params)
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
     W_ih, W_hh, b = map(sigmoids_halved, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
-    rz = 2 * len(W_hh) // 3
-    W_hrz, W_hn = (for_products(W, x.shape[1]) for W in (W_hh[:rz], W_hh[rz:]))
-    gates = affine(W_ih, x, b, h.dtype)  # (1) (3), all of it that needs no state
-    for rz_t, r, z, n, h_t, h_next in zip(gates[:, :rz], *blocks(gates, 3), h, h[1:]):
+    W_hrz, W_hn = (for_products(W, B) for W in (W_hh[: 2 * H], W_hh[2 * H :]))
+    gates = np.empty((T, 3 * H, B), h.dtype)
+    affine(W_ih, x, b, gates)  # (1) (3), all of it that needs no state
+    for rz_t, r, z, n, h_t, h_next in zip(gates[:, : 2 * H], *blocks(gates, 3), h, h[1:]):
         rz_t += W_hrz.dot(h_t)  # (1)
-        np.tanh(rz_t, out=rz_t)  # (2)
+        np.tanh(rz_t, rz_t)  # (2)
         rz_t *= half
         rz_t += half
         q = r * h_t  # (3)
         n += W_hn.dot(q)
-        np.tanh(n, out=n)
-        np.subtract(h_t, n, out=h_next)  # (4)
+        np.tanh(n, n)
+        np.subtract(h_t, n, h_next)  # (4)
         h_next *= z
         h_next += n
     return State(columns(h)), Tape(params, x, h, gates)

@@ -58,13 +58,12 @@ class Tape(NamedTuple):
     params: Params
     x: Array  # (T, B, I)
     h: Array  # (T+1, B, H), rows
-    c: Array  # (T+1, H, B)
     tanh_c: Array  # (T, H, B), of c[1:]
-    gates: Array  # (T, 4H, B): i, f, o, g
+    oifgc: Array  # (T+1, 5H, B): the gates o, i, f, g, of the last step undefined, and c
 
 
 def sigmoids_first(W: Array) -> Array:
-    """Order the rows of a W or b as gates i, f, o, g and halve the first three, so that one tanh serves all four.
+    """Order the rows of a W or b as gates o, i, f, g and halve the first three, so that one tanh serves all four.
 
     σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
 
@@ -78,7 +77,7 @@ def sigmoids_first(W: Array) -> Array:
         Shape of W.
     """
     H = len(W) // 4
-    W = np.concatenate([W[: 2 * H], W[3 * H :], W[2 * H : 3 * H]])
+    W = np.concatenate([W[3 * H :], W[: 3 * H]])
     W[: 3 * H] *= 0.5
     return W
 
@@ -100,27 +99,33 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    h = trajectory(len(x), s0.h, x, *params, s0.c)
-    c = trajectory(len(x), s0.c, h)
-    tanh_c = np.empty_like(c[1:])
+    (T, B, _), H = x.shape, s0.h.shape[1]
+    h = trajectory(T, s0.h, x, *params, s0.c)
+    tanh_c = np.empty_like(h[1:])
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
+    # Side by side, so that one call serves all that it can: tanh for o, i, f, g; σ for o, i, f; a product for i ∘ g
+    # and f ∘ c. Where a result goes is the last argument: to name it, out=…, would take a fifth of a call's time.
+    oifgc = np.empty((T + 1, 5 * H, B), h.dtype)
+    oifg, oif, if_, gc = oifgc[:, : 4 * H], oifgc[:, : 3 * H], oifgc[:, H : 3 * H], oifgc[:, 3 * H :]
+    o, c = oifgc[:, :H], oifgc[:, 4 * H :]
+    c[0] = s0.c.T
+    ig_fc = np.empty((2 * H, B), h.dtype)
+    ig, fc = ig_fc[:H], ig_fc[H:]
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
-    gates = affine(W_ih, x, b, h.dtype)  # (1), all of it that needs no state
-    W_hh = for_products(W_hh, x.shape[1])
-    ifo = gates[:, : 3 * len(W_hh) // 4]
-    for a, ifo_t, i, f, o, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
-        gates, ifo, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
-    ):
+    affine(W_ih, x, b, oifg[:T])  # (1), all of it that needs no state
+    W_hh = for_products(W_hh, B)
+    for a, oif_t, if_t, gc_t, o_t, c_next, tanh_c_t, h_t, h_next in zip(oifg, oif, if_, gc, o, c[1:], tanh_c, h, h[1:]):
         a += W_hh.dot(h_t)  # (1)
-        np.tanh(a, out=a)  # (2)
-        ifo_t *= half
-        ifo_t += half
-        np.add(f * c_t, i * g, out=c_next)  # (3)
-        np.tanh(c_next, out=tanh_c_t)  # (4)
-        np.multiply(o, tanh_c_t, out=h_next)  # (4)
+        np.tanh(a, a)  # (2)
+        oif_t *= half
+        oif_t += half
+        np.multiply(if_t, gc_t, ig_fc)  # (3)
+        np.add(fc, ig, c_next)  # (3)
+        np.tanh(c_next, tanh_c_t)  # (4)
+        np.multiply(o_t, tanh_c_t, h_next)  # (4)
     h = rows(h)
-    return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
+    return State(h, columns(c)), Tape(params, x, h, tanh_c, oifgc)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -141,30 +146,31 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     ds0 : State
         Gradient of the initial state, h and c (B, H).
     """
-    (W_ih, W_hh, _, _), x, h, c, tanh_c, gates = tape
+    (W_ih, W_hh, _, _), x, h, tanh_c, oifgc = tape
     (T, B, I), H = x.shape, h.shape[2]
     W_hh_T = for_products(W_hh.T, B)  # once, not at every step
     dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
 
     # The running gradients dh and dc enter (4') … (2') only as factors. What they are multiplied with is known
     # beforehand, for all steps at once, and waits where da will stand.
-    da = np.empty(gates.shape, np.result_type(gates, dh_loss, dc_loss))
+    da = np.empty((T, 4 * H, B), np.result_type(oifgc, dh_loss, dc_loss))
     da_i, da_f, da_g, da_o = blocks(da, 4)
-    i, f, o, g = blocks(gates, 4)
+    o, i, f, g, c = blocks(oifgc[:-1], 5)
     np.multiply(g, i * (1 - i), out=da_i)  # (3') (2')
-    np.multiply(c[:-1], f * (1 - f), out=da_f)  # (3') (2')
+    np.multiply(c, f * (1 - f), out=da_f)  # (3') (2')
     np.multiply(i, 1 - g**2, out=da_g)  # (3') (2')
     np.multiply(tanh_c, o * (1 - o), out=da_o)  # (4') (2')
     dc_dh = o * (1 - tanh_c**2)  # (4')
 
     dh, dc = dh_loss[T].astype(da.dtype), dc_loss[T].astype(da.dtype)
-    da_ifg = da.reshape(T, 4, *dc.shape)[:, :3]
-    for da_t, da_ifg_t, da_o_t, dc_dh_t, f_t, dh_loss_t, dc_loss_t in backwards(
-        da, da_ifg, da_o, dc_dh, f, dh_loss[:-1], dc_loss[:-1]
+    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dh_t, f_t, dh_loss_t, dc_loss_t in backwards(
+        da, da_i, da_f, da_g, da_o, dc_dh, f, dh_loss[:-1], dc_loss[:-1]
     ):
         da_o_t *= dh  # (4') (2')
         dc += dh * dc_dh_t  # (4')
-        da_ifg_t *= dc  # (3') (2')
+        da_i_t *= dc  # (3') (2')
+        da_f_t *= dc  # (3') (2')
+        da_g_t *= dc  # (3') (2')
         dc *= f_t  # (3')
         dc += dc_loss_t
         dh = W_hh_T.dot(da_t)  # (1')

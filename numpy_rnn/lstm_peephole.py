@@ -80,19 +80,21 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     """
     W_ih, W_hh, b_ih, b_hh, P = params
     P_i, P_f, P_o = np.split(P[:, None], 3)
-    h = trajectory(len(x), s0.h, x, *params, s0.c)
-    c = trajectory(len(x), s0.c, h)
+    (T, B, _), H = x.shape, s0.h.shape[1]
+    h = trajectory(T, s0.h, x, *params, s0.c)
+    c = trajectory(T, s0.c, h)
     tanh_c = np.empty_like(c[1:])
 
-    gates = affine(W_ih, x, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
-    W_hh = for_products(W_hh, x.shape[1])
+    gates = np.empty((T, 4 * H, B), h.dtype)
+    affine(W_ih, x, b_ih + b_hh, gates)  # (1), all of it that needs no state
+    W_hh = for_products(W_hh, B)
     for a, i, f, g, o, c_t, c_next, tanh_c_t, h_t, h_next in zip(gates, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]):
         a += W_hh.dot(h_t)  # (1)
         i[:], f[:], g[:] = sigmoid(i + P_i * c_t), sigmoid(f + P_f * c_t), np.tanh(g)  # (2)
-        np.add(f * c_t, i * g, out=c_next)  # (3)
+        np.add(f * c_t, i * g, c_next)  # (3)
         o[:] = sigmoid(o + P_o * c_next)  # (4)
-        np.tanh(c_next, out=tanh_c_t)  # (5)
-        np.multiply(o, tanh_c_t, out=h_next)  # (5)
+        np.tanh(c_next, tanh_c_t)  # (5)
+        np.multiply(o, tanh_c_t, h_next)  # (5)
     h = rows(h)
     return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
 
@@ -133,13 +135,14 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     dc_dc = f + da_i * P_i + da_f * P_f  # (3') (2')
 
     dh, dc = dh_loss[T].astype(da.dtype), dc_loss[T].astype(da.dtype)
-    da_ifg = da.reshape(T, 4, *dc.shape)[:, :3]
-    for da_t, da_ifg_t, da_o_t, dc_dh_t, dc_dc_t, dh_loss_t, dc_loss_t in backwards(
-        da, da_ifg, da_o, dc_dh, dc_dc, dh_loss[:-1], dc_loss[:-1]
+    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dh_t, dc_dc_t, dh_loss_t, dc_loss_t in backwards(
+        da, da_i, da_f, da_g, da_o, dc_dh, dc_dc, dh_loss[:-1], dc_loss[:-1]
     ):
         da_o_t *= dh  # (5') (4')
         dc += dh * dc_dh_t  # (5') (4')
-        da_ifg_t *= dc  # (3') (2')
+        da_i_t *= dc  # (3') (2')
+        da_f_t *= dc  # (3') (2')
+        da_g_t *= dc  # (3') (2')
         dc *= dc_dc_t  # (3') (2')
         dc += dc_loss_t
         dh = W_hh_T.dot(da_t)  # (1')

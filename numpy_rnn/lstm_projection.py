@@ -57,7 +57,7 @@ class Tape(NamedTuple):
     h: Array  # (T+1, B, R), rows
     c: Array  # (T+1, H, B)
     tanh_c: Array  # (T, H, B), of c[1:]
-    gates: Array  # (T, 4H, B): i, f, o, g
+    gates: Array  # (T, 4H, B): o, i, f, g
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
@@ -77,24 +77,25 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     tape : Tape
         What `backward` needs.
     """
-    h = trajectory(len(x), s0.h, x, *params, s0.c)
-    c = trajectory(len(x), s0.c, h)
+    (T, B, _), H = x.shape, s0.c.shape[1]
+    h = trajectory(T, s0.h, x, *params, s0.c)
+    c = trajectory(T, s0.c, h)
     tanh_c = np.empty_like(c[1:])
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
-    gates = affine(W_ih, x, b, h.dtype)  # (1), all of it that needs no state
-    W_hh, W_hr = for_products(W_hh, x.shape[1]), for_products(params.W_hr, x.shape[1])
-    ifo = gates[:, : 3 * len(W_hh) // 4]
-    for a, ifo_t, i, f, o, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
-        gates, ifo, *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
+    gates = np.empty((T, 4 * H, B), h.dtype)
+    affine(W_ih, x, b, gates)  # (1), all of it that needs no state
+    W_hh, W_hr = for_products(W_hh, B), for_products(params.W_hr, B)
+    for a, oif_t, o, i, f, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
+        gates, gates[:, : 3 * H], *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
     ):
         a += W_hh.dot(h_t)  # (1)
-        np.tanh(a, out=a)  # (2)
-        ifo_t *= half
-        ifo_t += half
-        np.add(f * c_t, i * g, out=c_next)  # (3)
-        np.tanh(c_next, out=tanh_c_t)  # (4)
+        np.tanh(a, a)  # (2)
+        oif_t *= half
+        oif_t += half
+        np.add(f * c_t, i * g, c_next)  # (3)
+        np.tanh(c_next, tanh_c_t)  # (4)
         m = o * tanh_c_t  # (4)
         h_next[:] = W_hr.dot(m)  # (5)
     h = rows(h)
@@ -127,7 +128,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     # What the running gradients dm and dc are multiplied with, for all steps at once, waits where da will stand.
     da = np.empty(gates.shape, np.result_type(gates, dh_loss, dc_loss))
     da_i, da_f, da_g, da_o = blocks(da, 4)
-    i, f, o, g = blocks(gates, 4)
+    o, i, f, g = blocks(gates, 4)
     np.multiply(g, i * (1 - i), out=da_i)  # (3') (2')
     np.multiply(c[:-1], f * (1 - f), out=da_f)  # (3') (2')
     np.multiply(i, 1 - g**2, out=da_g)  # (3') (2')
@@ -136,14 +137,15 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
 
     dh = dh_loss.astype(da.dtype)  # of every step: (5') needs them all for dW_hr
     dc = dc_loss[T].astype(da.dtype)
-    da_ifg = da.reshape(T, 4, *dc.shape)[:, :3]
-    for da_t, da_ifg_t, da_o_t, dc_dm_t, f_t, dh_t, dh_next, dc_loss_t in backwards(
-        da, da_ifg, da_o, dc_dm, f, dh[:-1], dh[1:], dc_loss[:-1]
+    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dm_t, f_t, dh_t, dh_next, dc_loss_t in backwards(
+        da, da_i, da_f, da_g, da_o, dc_dm, f, dh[:-1], dh[1:], dc_loss[:-1]
     ):
         dm = W_hr_T.dot(dh_next)  # (5')
         da_o_t *= dm  # (4') (2')
         dc += dm * dc_dm_t  # (4')
-        da_ifg_t *= dc  # (3') (2')
+        da_i_t *= dc  # (3') (2')
+        da_f_t *= dc  # (3') (2')
+        da_g_t *= dc  # (3') (2')
         dc *= f_t  # (3')
         dc += dc_loss_t
         dh_t += W_hh_T.dot(da_t)  # (1')

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
@@ -215,7 +215,7 @@ def relu(a: Array, out: Array | None = None) -> Array:
     return np.maximum(a, 0, out=out)
 
 
-def linear(x: Array, W: Array, b: Array, dtype: DTypeLike | None = None) -> Array:
+def linear(x: Array, W: Array, b: Array, out: Array | None = None) -> Array:
     """Affine map W x + b of every step of every sequence, as one matrix product.
 
     Parameters
@@ -223,8 +223,8 @@ def linear(x: Array, W: Array, b: Array, dtype: DTypeLike | None = None) -> Arra
     x : array (T, B, I)
     W : array (O, I)
     b : array (O,)
-    dtype : dtype, optional
-        Of the result; by default what x, W and b lead to together.
+    out : array (T, B, O), in one piece of memory, optional
+        Where the result goes.
 
     Returns
     -------
@@ -236,13 +236,15 @@ def linear(x: Array, W: Array, b: Array, dtype: DTypeLike | None = None) -> Arra
     (2, 1, 4)
     """
     T, B, I = x.shape
-    dtype = np.result_type(x, W, b) if dtype is None else dtype
-    y: Array = np.matmul(x.reshape(T * B, I), W.T, dtype=dtype)  # (B1)
+    if out is None:
+        out = np.empty((T, B, len(W)), np.result_type(x, W, b))
+    y = out.reshape(T * B, len(W))
+    np.matmul(x.reshape(T * B, I), W.T, y, dtype=y.dtype)  # (B1)
     y += b  # (B1)
-    return y.reshape(T, B, len(W))
+    return out
 
 
-def affine(W: Array, x: Array, b: Array, dtype: DTypeLike) -> Array:
+def affine(W: Array, x: Array, b: Array, out: Array) -> None:
     """W x_t + b of every step, columns: what stands before the time loop.
 
     Parameters
@@ -251,25 +253,24 @@ def affine(W: Array, x: Array, b: Array, dtype: DTypeLike) -> Array:
     x : array (T, B, I)
         Rows, as users hold them.
     b : array (O,)
-    dtype : dtype
-        Of the result.
-
-    Returns
-    -------
-    array (T, O, B)
-        Columns, in one piece of memory.
+    out : array (T, O, B)
+        Where the result goes; each column of a step in one piece of memory with the next.
 
     Examples
     --------
-    >>> affine(np.ones((4, 3)), np.ones((2, 1, 3)), np.zeros(4), float).shape
-    (2, 4, 1)
+    >>> out = np.empty((2, 4, 1))
+    >>> affine(np.ones((4, 3)), np.ones((2, 1, 3)), np.zeros(4), out)
+    >>> out[0].tolist()
+    [[3.0], [3.0], [3.0], [3.0]]
     """
     T, B, I = x.shape
     if B == 1:  # a row is a column
-        return np.add(x.reshape(T, I) @ W.T, b, dtype=dtype)[:, :, None]  # type: ignore[no-any-return]
-    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=dtype)  # the columns of all steps abreast
+        np.add(x.reshape(T, I) @ W.T, b, out[:, :, 0])
+        return
+    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=out.dtype)  # the columns of all steps abreast
     Wx += b[:, None]
-    return abreast(Wx.reshape(len(W), T, B)).reshape(T, len(W), B)  # which, rows and steps exchanged, undoes itself
+    if out.size:
+        _items(out)[:] = _items(Wx.reshape(len(W), T, B)).T
 
 
 def linear_dx(da: Array, W: Array) -> Array:

@@ -96,12 +96,12 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
     W_ih, W_hh, b_ih, b_hh = params
     h = np.empty((len(x) + 1, *s0.h.shape), np.result_type(x, *params, *s0))
     h[0] = s0.h
-    a = linear(x, W_ih, b_ih + b_hh, h.dtype)  # (1), all of it that needs no state
+    a = linear(x, W_ih, b_ih + b_hh, h[1:])  # (1), all of it that needs no state: a_t waits where h_{t+1} will stand
     W_hh_T = transposed(W_hh)  # once, not at every step
     f = nonlinearity.f
-    for a_t, h_t, h_next in zip(a, h, h[1:]):
+    for h_t, a_t in zip(h, a):
         a_t += h_t.dot(W_hh_T)  # (1)
-        f(a_t, h_next)  # (2)
+        f(a_t, a_t)  # (2)
     return State(h), Tape(params, nonlinearity, x, h)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import gru, lstm, rnn
-from .cell import Cell, States, no_gradient
+from .cell import Cell, States, upstream
 from .checks import check_array, check_size
 from .module import Module, Seed
 from .numerics import Array, linear, linear_db, linear_dW, linear_dx
@@ -173,10 +173,7 @@ class FromScratch(Module, abstract=True):
         ds_n = self._check_hidden("dhidden_n", dhidden_n, B, tape.batched)
 
         # y_t = h2o h_{t+1}, and the final state is the trajectory's last.
-        dstates = no_gradient(self.cell, T, ds_n, self.dtype)
-        dstates.h[1:] = linear_dx(dy, self.h2o.weight)  # (Y1')
-        for dstate, ds in zip(dstates, ds_n):
-            dstate[-1] += ds
+        dstates = upstream(self.cell, linear_dx(dy, self.h2o.weight), ds_n, self.dtype)  # (Y1')
         (di2h, dh2h, di2h_bias, dh2h_bias), dx, ds0 = self.cell.backward(tape.cell, dstates)
         grads = {
             "i2h.weight": di2h,

@@ -94,6 +94,15 @@ def logit(s: Any) -> Any:
     return np.log(s) - np.log1p(-s)
 
 
+# the cell's name → the field of its tape that has the gates, and what stands there in blocks of H rows
+ON_TAPE = {
+    "lstm": ("oifgc", ("o", "i", "f", "g")),
+    "lstm_projection": ("gates", ("o", "i", "f", "g")),
+    "gru": ("vrzn", ("v_n", "r", "z", "n")),
+    "gru_reset_before": ("gates", ("r", "z", "n")),
+}
+
+
 def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
     """Names of the gates as the cell's tape has them, of blocks of the parameters, and of blocks put together."""
     family = name.split("_")[0]
@@ -102,9 +111,10 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
     def stacked(base: str, parts: str) -> Steps:
         return Steps(np.concatenate([values[f"{base}_{gate}"].array for gate in parts], axis=1))
 
-    if gates and name != "lstm_peephole":
-        order = {"lstm": "ifog"}.get(family, gates)
-        found |= {gate: Steps(tape.gates[:, k * H : (k + 1) * H]) for k, gate in enumerate(order)}
+    if name in ON_TAPE:
+        field, order = ON_TAPE[name]
+        kept = getattr(tape, field)[: values["T"]]
+        found |= {gate: Steps(kept[:, k * H : (k + 1) * H]) for k, gate in enumerate(order)}
     if name == "lstm_peephole":
         found |= {
             f"{key}P_{gate}": values[f"{key}P"][k * H : (k + 1) * H]
@@ -122,7 +132,7 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
             found |= {"m": Steps(values["o"].array * np.tanh(values["c"].array[1:]))}
     if name == "gru":
         values |= {"dv_r": values["du_r"], "dv_z": values["du_z"]}
-        found |= {"v_n": Steps(tape.v_n)} | {key: stacked(key, gates) for key in ("u", "v", "du", "dv", "δu", "δv")}
+        found |= {key: stacked(key, gates) for key in ("u", "v", "du", "dv", "δu", "δv")}
     if name == "gru_reset_before":
         r, z, n = (found[gate].array for gate in "rzn")
         q = r * values["h"].array[:-1]

@@ -242,11 +242,11 @@ def differenced(h, out):
 
 def backward_that_saves_memory(tape, dstates):
     """The memory c not kept but recovered from the step after it: c_t = (c_{t+1} - i ∘ g) / f."""
-    i, f, _, g = numerics.blocks(tape.gates, 4)
-    c = tape.c.copy()
+    tape = tape._replace(oifgc=tape.oifgc.copy())
+    _, i, f, g, c = numerics.blocks(tape.oifgc, 5)
     for t in reversed(range(len(tape.x))):
         c[t] = (c[t + 1] - i[t] * g[t]) / f[t]
-    return lstm.backward(tape._replace(c=c, tanh_c=np.tanh(c[1:])), dstates)
+    return lstm.backward(tape._replace(tanh_c=np.tanh(c[1:])), dstates)
 
 
 def tanh_cell(f=np.tanh, df=rnn.tanh_unit.df):
@@ -270,10 +270,10 @@ WHERE = {"rnn_tanh": (rnn, "TANH"), "lstm": (lstm, "LSTM"), "gru": (gru, "GRU")}
 # (cell, one that computes worse or what to rewrite: the line and its replacement, the pass that must show it)
 WORSE = {
     "tanh in 48 bits": ("rnn_tanh", tanh_cell(f=tanh_in_48_bits), "forward"),
-    "gates in 48 bits": ("lstm", ("ifo_t += half", "ifo_t[:] = fewer_bits(ifo_t + half, 5)"), "forward"),
+    "gates in 48 bits": ("lstm", ("oif_t += half", "oif_t[:] = fewer_bits(oif_t + half, 5)"), "forward"),
     "gates in float32": (
         "gru",
-        ("np.tanh(rz_t, out=rz_t)", "rz_t[:] = in_float32(lambda a: 1 + np.tanh(a))(rz_t) - 1"),
+        ("np.tanh(rz_t, rz_t)", "rz_t[:] = in_float32(lambda a: 1 + np.tanh(a))(rz_t) - 1"),
         "forward",
     ),
     "dW accumulated in float32": (

@@ -48,7 +48,7 @@ BROKEN = [
     ("rnn_tanh", "rnn", "np.multiply(h, h, out)", "np.multiply(1.001 * h, h, out)", "dweight_ih_l0"),
     ("rnn_tanh", "rnn", "linear_dW(da, h[:-1])", "linear_dW(da, h[1:])", "dweight_hh_l0"),
     ("rnn_relu", "rnn", "transposed(W_hh)", "W_hh", "dx"),
-    ("lstm", "lstm", "(c[:-1], f * (1 - f), out=da_f)", "(c[:-1], f * (1 - f) * 1.001, out=da_f)", "dbias_hh_l0"),
+    ("lstm", "lstm", "(c, f * (1 - f), out=da_f)", "(c, f * (1 - f) * 1.001, out=da_f)", "dbias_hh_l0"),
     ("lstm", "lstm", "dc += dc_loss_t", "dc += 0 * dc_loss_t + 1e-9", "dc_0"),
     (
         "lstm_projection",

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
+
 from ..cell import Cell
 
 FUNCTIONS = ("forward", "backward")
@@ -56,15 +58,29 @@ def _call(statement: ast.stmt) -> ast.Call:
     return call if isinstance(call, ast.Call) else ast.Call(ast.Name(""), [], [])
 
 
+def _outs(statement: ast.stmt) -> list[ast.expr]:
+    """Where a call puts its results: what it names `out`, and what a ufunc gets beyond its operands.
+
+    Examples
+    --------
+    >>> ast.unparse(_outs(ast.parse("np.add(i * g, f * c, c_next)").body[0]))
+    'c_next'
+    """
+    call = _call(statement)
+    ufunc = getattr(np, call.func.attr, None) if isinstance(call.func, ast.Attribute) else None
+    operands = ufunc.nin if isinstance(ufunc, np.ufunc) else len(call.args)
+    return call.args[operands:] + [keyword.value for keyword in call.keywords if keyword.arg == "out"]
+
+
 def _given(statement: ast.stmt) -> frozenset[str]:
     targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    targets += [keyword.value for keyword in _call(statement).keywords if keyword.arg == "out"]
+    targets += _outs(statement)
     return frozenset(n.id for t in targets if t is not None for n in ast.walk(t) if isinstance(n, ast.Name))
 
 
 def _goes_on(statement: ast.stmt) -> bool:
-    """Whether a statement works on in an array that is there: x *= y, or np.tanh(x, out=x)."""
-    return isinstance(statement, ast.AugAssign) or any(keyword.arg == "out" for keyword in _call(statement).keywords)
+    """Whether a statement works on in an array that is there: x *= y, or np.tanh(x, x)."""
+    return isinstance(statement, ast.AugAssign) or bool(_outs(statement))
 
 
 def _numbers(line: str) -> frozenset[str]:
@@ -72,7 +88,7 @@ def _numbers(line: str) -> frozenset[str]:
 
     Examples
     --------
-    >>> sorted(_numbers("a = affine(W, x)  # (1) (3), all of it that needs no state")), sorted(_numbers("b  # as (1)"))
+    >>> sorted(_numbers("affine(W, x, b, a)  # (1) (3), all that needs no state")), sorted(_numbers("b  # as (1)"))
     (['1', '3'], [])
     """
     match = re.match(r"(?:\(\d'?\) ?)*", line.partition("  # ")[2])
@@ -152,7 +168,7 @@ def code_lines(cell: Cell, function: str, number: str, name: str) -> tuple[CodeL
     --------
     >>> from numpy_rnn import gru
     >>> [line.text for line in code_lines(gru.GRU, "forward", "3", "n")]
-    ['n += r * v_n_t  # (3)', 'np.tanh(n, out=n)']
+    ['n += r * v_n  # (3)', 'np.tanh(n, n)']
     >>> [line.text for line in code_lines(gru.GRU, "backward", "1'", "dx_t")]
     ["dx = (du.T @ W_ih).reshape(T, B, I)  # (1')"]
     """
