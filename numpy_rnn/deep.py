@@ -302,8 +302,10 @@ def _run(
     T, B, _ = x.shape
     if blocks == [(0, T, B)]:  # that is all: there is nothing to put together
         states, tape = cell.forward(params, x, s0)
-        kept = {"tapes": [tape], "snapshots": [Snapshot(params, x, s0)], "nothing": []}[keep]
-        return states.h[1:].copy(), cell.State(*(trajectory[-1] for trajectory in states)), kept
+        if keep != "tapes":
+            tape = Snapshot(params, x, cell.State(*(s.copy() for s in s0)))
+        s_n = cell.State(*(trajectory[-1] for trajectory in states))
+        return states.h[1:].copy(), s_n, [] if keep == "nothing" else [tape]
 
     dtype = np.result_type(x, *params, *s0)
     y = np.zeros((T, B, s0.h.shape[1]), dtype)

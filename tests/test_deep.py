@@ -70,6 +70,33 @@ def test_everything_equals_autograd(name, L, D, lengths):
         assert not dx[padding].any()
 
 
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("keep", ["tapes", "snapshots"])
+@pytest.mark.parametrize("name", CELLS)
+def test_what_a_caller_does_with_states_and_outputs_does_not_reach_the_tape(name, keep, lengths):
+    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
+    wanted = deep.backward(deep.forward(cell, params, x, s0, lengths, masks)[2], dy, ds_n)
+    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, keep)
+    assert {isinstance(kept, deep.Snapshot) for layer in tape.runs for run in layer for kept in run.blocks} <= {
+        keep == "snapshots"
+    }
+    for a in (y, *s_n, *s0):
+        a[:] = np.nan
+    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+    for a, b in zip((dx, *ds0), (wanted[1], *wanted[2])):
+        assert np.array_equal(a, b)
+    for layer, expected in zip(grads, wanted[0]):
+        for direction, p in zip(layer, expected):
+            assert all(map(np.array_equal, direction, p))
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_nothing_is_kept_if_nothing_is_asked_for(lengths):
+    cell, params, x, s0, masks, _, _ = problem("gru", 2, 2)
+    tape = deep.forward(cell, params, x, s0, lengths, masks, "nothing")[2]
+    assert [run.blocks for layer in tape.runs for run in layer] == [[]] * len(tape.runs) * len(tape.runs[0])
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_a_sequence_of_length_0_hands_its_state_through(name):
     cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
