@@ -114,9 +114,9 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     affine(W_ih, x, b, oifg[:T])  # (1), all of it that needs no state
-    W_hh = for_products(W_hh, B)
+    W_hh, Wh = for_products(W_hh, B), np.empty((4 * H, B), h.dtype)
     for a, oif_t, if_t, gc_t, o_t, c_next, tanh_c_t, h_t, h_next in zip(oifg, oif, if_, gc, o, c[1:], tanh_c, h, h[1:]):
-        a += W_hh.dot(h_t)  # (1)
+        a += W_hh.dot(h_t, Wh)  # (1)
         np.tanh(a, a)  # (2)
         oif_t *= half
         oif_t += half
@@ -173,7 +173,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         da_g_t *= dc  # (3') (2')
         dc *= f_t  # (3')
         dc += dc_loss_t
-        dh = W_hh_T.dot(da_t)  # (1')
+        dh = W_hh_T.dot(da_t, dh)  # (1')
         dh += dh_loss_t
 
     da = abreast(da)

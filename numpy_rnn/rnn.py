@@ -98,9 +98,10 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
     h[0] = s0.h
     a = linear(x, W_ih, b_ih + b_hh, h[1:])  # (1), all of it that needs no state: a_t waits where h_{t+1} will stand
     W_hh_T = transposed(W_hh)  # once, not at every step
+    Wh = np.empty_like(h[0])  # where each step's product goes
     f = nonlinearity.f
     for h_t, a_t in zip(h, a):
-        a_t += h_t.dot(W_hh_T)  # (1)
+        a_t += h_t.dot(W_hh_T, Wh)  # (1)
         f(a_t, a_t)  # (2)
     return State(h), Tape(params, nonlinearity, x, h)
 
@@ -127,10 +128,10 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
     da = np.empty(h[1:].shape, np.result_type(h, dstates.h))
     nonlinearity.df(h[1:], da)  # (2')
-    dh = dstates.h[-1].astype(da.dtype)
+    dh = dstates.h[-1].astype(da.dtype, "C")
     for da_t, dh_loss_t in backwards(da, dstates.h[:-1]):
         da_t *= dh  # (2')
-        dh = da_t.dot(W_hh)  # (1')
+        dh = da_t.dot(W_hh, dh)  # (1')
         dh += dh_loss_t
 
     db = linear_db(da)  # (1')

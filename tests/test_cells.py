@@ -121,6 +121,18 @@ def test_forward_and_backward_leave_their_inputs_untouched(name):
 
 
 @CELL_NAMES
+def test_gradients_of_states_may_lie_in_memory_either_way(name):
+    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
+    tape = cell.forward(params, x, s0)[1]
+    as_rows = cell.State(*map(np.ascontiguousarray, dstates))
+    as_columns = cell.State(*(numerics.columns(numerics.rows(ds)) for ds in dstates))
+    assert not any(ds.flags.c_contiguous for ds in as_columns)
+    first, second = cell.backward(tape, as_rows), cell.backward(tape, as_columns)
+    for a, b in zip((*first[0], first[1], *first[2]), (*second[0], second[1], *second[2])):
+        assert np.array_equal(a, b)
+
+
+@CELL_NAMES
 def test_saturated_gates_stay_finite(name):
     cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
     if name == "rnn_relu":

@@ -262,7 +262,7 @@ def test_every_equation_has_its_line_of_code(cell):
     [
         ("rnn_tanh", "forward", "2", "h_{t+1}", ["f(a_t, a_t)  # (2)"]),
         ("rnn_relu", "backward", "2'", "da_t", ["nonlinearity.df(h[1:], da)  # (2')", "da_t *= dh  # (2')"]),
-        ("rnn_tanh", "backward", "1'", "dh_t", ["dh = da_t.dot(W_hh)  # (1')", "dh += dh_loss_t"]),
+        ("rnn_tanh", "backward", "1'", "dh_t", ["dh = da_t.dot(W_hh, dh)  # (1')", "dh += dh_loss_t"]),
         ("lstm", "forward", "2", "i", ["np.tanh(a, a)  # (2)", "oif_t *= half", "oif_t += half"]),
         ("lstm", "backward", "3'", "dc_t", ["dc *= f_t  # (3')", "dc += dc_loss_t"]),
         ("lstm", "backward", "4'", "dc_{t+1}", ["dc_dh = o * (1 - tanh_c**2)  # (4')", "dc += dh * dc_dh_t  # (4')"]),
