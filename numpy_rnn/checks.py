@@ -108,8 +108,7 @@ def check_array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, .
     """
     if not isinstance(value, np.ndarray):
         raise ValueError(f"{name} is a {type(value).__name__}, expected a NumPy array of dtype {dtype}")
-    fits = len(value.shape) == len(shape) and all(want in (-1, got) for got, want in zip(value.shape, shape))
-    if not fits:
+    if value.shape != shape and not _fits(value.shape, shape):
         wanted = str(shape).replace("-1", "any")
         raise ValueError(f"{name} has shape {value.shape}, expected {wanted} = {meaning}")
     if value.dtype != dtype:
@@ -117,6 +116,10 @@ def check_array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, .
         got = value.dtype if value.dtype.isnative else value.dtype.str
         raise ValueError(f"{name} has dtype {got}, expected {dtype}, the parameters' dtype")
     return value
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    return len(shape) == len(wanted) and all(want in (-1, got) for got, want in zip(shape, wanted))
 
 
 def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:
