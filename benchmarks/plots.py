@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .points import GROUPS, SWEEP_SIZES
-from .results import Results, in_order
+from .results import Results, in_order, times_as_long
 from .tables import main_points, main_threads
 
 # Okabe and Ito's colours, which all can tell apart; and markers, for those who print in grey.
@@ -100,7 +100,7 @@ def ratio_to_torch(plt: Any, results: Results) -> Any:
 
     def value(where: dict[str, Any]) -> float | None:
         ours, theirs = (results.find(**where, contestant=c) for c in ("numpy_rnn", "torch.nn"))
-        return theirs.seconds / ours.seconds if ours and theirs else None
+        return times_as_long(theirs, ours) if ours and theirs else None
 
     return _by_point(plt, results, value, "torch.nn's time / numpy_rnn's", "numpy_rnn is as fast as torch.nn")
 
@@ -110,7 +110,7 @@ def distance_to_floor(plt: Any, results: Results) -> Any:
 
     def value(where: dict[str, Any]) -> float | None:
         ours, floor = (results.find(**where, contestant=c) for c in ("numpy_rnn", "floor"))
-        return ours.seconds / floor.seconds if ours and floor else None
+        return times_as_long(ours, floor) if ours and floor else None
 
     return _by_point(plt, results, value, "numpy_rnn's time / floor", "the matrix products alone")
 

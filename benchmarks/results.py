@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -67,6 +68,31 @@ class Measurement(NamedTuple):
     def key(self) -> tuple[Any, ...]:
         """What identifies it in a run."""
         return self[:7]
+
+
+def times_as_long(a: Measurement, *b: Measurement, signs: Iterable[int] = itertools.repeat(1)) -> float:
+    """How many times as long a took as all b together: the median over turns; NaN if there is none.
+
+    In each turn contestants come right after one another, so a machine that is half as fast for a minute is so for all
+    of them. A quotient of medians would compare one's good minute with another's bad one.
+
+    Parameters
+    ----------
+    a, *b : Measurement
+    signs : numbers 1 or -1, optional
+        Which of b are added, and which are taken off.
+
+    Examples
+    --------
+    >>> a, b = (Measurement("rnn", "6x3x10x20", "float32", 1, "cpu", "floor", "forward", "ok", "", s) for s in
+    ...         ((3.0, 6.0, 6.0), (1.0, 2.0)))
+    >>> times_as_long(a, b), times_as_long(a, a, b, signs=(1, -1))
+    (3.0, 1.5)
+    """
+    signs = tuple(itertools.islice(signs, len(b)))
+    turns = zip(a.samples, *(m.samples for m in b))
+    found = [first / sum(sign * s for sign, s in zip(signs, others)) for first, *others in turns]
+    return statistics.median(found) if found else math.nan
 
 
 class Results(NamedTuple):

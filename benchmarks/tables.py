@@ -14,7 +14,7 @@ from rich.text import Text
 
 from . import fit
 from .points import GROUPS, Point
-from .results import Measurement, Results, in_order
+from .results import Measurement, Results, in_order, times_as_long
 from .targets import NN_WAYS, TORCH_WAYS, gpu_ratio, gpu_targets, targets
 
 MODE_NAMES = {
@@ -26,11 +26,12 @@ ABSENT = "·"
 COLUMN_GAP = 2  # between columns, as the terminal shows them
 SUMMARY = ("numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "calls", "µs/step", "error", "memory")
 LEGEND = (
-    "Time: median ± half the distance of the quartiles. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is "
-    "faster. Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. Calls: numpy_rnn "
+    "Time: median ± half the distance of the quartiles. Ratios are medians over turns, in each of which all "
+    "contestants come right after one another. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is faster."
+    " Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. Calls: numpy_rnn "
     "with B = 1, I = H = 2, its calls of NumPy without their arithmetic. µs/step: numpy_rnn's time / T. Error: "
-    "numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. Memory: peak beyond "
-    "what was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
+    "numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. Memory: peak beyond what"
+    " was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
 )
 
 
@@ -351,7 +352,7 @@ def _any(results: Results, **wanted: object) -> Measurement | None:
 def _quotient(a: Measurement | None, b: Measurement | None) -> float | None:
     if a is None or b is None or a.status != "ok" or b.status != "ok":
         return None
-    return a.seconds / b.seconds
+    return times_as_long(a, b)
 
 
 def _threads(threads: int) -> str:

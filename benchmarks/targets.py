@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from . import fit
 from .points import GROUPS, Point, parse
-from .results import Measurement, Results, in_order
+from .results import Measurement, Results, in_order, times_as_long
 
 
 class Target(NamedTuple):
@@ -72,9 +72,9 @@ def ratios(
             results.find(**where, contestant=c) or results.find(**where, contestant=OLDER.get(c, c))
             for c in (other, *ours)
         )
-        known = [sign * m.seconds for m, sign in zip(parts, ours.values()) if m]
+        known = [m for m in parts if m]
         if theirs and len(known) == len(ours):
-            found[point.name] = theirs.seconds / sum(known)
+            found[point.name] = times_as_long(theirs, *known, signs=ours.values())
     return found
 
 
@@ -97,7 +97,7 @@ def gpu_ratio(results: Results, cell: str, dtype: str, point: Point) -> float | 
     """The quickest of torch.nn's ways to the quickest of torch_rnn's."""
     where = dict(cell=cell, point=point.name, dtype=dtype, device="cuda", mode="forward-backward")
     theirs, ours = quickest(results, NN_WAYS, **where), quickest(results, TORCH_WAYS, **where)
-    return theirs.seconds / ours.seconds if theirs and ours else None
+    return times_as_long(theirs, ours) if theirs and ours else None
 
 
 def gpu_targets(results: Results) -> Iterator[Target]:
@@ -210,7 +210,7 @@ def _snapshots(results: Results, threads: int) -> Iterator[Target]:
     memory = snapshots.memory and (snapshots.memory - 4 * T * B * (I + H)) / 1e6 if snapshots else None
     what = f"LSTM float32, snapshots at T = {T:,}"
     yield Target(f"{what}, memory beyond x, output and their gradients", memory, MEMORY, False, " MB")
-    times = snapshots.seconds / plain.seconds if snapshots and plain else None
+    times = times_as_long(snapshots, plain) if snapshots and plain else None
     yield Target(f"{what}, time / that without", times, TIMES, False, "×")
 
 
@@ -220,6 +220,6 @@ def _bidirectional(results: Results, cell: str, threads: int) -> Target:
         where = dict(cell=cell, point=f"{name}-D2", dtype="float32", threads=threads, mode="forward-backward")
         one, two = (results.find(**where, contestant=contestant) for contestant in ("plain", "numpy_rnn"))
         if one and two:
-            costs.append(two.seconds / one.seconds)
+            costs.append(times_as_long(two, one))
     text = f"{cell.upper()} float32, two directions / one, worst of {' and '.join(SMALL)}"
     return Target(text, max(costs) if len(costs) == len(SMALL) else None, BIDIRECTIONAL, False, "×")

@@ -241,7 +241,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     order = order_of(lengths)
     falling = None if lengths is None else lengths[order.to]
     dtype = gradient_dtype(tape, dy, ds_n)
-    upstream = dy, ds_n
+    received = dy, ds_n
     dy, ends = dy[:, order.to], _select(ds_n, order.to)
 
     grads: list[list[Grads]] = []  # last layer first
@@ -265,7 +265,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
             dy = dy * masks[l - 1][:, order.to]
     if _together(tape) and not _finite(dy):
         _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
-        return backward(tape, *upstream)
+        return backward(tape, *received)
     return grads[::-1], dy[:, order.back], _select(_stack(cell, initials), order.back)
 
 

@@ -103,10 +103,10 @@ def joined(layer: Sequence[Any], gates: int) -> Any:
             fields.append(whole if G == 1 else whole.reshape(D, G, -1).swapaxes(0, 1).reshape(-1))
             continue
         rows, C = parts[0].shape
-        whole = np.zeros((G, D, rows // G, D, C), np.result_type(*parts))
+        whole = np.zeros((D, rows, D, C), np.result_type(*parts))
         for d, p in enumerate(parts):
-            whole[:, d, :, d] = p.reshape(G, -1, C)
-        fields.append(whole.reshape(D * rows, D * C))
+            whole[d, :, d] = p
+        fields.append(whole.reshape(D, G, -1, D * C).swapaxes(0, 1).reshape(D * rows, D * C))
     return type(layer[0])(*fields)
 
 
