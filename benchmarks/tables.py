@@ -27,11 +27,11 @@ COLUMN_GAP = 2  # between columns, as the terminal shows them
 SUMMARY = ("numpy_rnn", "torch.nn", "ratio", "floor", "× floor", "calls", "µs/step", "error", "memory")
 LEGEND = (
     "Time: median ± half the distance of the quartiles. Ratios are medians over turns, in each of which all "
-    "contestants come right after one another. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is faster."
-    " Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. Calls: numpy_rnn "
+    "contestants come right after one another. Ratio: torch.nn's time / numpy_rnn's; above 1 numpy_rnn is faster. "
+    "Floor: the matrix products alone, by the same BLAS. × floor: numpy_rnn's time / floor. Calls: numpy_rnn "
     "with B = 1, I = H = 2, its calls of NumPy without their arithmetic. µs/step: numpy_rnn's time / T. Error: "
-    "numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. Memory: peak beyond what"
-    " was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
+    "numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. Memory: peak beyond what "
+    "was resident before, numpy_rnn / torch.nn. On the CPU, torch's float32 LSTM is oneDNN's."
 )
 
 

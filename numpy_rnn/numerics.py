@@ -254,7 +254,7 @@ def affine(W: Array, x: Array, b: Array, out: Array) -> None:
         Rows, as users hold them.
     b : array (O,)
     out : array (T, O, B)
-        Where the result goes; each column of a step in one piece of memory with the next.
+        Where the result goes; its last axis in one piece of memory.
 
     Examples
     --------

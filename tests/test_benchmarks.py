@@ -597,6 +597,17 @@ def test_targets_follow_from_the_measurements():
     )
 
 
+def test_a_machine_that_changes_its_speed_changes_no_ratio():
+    """The second turn is quick for numpy_rnn and slow for the others: medians, 1 and 6, would give 6."""
+    point = sizes.GROUPS["grid"][0]
+    turns = {"numpy_rnn": (1.0, 1.0, 2.0), "torch.nn": (3.0, 6.0, 6.0), "floor": (0.5, 1.0, 1.0)}
+    found = Results({}, [], [made(0, contestant, point.name, samples=samples) for contestant, samples in turns.items()])
+    row, ratio = tables.summary_row(found, "rnn", "float32", 2, point)
+    assert ratio == 3.0
+    assert row[tables.SUMMARY.index("× floor") + 4] == "2.00"
+    assert targets.ratios(found, "rnn", "float32", 2) == {point.name: 3.0}
+
+
 CPU_MARKS = report.MARKS["cpu"]
 GPU = dict(device="cuda", threads=1)
 
