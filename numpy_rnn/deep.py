@@ -36,8 +36,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from . import directions
 from .cell import Cell, Grads, States, upstream
-from .directions import apart, beside, groups, joined, parted, states_apart, states_beside
+from .directions import apart, beside, joined, parted, states_apart, states_beside
 from .numerics import Array
 
 Lengths = NDArray[np.intp]
@@ -67,7 +68,6 @@ class Snapshot(NamedTuple):
 class Run(NamedTuple):
     """What backward needs of directions that ran together: one, or all that a layer has."""
 
-    directions: Sequence[int]
     params: Any  # the cell's Params, those of `joined` for several directions
     blocks: list[Any]  # of each block the cell's Tape, or a Snapshot; nothing
 
@@ -200,19 +200,11 @@ def forward(
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * masks[l - 1][:, order.to]
-        D = len(layer)
-        inputs = [reverse(y, falling) if d else y for d in range(D)]
-        outputs, runs = [], []
-        for group in groups(layer, x.shape[1]) if share else [[d] for d in range(D)]:
-            s = states_beside(starts, l * D + group[0], len(group))
-            p = joined([layer[d] for d in group], cell.gates)
-            output, s_n, block_tapes = _run(cell, p, beside([inputs[d] for d in group]), s, blocks, keep)
-            outputs += apart(output, len(group))
-            finals.append(states_apart(s_n, len(group)))
-            runs.append(Run(group, p, block_tapes))
-        y = beside([reverse(output, falling) if d else output for d, output in enumerate(outputs)])
+        run = _together if share and directions.share(layer, x.shape[1]) else _alone
+        y, s_n, runs = run(cell, layer, y, _of_layer(starts, l, len(layer)), falling, blocks, keep)
+        finals += s_n
         tape.runs.append(runs)
-    if _together(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
+    if _shared(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
         return forward(cell, params, x, tape.s0, lengths, masks, keep, share=False)
     return y[:, order.back], _select(_stack(cell, finals), order.back), tape
 
@@ -247,29 +239,20 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
     for l, layer in reversed(list(enumerate(params))):
-        D = len(layer)
-        doutputs = [reverse(doutput, falling) if d else doutput for d, doutput in enumerate(apart(dy, D))]
-        dxs, layer_grads, layer_initials = [], [], []
-        for group, p, block_tapes in runs[l]:
-            ds = states_beside(ends, l * D + group[0], len(group))
-            doutput = beside([doutputs[d] for d in group])
-            g, dx, ds0 = _run_backward(cell, p, block_tapes, doutput, ds, blocks, dtype)
-            layer_grads += parted(g, [layer[d] for d in group], cell.gates)
-            dxs += apart(dx, len(group))
-            layer_initials.append(states_apart(ds0, len(group)))
+        run = _together_backward if _shared(tape) else _alone_backward
+        ds = _of_layer(ends, l, len(layer))
+        layer_grads, dy, ds0 = run(cell, layer, runs[l], dy, ds, falling, blocks, dtype)
         grads.append(layer_grads)
-        dxs = [reverse(dx, falling) if d else dx for d, dx in enumerate(dxs)]
-        dy = sum(dxs[1:], start=dxs[0])
-        initials[:0] = layer_initials
+        initials[:0] = ds0
         if l > 0 and masks is not None:
             dy = dy * masks[l - 1][:, order.to]
-    if _together(tape) and not _finite(dy):
+    if _shared(tape) and not _finite(dy):
         _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
         return backward(tape, *received)
     return grads[::-1], dy[:, order.back], _select(_stack(cell, initials), order.back)
 
 
-def _together(tape: Tape) -> bool:
+def _shared(tape: Tape) -> bool:
     """Whether directions ran together: those of one layer if those of all."""
     return len(tape.runs[0]) < len(tape.params[0])
 
@@ -293,6 +276,92 @@ def _select(states: States, sequences: NDArray[np.intp] | slice) -> States:
 def _stack(cell: Cell, states: Sequence[States]) -> States:
     """States of several runs as one, fields (·, B, ·)."""
     return cell.State(*map(np.concatenate, zip(*states)))
+
+
+def _of_layer(states: States, l: int, D: int) -> States:
+    """Of states with fields (L·D, B, ·) those of one layer, fields (D, B, ·)."""
+    return type(states)(*(s[l * D : (l + 1) * D] for s in states))
+
+
+def _alone(
+    cell: Cell,
+    layer: Sequence[Any],
+    x: Array,
+    s0: States,
+    lengths: Lengths | None,
+    blocks: Sequence[Block],
+    keep: Keep,
+) -> tuple[Array, list[States], list[Run]]:
+    """One layer, each direction by itself."""
+    outputs, finals, runs = [], [], []
+    for d, p in enumerate(layer):
+        s = cell.State(*(s[d] for s in s0))
+        y, s_n, kept = _run(cell, p, reverse(x, lengths) if d else x, s, blocks, keep)
+        outputs.append(reverse(y, lengths) if d else y)
+        finals.append(cell.State(*(s[None] for s in s_n)))
+        runs.append(Run(p, kept))
+    return beside(outputs), finals, runs
+
+
+def _alone_backward(
+    cell: Cell,
+    layer: Sequence[Any],
+    runs: Sequence[Run],
+    dy: Array,
+    ds_n: States,
+    lengths: Lengths | None,
+    blocks: Sequence[Block],
+    dtype: np.dtype[Any],
+) -> tuple[list[Grads], Array, list[States]]:
+    """Transpose of `_alone`."""
+    grads, dxs, initials = [], [], []
+    for d, ((p, kept), dy_d) in enumerate(zip(runs, apart(dy, len(layer)))):
+        ds = cell.State(*(ds[d] for ds in ds_n))
+        g, dx, ds0 = _run_backward(cell, p, kept, reverse(dy_d, lengths) if d else dy_d, ds, blocks, dtype)
+        grads.append(g)
+        dxs.append(reverse(dx, lengths) if d else dx)
+        initials.append(cell.State(*(ds[None] for ds in ds0)))
+    return grads, sum(dxs[1:], start=dxs[0]), initials
+
+
+def _together(
+    cell: Cell,
+    layer: Sequence[Any],
+    x: Array,
+    s0: States,
+    lengths: Lengths | None,
+    blocks: Sequence[Block],
+    keep: Keep,
+) -> tuple[Array, list[States], list[Run]]:
+    """One layer, both directions as one cell, see `directions`."""
+    p = joined(layer, cell.gates)
+    y, s_n, kept = _run(cell, p, beside([x, reverse(x, lengths)]), states_beside(s0), blocks, keep)
+    return _turned(y, lengths), [states_apart(s_n, 2)], [Run(p, kept)]
+
+
+def _together_backward(
+    cell: Cell,
+    layer: Sequence[Any],
+    runs: Sequence[Run],
+    dy: Array,
+    ds_n: States,
+    lengths: Lengths | None,
+    blocks: Sequence[Block],
+    dtype: np.dtype[Any],
+) -> tuple[list[Grads], Array, list[States]]:
+    """Transpose of `_together`."""
+    ((p, kept),) = runs
+    g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, lengths), states_beside(ds_n), blocks, dtype)
+    ahead, back = apart(dx, 2)
+    return parted(g, layer, cell.gates), ahead + reverse(back, lengths), [states_apart(ds0, 2)]
+
+
+def _turned(y: Array, lengths: Lengths | None) -> Array:
+    """Both directions side by side, (T, B, 2·R), the second one turned round. Its own transpose."""
+    R = y.shape[2] // 2
+    turned = y.copy()
+    turned[:, :, R:] = reverse(y[:, :, R:], lengths)
+    return turned
 
 
 def _run(

@@ -24,8 +24,8 @@ from .numerics import Array
 LARGEST_SHARED = 2**15
 
 
-def groups(layer: Sequence[Any], B: int) -> list[list[int]]:
-    """Which directions of a layer run together: all of them, or each alone.
+def share(layer: Sequence[Any], B: int) -> bool:
+    """Whether the directions of a layer run together: if there are two, and small ones.
 
     Parameters
     ----------
@@ -33,9 +33,7 @@ def groups(layer: Sequence[Any], B: int) -> list[list[int]]:
     B : int
         Sequences.
     """
-    if len(layer) > 1 and layer[0].W_hh.size * B <= LARGEST_SHARED:
-        return [list(range(len(layer)))]
-    return [[d] for d in range(len(layer))]
+    return len(layer) > 1 and layer[0].W_hh.size * B <= LARGEST_SHARED
 
 
 def beside(arrays: Sequence[Array]) -> Array:
@@ -60,22 +58,17 @@ def apart(a: Array, D: int) -> list[Array]:
     if D == 1:
         return [a]
     R = a.shape[-1] // D
-    return [a[..., d * R : (d + 1) * R] for d in range(D)]
+    return [a[..., r : r + R] for r in range(0, D * R, R)]
 
 
-def states_beside(states: States, first: int, n: int) -> States:
-    """Of states with fields (·, B, R) n from `first` on, side by side: fields (B, n·R)."""
-    if n == 1:
-        return type(states)(*(s[first] for s in states))
-    B = states.h.shape[1]
-    return type(states)(*(s[first : first + n].swapaxes(0, 1).reshape(B, n * s.shape[2]) for s in states))
+def states_beside(states: States) -> States:
+    """Of states with fields (D, B, R) all directions side by side: fields (B, D·R)."""
+    return type(states)(*(s.swapaxes(0, 1).reshape(s.shape[1], len(s) * s.shape[2]) for s in states))
 
 
-def states_apart(states: States, n: int) -> States:
-    """Undo `states_beside`: fields (n, B, R)."""
-    if n == 1:
-        return type(states)(*(s[None] for s in states))
-    return type(states)(*(s.reshape(len(s), n, s.shape[1] // n).swapaxes(0, 1) for s in states))
+def states_apart(states: States, D: int) -> States:
+    """Undo `states_beside`: fields (D, B, R)."""
+    return type(states)(*(s.reshape(len(s), D, s.shape[1] // D).swapaxes(0, 1) for s in states))
 
 
 def joined(layer: Sequence[Any], gates: int) -> Any:
@@ -92,8 +85,6 @@ def joined(layer: Sequence[Any], gates: int) -> Any:
     the cell's Params
         W (G·H, C) becomes (G·D·H, D·C), b (G·H,) becomes (G·D·H,).
     """
-    if len(layer) == 1:
-        return layer[0]
     H, D = len(layer[0].W_ih) // gates, len(layer)
     fields: list[Array] = []
     for parts in zip(*layer):
@@ -103,10 +94,13 @@ def joined(layer: Sequence[Any], gates: int) -> Any:
             fields.append(whole if G == 1 else whole.reshape(D, G, -1).swapaxes(0, 1).reshape(-1))
             continue
         rows, C = parts[0].shape
-        whole = np.zeros((D, rows, D, C), np.result_type(*parts))
+        whole = np.zeros((D * rows, D * C), np.result_type(*parts))
         for d, p in enumerate(parts):
-            whole[d, :, d] = p
-        fields.append(whole.reshape(D, G, -1, D * C).swapaxes(0, 1).reshape(D * rows, D * C))
+            if G == 1:  # as below, without an axis of gates
+                whole[d * rows : (d + 1) * rows, d * C : (d + 1) * C] = p
+            else:
+                whole.reshape(G, D, rows // G, D, C)[:, d, :, d] = p.reshape(G, rows // G, C)
+        fields.append(whole)
     return type(layer[0])(*fields)
 
 
@@ -125,17 +119,15 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
     D of the cell's Params
         Views of `grads`, where that is possible.
     """
-    if len(layer) == 1:
-        return [grads]
     H, D = len(layer[0].W_ih) // gates, len(layer)
     fields = []
     for g, p in zip(grads, layer[0]):
         G = _gates(p, H)
-        if p.ndim == 1 and G == 1:
-            fields.append(apart(g, D))
-        elif p.ndim == 1:
-            whole = g.reshape(G, D, -1)
-            fields.append([whole[:, d].reshape(-1) for d in range(D)])
+        if p.ndim == 1:
+            fields.append(apart(g, D) if G == 1 else [part.reshape(-1) for part in g.reshape(G, D, -1).swapaxes(0, 1)])
+        elif G == 1:
+            rows, C = p.shape
+            fields.append([g[d * rows : (d + 1) * rows, d * C : (d + 1) * C] for d in range(D)])
         else:
             whole = g.reshape(G, D, len(p) // G, D, p.shape[1])
             fields.append([whole[:, d, :, d].reshape(p.shape) for d in range(D)])
