@@ -85,25 +85,21 @@ class Tape(NamedTuple):
     runs: list[list[Run]]  # [L][D], or [L][1] where directions ran together
 
 
-class Order(NamedTuple):
-    """How the sequences are sorted by falling length, and how to put them back."""
-
-    to: NDArray[np.intp] | slice
-    back: NDArray[np.intp] | slice
+Order = NDArray[np.intp] | None  # sequences in another order; None: as they are
 
 
-def order_of(lengths: Lengths | None) -> Order:
-    """The sorting of a batch by falling length; sequences of equal length keep their order.
+def order_of(lengths: Lengths | None) -> tuple[Order, Order]:
+    """The sorting of a batch by falling length, and its inverse; sequences of equal length keep their order.
 
     Examples
     --------
-    >>> order_of(np.array([3, 7, 5])).to.tolist()
+    >>> order_of(np.array([3, 7, 5]))[0].tolist()
     [1, 2, 0]
     """
     if lengths is None:
-        return Order(slice(None), slice(None))
-    to = np.argsort(-lengths, kind="stable")
-    return Order(to, np.argsort(to))
+        return None, None
+    order = np.argsort(-lengths, kind="stable")
+    return order, np.argsort(order)
 
 
 def blocks_of(lengths: Lengths | None, T: int, B: int) -> list[Block]:
@@ -119,6 +115,8 @@ def blocks_of(lengths: Lengths | None, T: int, B: int) -> list[Block]:
     >>> blocks_of(None, T=1_000_000, B=2)[:2]
     [Block(start=0, stop=2048, n=2), Block(start=2048, stop=4096, n=2)]
     """
+    if lengths is None and 0 < T * B <= BLOCK_COLUMNS:  # most often
+        return [Block(0, T, B)]
     stops = [T] if lengths is None else np.unique(lengths[lengths > 0]).tolist()
     blocks = []
     for start, stop in zip([0, *stops], stops):
@@ -190,23 +188,23 @@ def forward(
     tape : Tape
         What `backward` needs.
     """
-    order = order_of(lengths)
-    falling = None if lengths is None else lengths[order.to]
+    order, back = order_of(lengths)
+    falling = None if lengths is None else lengths[order]
     blocks = blocks_of(falling, *x.shape[:2])
     tape = Tape(cell, params, x, s0, lengths, masks, blocks, [])
-    y, starts = x[:, order.to], _select(s0, order.to)
+    y, starts = _sorted(x, order), _states_sorted(s0, order)
 
     finals: list[States] = []
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
-            y = y * masks[l - 1][:, order.to]
+            y = y * _sorted(masks[l - 1], order)
         run = _together if share and directions.share(layer, x.shape[1]) else _alone
         y, s_n, runs = run(cell, layer, y, _of_layer(starts, l, len(layer)), falling, blocks, keep)
         finals += s_n
         tape.runs.append(runs)
     if _shared(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
         return forward(cell, params, x, tape.s0, lengths, masks, keep, share=False)
-    return y[:, order.back], _select(_stack(cell, finals), order.back), tape
+    return _sorted(y, back), _states_sorted(_stack(cell, finals), back), tape
 
 
 def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Array, States]:
@@ -230,11 +228,11 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
         Fields (L·D, B, ·).
     """
     cell, params, _, _, lengths, masks, blocks, runs = tape
-    order = order_of(lengths)
-    falling = None if lengths is None else lengths[order.to]
+    order, back = order_of(lengths)
+    falling = None if lengths is None else lengths[order]
     dtype = gradient_dtype(tape, dy, ds_n)
     received = dy, ds_n
-    dy, ends = dy[:, order.to], _select(ds_n, order.to)
+    dy, ends = _sorted(dy, order), _states_sorted(ds_n, order)
 
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
@@ -245,11 +243,11 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
         grads.append(layer_grads)
         initials[:0] = ds0
         if l > 0 and masks is not None:
-            dy = dy * masks[l - 1][:, order.to]
+            dy = dy * _sorted(masks[l - 1], order)
     if _shared(tape) and not _finite(dy):
         _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
         return backward(tape, *received)
-    return grads[::-1], dy[:, order.back], _select(_stack(cell, initials), order.back)
+    return grads[::-1], _sorted(dy, back), _states_sorted(_stack(cell, initials), back)
 
 
 def _shared(tape: Tape) -> bool:
@@ -268,9 +266,14 @@ def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
     return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
 
 
-def _select(states: States, sequences: NDArray[np.intp] | slice) -> States:
-    """The states, fields (·, B, ·), of these sequences in this order."""
-    return type(states)(*(s[:, sequences] for s in states))
+def _sorted(x: Array, order: Order) -> Array:
+    """The sequences of x (·, B, ·) in another order."""
+    return x if order is None else x[:, order]
+
+
+def _states_sorted(states: States, order: Order) -> States:
+    """The same of states, fields (·, B, ·)."""
+    return states if order is None else type(states)(*(s[:, order] for s in states))
 
 
 def _stack(cell: Cell, states: Sequence[States]) -> States:
@@ -352,8 +355,9 @@ def _together_backward(
     """Transpose of `_together`."""
     ((p, kept),) = runs
     g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, lengths), states_beside(ds_n), blocks, dtype)
-    ahead, back = apart(dx, 2)
-    return parted(g, layer, cell.gates), ahead + reverse(back, lengths), [states_apart(ds0, 2)]
+    I = dx.shape[2] // 2
+    dx = dx[:, :, :I] + reverse(dx[:, :, I:], lengths)
+    return parted(g, layer, cell.gates), dx, [states_apart(ds0, 2)]
 
 
 def _turned(y: Array, lengths: Lengths | None) -> Array:

@@ -63,45 +63,47 @@ def apart(a: Array, D: int) -> list[Array]:
 
 def states_beside(states: States) -> States:
     """Of states with fields (D, B, R) all directions side by side: fields (B, D·R)."""
-    return type(states)(*(s.swapaxes(0, 1).reshape(s.shape[1], len(s) * s.shape[2]) for s in states))
+    D, B, _ = states.h.shape
+    return states._make([s.swapaxes(0, 1).reshape(B, D * s.shape[2]) for s in states])
 
 
 def states_apart(states: States, D: int) -> States:
     """Undo `states_beside`: fields (D, B, R)."""
-    return type(states)(*(s.reshape(len(s), D, s.shape[1] // D).swapaxes(0, 1) for s in states))
+    B = len(states.h)
+    return states._make([s.reshape(B, D, s.shape[1] // D).swapaxes(0, 1) for s in states])
 
 
 def joined(layer: Sequence[Any], gates: int) -> Any:
-    """The parameters of one cell that is all directions of a layer.
+    """The parameters of one cell that is both directions of a layer.
 
     Parameters
     ----------
-    layer : D of a cell's Params
+    layer : two of a cell's Params
     gates : int
         G, blocks of H rows in W_ih.
 
     Returns
     -------
     the cell's Params
-        W (G·H, C) becomes (G·D·H, D·C), b (G·H,) becomes (G·D·H,).
+        W (G·H, C) becomes (2·G·H, 2·C), b (G·H,) becomes (2·G·H,).
     """
-    H, D = len(layer[0].W_ih) // gates, len(layer)
+    H = len(layer[0].W_ih) // gates
     fields: list[Array] = []
-    for parts in zip(*layer):
-        G = _gates(parts[0], H)
-        if parts[0].ndim == 1:
-            whole = np.concatenate(parts)
-            fields.append(whole if G == 1 else whole.reshape(D, G, -1).swapaxes(0, 1).reshape(-1))
+    for a, b in zip(*layer):
+        R, G = len(a), len(a) // H  # a projection has less than H rows, and no gates
+        if a.ndim == 1:
+            whole = np.concatenate((a, b))
+            fields.append(whole.reshape(2, G, H).swapaxes(0, 1).reshape(-1) if G > 1 else whole)
             continue
-        rows, C = parts[0].shape
-        whole = np.zeros((D * rows, D * C), np.result_type(*parts))
-        for d, p in enumerate(parts):
-            if G == 1:  # as below, without an axis of gates
-                whole[d * rows : (d + 1) * rows, d * C : (d + 1) * C] = p
-            else:
-                whole.reshape(G, D, rows // G, D, C)[:, d, :, d] = p.reshape(G, rows // G, C)
+        C = a.shape[1]
+        whole = np.zeros((2 * R, 2 * C), np.result_type(a, b))
+        if G > 1:
+            places = whole.reshape(G, 2, H, 2 * C)
+            places[:, 0, :, :C], places[:, 1, :, C:] = a.reshape(G, H, C), b.reshape(G, H, C)
+        else:
+            whole[:R, :C], whole[R:, C:] = a, b
         fields.append(whole)
-    return type(layer[0])(*fields)
+    return layer[0]._make(fields)
 
 
 def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
@@ -116,24 +118,20 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
 
     Returns
     -------
-    D of the cell's Params
-        Views of `grads`, where that is possible.
+    two of the cell's Params
+        Views of `grads`, if there is one gate.
     """
-    H, D = len(layer[0].W_ih) // gates, len(layer)
+    H = len(layer[0].W_ih) // gates
     fields = []
     for g, p in zip(grads, layer[0]):
-        G = _gates(p, H)
+        R, G = len(p), len(p) // H
         if p.ndim == 1:
-            fields.append(apart(g, D) if G == 1 else [part.reshape(-1) for part in g.reshape(G, D, -1).swapaxes(0, 1)])
-        elif G == 1:
-            rows, C = p.shape
-            fields.append([g[d * rows : (d + 1) * rows, d * C : (d + 1) * C] for d in range(D)])
+            fields.append(tuple(g.reshape(G, 2, H).swapaxes(0, 1).reshape(2, R)) if G > 1 else (g[:R], g[R:]))
+            continue
+        C = p.shape[1]
+        if G > 1:
+            places = g.reshape(G, 2, H, 2 * C)
+            fields.append((places[:, 0, :, :C].reshape(R, C), places[:, 1, :, C:].reshape(R, C)))
         else:
-            whole = g.reshape(G, D, len(p) // G, D, p.shape[1])
-            fields.append([whole[:, d, :, d].reshape(p.shape) for d in range(D)])
-    return [type(grads)(*parts) for parts in zip(*fields)]
-
-
-def _gates(p: Array, H: int) -> int:
-    """Blocks of H rows in a parameter; a projection has one, of R rows."""
-    return len(p) // H or 1
+            fields.append((g[:R, :C], g[R:, C:]))
+    return list(map(grads._make, zip(*fields)))

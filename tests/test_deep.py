@@ -98,6 +98,21 @@ def test_nothing_is_kept_if_nothing_is_asked_for(lengths):
     assert [run.blocks for layer in tape.runs for run in layer] == [[]] * len(tape.runs) * len(tape.runs[0])
 
 
+@pytest.mark.parametrize("share", [True, False], ids=["together", "alone"])
+@pytest.mark.parametrize("name", CELLS)
+def test_an_empty_batch_is_no_mistake(name, share):
+    cell, params, x, s0, _, dy, ds_n = problem(name, 2, 2)
+    x, dy = x[:, :0], dy[:, :0]
+    s0, ds_n = (cell.State(*(s[:, :0] for s in states)) for states in (s0, ds_n))
+    y, s_n, tape = deep.forward(cell, params, x, s0, share=share)
+    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
+    for a, like in zip((y, dx, *s_n, *ds0), (dy, x, *s0, *s0), strict=True):
+        assert a.shape == like.shape
+    for g, p in zip(flatten([grads]), flatten([params]), strict=True):
+        assert g.shape == p.shape
+        assert not g.any()
+
+
 @pytest.mark.parametrize("name", CELLS)
 def test_a_sequence_of_length_0_hands_its_state_through(name):
     cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
@@ -247,9 +262,9 @@ def test_backward_carries_a_complex_number_of_any_operand_of_forward(name, opera
 
 def test_sequences_of_equal_length_keep_their_order():
     lengths = np.array([2, 3] * 50)
-    order = deep.order_of(lengths)
-    assert order.to.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
-    assert np.array_equal(lengths[order.to][order.back], lengths)
+    order, back = deep.order_of(lengths)
+    assert order.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
+    assert np.array_equal(lengths[order][back], lengths)
 
 
 def test_blocks_cover_each_valid_step_once_and_are_never_empty():
