@@ -267,6 +267,11 @@ def test_sequences_of_equal_length_keep_their_order():
     assert np.array_equal(lengths[order][back], lengths)
 
 
+def test_a_small_batch_without_lengths_is_one_block():
+    assert deep.blocks_of(None, T=5, B=2) == [deep.Block(0, 5, 2)]
+    assert deep.blocks_of(None, T=0, B=2) == []
+
+
 def test_blocks_cover_each_valid_step_once_and_are_never_empty():
     for lengths in ([0, 0, 0], [4, 4, 0], [5, 3, 3, 1], [1], []):
         blocks = deep.blocks_of(np.array(lengths, int), T=6, B=len(lengths))
