@@ -57,6 +57,13 @@ class Block(NamedTuple):
     n: int
 
 
+class Cut(NamedTuple):
+    """How time is cut: the falling lengths, and the blocks that cover them."""
+
+    lengths: Lengths | None
+    blocks: Sequence[Block]
+
+
 class Snapshot(NamedTuple):
     """What a block can be run from again: the arguments of the cell's forward."""
 
@@ -81,7 +88,7 @@ class Tape(NamedTuple):
     s0: States  # fields (L·D, B, ·)
     lengths: Lengths | None  # (B,)
     masks: Sequence[Array] | None  # L-1 of (T, B, D·R)
-    blocks: Sequence[Block]
+    cut: Cut
     runs: list[list[Run]]  # [L][D], or [L][1] where directions ran together
 
 
@@ -190,8 +197,8 @@ def forward(
     """
     order, back = order_of(lengths)
     falling = None if lengths is None else lengths[order]
-    blocks = blocks_of(falling, *x.shape[:2])
-    tape = Tape(cell, params, x, s0, lengths, masks, blocks, [])
+    cut = Cut(falling, blocks_of(falling, *x.shape[:2]))
+    tape = Tape(cell, params, x, s0, lengths, masks, cut, [])
     y, starts = _sorted(x, order), _states_sorted(s0, order)
 
     finals: list[States] = []
@@ -199,7 +206,7 @@ def forward(
         if l > 0 and masks is not None:
             y = y * _sorted(masks[l - 1], order)
         run = _together if share and directions.share(layer, x.shape[1]) else _alone
-        y, s_n, runs = run(cell, layer, y, _of_layer(starts, l, len(layer)), falling, blocks, keep)
+        y, s_n, runs = run(cell, layer, y, _of_layer(starts, l, len(layer)), cut, keep)
         finals += s_n
         tape.runs.append(runs)
     if _shared(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
@@ -227,9 +234,8 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     ds0 : the cell's State
         Fields (L·D, B, ·).
     """
-    cell, params, _, _, lengths, masks, blocks, runs = tape
+    cell, params, _, _, lengths, masks, cut, runs = tape
     order, back = order_of(lengths)
-    falling = None if lengths is None else lengths[order]
     dtype = gradient_dtype(tape, dy, ds_n)
     received = dy, ds_n
     dy, ends = _sorted(dy, order), _states_sorted(ds_n, order)
@@ -239,7 +245,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     for l, layer in reversed(list(enumerate(params))):
         run = _together_backward if _shared(tape) else _alone_backward
         ds = _of_layer(ends, l, len(layer))
-        layer_grads, dy, ds0 = run(cell, layer, runs[l], dy, ds, falling, blocks, dtype)
+        layer_grads, dy, ds0 = run(cell, layer, runs[l], dy, ds, cut, dtype)
         grads.append(layer_grads)
         initials[:0] = ds0
         if l > 0 and masks is not None:
@@ -287,76 +293,51 @@ def _of_layer(states: States, l: int, D: int) -> States:
 
 
 def _alone(
-    cell: Cell,
-    layer: Sequence[Any],
-    x: Array,
-    s0: States,
-    lengths: Lengths | None,
-    blocks: Sequence[Block],
-    keep: Keep,
+    cell: Cell, layer: Sequence[Any], x: Array, s0: States, cut: Cut, keep: Keep
 ) -> tuple[Array, list[States], list[Run]]:
     """One layer, each direction by itself."""
     outputs, finals, runs = [], [], []
     for d, p in enumerate(layer):
         s = cell.State(*(s[d] for s in s0))
-        y, s_n, kept = _run(cell, p, reverse(x, lengths) if d else x, s, blocks, keep)
-        outputs.append(reverse(y, lengths) if d else y)
+        y, s_n, kept = _run(cell, p, reverse(x, cut.lengths) if d else x, s, cut.blocks, keep)
+        outputs.append(reverse(y, cut.lengths) if d else y)
         finals.append(cell.State(*(s[None] for s in s_n)))
         runs.append(Run(p, kept))
     return beside(outputs), finals, runs
 
 
 def _alone_backward(
-    cell: Cell,
-    layer: Sequence[Any],
-    runs: Sequence[Run],
-    dy: Array,
-    ds_n: States,
-    lengths: Lengths | None,
-    blocks: Sequence[Block],
-    dtype: np.dtype[Any],
+    cell: Cell, layer: Sequence[Any], runs: Sequence[Run], dy: Array, ds_n: States, cut: Cut, dtype: np.dtype[Any]
 ) -> tuple[list[Grads], Array, list[States]]:
     """Transpose of `_alone`."""
     grads, dxs, initials = [], [], []
     for d, ((p, kept), dy_d) in enumerate(zip(runs, apart(dy, len(layer)))):
         ds = cell.State(*(ds[d] for ds in ds_n))
-        g, dx, ds0 = _run_backward(cell, p, kept, reverse(dy_d, lengths) if d else dy_d, ds, blocks, dtype)
+        dy_d = reverse(dy_d, cut.lengths) if d else dy_d
+        g, dx, ds0 = _run_backward(cell, p, kept, dy_d, ds, cut.blocks, dtype)
         grads.append(g)
-        dxs.append(reverse(dx, lengths) if d else dx)
+        dxs.append(reverse(dx, cut.lengths) if d else dx)
         initials.append(cell.State(*(ds[None] for ds in ds0)))
     return grads, sum(dxs[1:], start=dxs[0]), initials
 
 
 def _together(
-    cell: Cell,
-    layer: Sequence[Any],
-    x: Array,
-    s0: States,
-    lengths: Lengths | None,
-    blocks: Sequence[Block],
-    keep: Keep,
+    cell: Cell, layer: Sequence[Any], x: Array, s0: States, cut: Cut, keep: Keep
 ) -> tuple[Array, list[States], list[Run]]:
     """One layer, both directions as one cell, see `directions`."""
     p = joined(layer, cell.gates)
-    y, s_n, kept = _run(cell, p, beside([x, reverse(x, lengths)]), states_beside(s0), blocks, keep)
-    return _turned(y, lengths), [states_apart(s_n, 2)], [Run(p, kept)]
+    y, s_n, kept = _run(cell, p, beside([x, reverse(x, cut.lengths)]), states_beside(s0), cut.blocks, keep)
+    return _turned(y, cut.lengths), [states_apart(s_n, 2)], [Run(p, kept)]
 
 
 def _together_backward(
-    cell: Cell,
-    layer: Sequence[Any],
-    runs: Sequence[Run],
-    dy: Array,
-    ds_n: States,
-    lengths: Lengths | None,
-    blocks: Sequence[Block],
-    dtype: np.dtype[Any],
+    cell: Cell, layer: Sequence[Any], runs: Sequence[Run], dy: Array, ds_n: States, cut: Cut, dtype: np.dtype[Any]
 ) -> tuple[list[Grads], Array, list[States]]:
     """Transpose of `_together`."""
     ((p, kept),) = runs
-    g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, lengths), states_beside(ds_n), blocks, dtype)
+    g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, cut.lengths), states_beside(ds_n), cut.blocks, dtype)
     I = dx.shape[2] // 2
-    dx = dx[:, :, :I] + reverse(dx[:, :, I:], lengths)
+    dx = dx[:, :, :I] + reverse(dx[:, :, I:], cut.lengths)
     return parted(g, layer, cell.gates), dx, [states_apart(ds0, 2)]
 
 
