@@ -82,10 +82,10 @@ def upstream(cell: Cell, dy: Array, ds_n: States, dtype: DTypeLike) -> States:
     """
     T = len(dy)
     if cell.vectors == "rows":
-        dstates = cell.State(*(np.empty((T + 1, *ds.shape), dtype) for ds in ds_n))
+        dstates = cell.State(*[np.empty((T + 1, *ds.shape), dtype) for ds in ds_n])
         dstates.h[1:] = dy
     else:
-        dstates = cell.State(*(columns(np.empty((T + 1, *ds.shape[::-1]), dtype)) for ds in ds_n))
+        dstates = cell.State(*[columns(np.empty((T + 1, *ds.shape[::-1]), dtype)) for ds in ds_n])
         copy_stripes(dy, dstates.h[1:])
     dstates.h[0] = 0
     for dstate in dstates[1:]:  # the outputs are h: no other state reaches the loss but by the last one

@@ -119,7 +119,7 @@ def check_array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, .
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    return len(shape) == len(wanted) and all(want in (-1, got) for got, want in zip(shape, wanted))
+    return len(shape) == len(wanted) and False not in [want in (-1, got) for got, want in zip(shape, wanted)]
 
 
 def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:

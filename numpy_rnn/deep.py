@@ -206,12 +206,13 @@ def forward(
         if l > 0 and masks is not None:
             y = y * _sorted(masks[l - 1], order)
         run = _together if share and directions.share(layer, x.shape[1]) else _alone
-        y, s_n, runs = run(cell, layer, y, _of_layer(starts, l, len(layer)), cut, keep)
-        finals += s_n
+        y, s_n, runs = run(tape, l, y, starts, keep)
+        finals.append(s_n)
         tape.runs.append(runs)
     if _shared(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
-        return forward(cell, params, x, tape.s0, lengths, masks, keep, share=False)
-    return _sorted(y, back), _states_sorted(_stack(cell, finals), back), tape
+        return forward(cell, params, x, s0, lengths, masks, keep, share=False)
+    y = y if y.base is None else y.copy()  # not what the tape holds: who gets y may change it
+    return _sorted(y, back), _states_sorted(_of_all(finals), back), tape
 
 
 def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Array, States]:
@@ -234,7 +235,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     ds0 : the cell's State
         Fields (L·D, B, ·).
     """
-    cell, params, _, _, lengths, masks, cut, runs = tape
+    lengths, masks = tape.lengths, tape.masks
     order, back = order_of(lengths)
     dtype = gradient_dtype(tape, dy, ds_n)
     received = dy, ds_n
@@ -242,18 +243,17 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
 
     grads: list[list[Grads]] = []  # last layer first
     initials: list[States] = []
-    for l, layer in reversed(list(enumerate(params))):
+    for l in reversed(range(len(tape.params))):
         run = _together_backward if _shared(tape) else _alone_backward
-        ds = _of_layer(ends, l, len(layer))
-        layer_grads, dy, ds0 = run(cell, layer, runs[l], dy, ds, cut, dtype)
+        layer_grads, dy, ds0 = run(tape, l, dy, ends, dtype)
         grads.append(layer_grads)
-        initials[:0] = ds0
+        initials.append(ds0)
         if l > 0 and masks is not None:
             dy = dy * _sorted(masks[l - 1], order)
     if _shared(tape) and not _finite(dy):
-        _, _, tape = forward(cell, params, tape.x, tape.s0, lengths, masks, share=False)
+        _, _, tape = forward(tape.cell, tape.params, tape.x, tape.s0, lengths, masks, share=False)
         return backward(tape, *received)
-    return grads[::-1], _sorted(dy, back), _states_sorted(_stack(cell, initials), back)
+    return grads[::-1], _sorted(dy, back), _states_sorted(_of_all(initials[::-1]), back)
 
 
 def _shared(tape: Tape) -> bool:
@@ -268,7 +268,7 @@ def _finite(z: Array) -> bool:
 
 def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
     """The dtype that gradients have: that of all operands together, forward's and backward's."""
-    params = (p for layer in tape.params for direction in layer for p in direction)
+    params = [p for layer in tape.params for direction in layer for p in direction]
     return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
 
 
@@ -282,63 +282,56 @@ def _states_sorted(states: States, order: Order) -> States:
     return states if order is None else type(states)(*(s[:, order] for s in states))
 
 
-def _stack(cell: Cell, states: Sequence[States]) -> States:
-    """States of several runs as one, fields (·, B, ·)."""
-    return cell.State(*map(np.concatenate, zip(*states)))
+def _of_all(states: Sequence[States]) -> States:
+    """States of all layers, fields (L·D, B, ·), from those of each, fields (D, B, ·)."""
+    return states[0] if len(states) == 1 else type(states[0])(*map(np.concatenate, zip(*states)))
 
 
-def _of_layer(states: States, l: int, D: int) -> States:
-    """Of states with fields (L·D, B, ·) those of one layer, fields (D, B, ·)."""
-    return type(states)(*(s[l * D : (l + 1) * D] for s in states))
-
-
-def _alone(
-    cell: Cell, layer: Sequence[Any], x: Array, s0: States, cut: Cut, keep: Keep
-) -> tuple[Array, list[States], list[Run]]:
-    """One layer, each direction by itself."""
+def _alone(tape: Tape, l: int, x: Array, s0: States, keep: Keep) -> tuple[Array, States, list[Run]]:
+    """Layer l, each direction by itself, from its states in s0 to final ones, fields (D, B, ·)."""
+    cell, layer, (lengths, blocks) = tape.cell, tape.params[l], tape.cut
     outputs, finals, runs = [], [], []
     for d, p in enumerate(layer):
-        s = cell.State(*(s[d] for s in s0))
-        y, s_n, kept = _run(cell, p, reverse(x, cut.lengths) if d else x, s, cut.blocks, keep)
-        outputs.append(reverse(y, cut.lengths) if d else y)
-        finals.append(cell.State(*(s[None] for s in s_n)))
+        start = cell.State(*[s[l * len(layer) + d] for s in s0])
+        y, s_n, kept = _run(cell, p, reverse(x, lengths) if d else x, start, blocks, keep)
+        outputs.append(reverse(y, lengths) if d else y)
+        finals.append(s_n)
         runs.append(Run(p, kept))
-    return beside(outputs), finals, runs
+    return beside(outputs), cell.State(*map(np.array, zip(*finals))), runs
 
 
 def _alone_backward(
-    cell: Cell, layer: Sequence[Any], runs: Sequence[Run], dy: Array, ds_n: States, cut: Cut, dtype: np.dtype[Any]
-) -> tuple[list[Grads], Array, list[States]]:
+    tape: Tape, l: int, dy: Array, ds_n: States, dtype: np.dtype[Any]
+) -> tuple[list[Grads], Array, States]:
     """Transpose of `_alone`."""
+    cell, runs, (lengths, blocks) = tape.cell, tape.runs[l], tape.cut
     grads, dxs, initials = [], [], []
-    for d, ((p, kept), dy_d) in enumerate(zip(runs, apart(dy, len(layer)))):
-        ds = cell.State(*(ds[d] for ds in ds_n))
-        dy_d = reverse(dy_d, cut.lengths) if d else dy_d
-        g, dx, ds0 = _run_backward(cell, p, kept, dy_d, ds, cut.blocks, dtype)
+    for d, ((p, kept), dy_d) in enumerate(zip(runs, apart(dy, len(runs)))):
+        end = cell.State(*[ds[l * len(runs) + d] for ds in ds_n])
+        g, dx, ds0 = _run_backward(cell, p, kept, reverse(dy_d, lengths) if d else dy_d, end, blocks, dtype)
         grads.append(g)
-        dxs.append(reverse(dx, cut.lengths) if d else dx)
-        initials.append(cell.State(*(ds[None] for ds in ds0)))
-    return grads, sum(dxs[1:], start=dxs[0]), initials
+        dxs.append(reverse(dx, lengths) if d else dx)
+        initials.append(ds0)
+    return grads, sum(dxs[1:], start=dxs[0]), cell.State(*map(np.array, zip(*initials)))
 
 
-def _together(
-    cell: Cell, layer: Sequence[Any], x: Array, s0: States, cut: Cut, keep: Keep
-) -> tuple[Array, list[States], list[Run]]:
-    """One layer, both directions as one cell, see `directions`."""
-    p = joined(layer, cell.gates)
-    y, s_n, kept = _run(cell, p, beside([x, reverse(x, cut.lengths)]), states_beside(s0), cut.blocks, keep)
-    return _turned(y, cut.lengths), [states_apart(s_n, 2)], [Run(p, kept)]
+def _together(tape: Tape, l: int, x: Array, s0: States, keep: Keep) -> tuple[Array, States, list[Run]]:
+    """As `_alone`, both directions as one cell, see `directions`."""
+    cell, (lengths, blocks) = tape.cell, tape.cut
+    p = joined(tape.params[l], cell.gates)
+    y, s_n, kept = _run(cell, p, beside((x, reverse(x, lengths))), states_beside(s0, l), blocks, keep)
+    return _turned(y, lengths), states_apart(s_n), [Run(p, kept)]
 
 
 def _together_backward(
-    cell: Cell, layer: Sequence[Any], runs: Sequence[Run], dy: Array, ds_n: States, cut: Cut, dtype: np.dtype[Any]
-) -> tuple[list[Grads], Array, list[States]]:
+    tape: Tape, l: int, dy: Array, ds_n: States, dtype: np.dtype[Any]
+) -> tuple[list[Grads], Array, States]:
     """Transpose of `_together`."""
-    ((p, kept),) = runs
-    g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, cut.lengths), states_beside(ds_n), cut.blocks, dtype)
+    cell, ((p, kept),), (lengths, blocks) = tape.cell, tape.runs[l], tape.cut
+    g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, lengths), states_beside(ds_n, l), blocks, dtype)
     I = dx.shape[2] // 2
-    dx = dx[:, :, :I] + reverse(dx[:, :, I:], cut.lengths)
-    return parted(g, layer, cell.gates), dx, [states_apart(ds0, 2)]
+    dx = dx[:, :, :I] + reverse(dx[:, :, I:], lengths)
+    return parted(g, tape.params[l], cell.gates), dx, states_apart(ds0)
 
 
 def _turned(y: Array, lengths: Lengths | None) -> Array:
@@ -357,16 +350,16 @@ def _run(
     if blocks == [(0, T, B)]:  # that is all: there is nothing to put together
         states, tape = cell.forward(params, x, s0)
         if keep != "tapes":
-            tape = Snapshot(params, x, cell.State(*(s.copy() for s in s0)))
-        s_n = cell.State(*(trajectory[-1] for trajectory in states))
-        return states.h[1:].copy(), s_n, [] if keep == "nothing" else [tape]
+            tape = Snapshot(params, x, cell.State(*[s.copy() for s in s0]))
+        s_n = cell.State(*[trajectory[-1] for trajectory in states])
+        return np.ascontiguousarray(states.h[1:]), s_n, [] if keep == "nothing" else [tape]
 
     dtype = np.result_type(x, *params, *s0)
     y = np.zeros((T, B, s0.h.shape[1]), dtype)
     s = cell.State(*(s.astype(dtype) for s in s0))  # a copy: sequences are brought up to date as they run
     tapes: list[Any] = []
     for start, stop, n in blocks:
-        snapshot = Snapshot(params, x[start:stop, :n], cell.State(*(s[:n].copy() for s in s)))
+        snapshot = Snapshot(params, x[start:stop, :n], cell.State(*[s[:n].copy() for s in s]))
         states, tape = cell.forward(*snapshot)
         y[start:stop, :n] = states.h[1:]
         for running, trajectory in zip(s, states):
@@ -396,10 +389,10 @@ def _run_backward(
         return cell.backward(_taped(cell, tapes[0]), upstream(cell, dy, ds_n, dtype))
 
     dx = np.zeros((T, B, params.W_ih.shape[1]), dtype)
-    ds = cell.State(*(ds.astype(dtype) for ds in ds_n))
+    ds = cell.State(*[ds.astype(dtype) for ds in ds_n])
     grads: Grads = None
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):
-        dstates = upstream(cell, dy[start:stop, :n], cell.State(*(running[:n] for running in ds)), dtype)
+        dstates = upstream(cell, dy[start:stop, :n], cell.State(*[running[:n] for running in ds]), dtype)
         block_grads, dx[start:stop, :n], ds0 = cell.backward(_taped(cell, tape), dstates)
         for running, initial in zip(ds, ds0):
             running[:n] = initial

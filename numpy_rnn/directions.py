@@ -44,10 +44,10 @@ def beside(arrays: Sequence[Array]) -> Array:
     >>> beside([np.zeros((3, 2)), np.ones((3, 2))]).shape
     (3, 4)
     """
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=-1)
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, -1)
 
 
-def apart(a: Array, D: int) -> list[Array]:
+def apart(a: Array, D: int = 2) -> list[Array]:
     """Undo `beside`: D views (…, ·).
 
     Examples
@@ -57,20 +57,20 @@ def apart(a: Array, D: int) -> list[Array]:
     """
     if D == 1:
         return [a]
-    R = a.shape[-1] // D
-    return [a[..., r : r + R] for r in range(0, D * R, R)]
+    R = a.shape[-1] // 2
+    return [a[..., :R], a[..., R:]]
 
 
-def states_beside(states: States) -> States:
-    """Of states with fields (D, B, R) all directions side by side: fields (B, D·R)."""
-    D, B, _ = states.h.shape
-    return states._make([s.swapaxes(0, 1).reshape(B, D * s.shape[2]) for s in states])
+def states_beside(states: States, l: int) -> States:
+    """Of states with fields (2·L, B, R) those of layer l, both directions side by side: fields (B, 2·R)."""
+    B = states.h.shape[1]
+    return type(states)(*[s[2 * l : 2 * l + 2].swapaxes(0, 1).reshape(B, 2 * s.shape[2]) for s in states])
 
 
-def states_apart(states: States, D: int) -> States:
-    """Undo `states_beside`: fields (D, B, R)."""
+def states_apart(states: States) -> States:
+    """Undo `states_beside`: one layer's states, fields (2, B, R)."""
     B = len(states.h)
-    return states._make([s.reshape(B, D, s.shape[1] // D).swapaxes(0, 1) for s in states])
+    return type(states)(*[s.reshape(B, 2, s.shape[1] // 2).swapaxes(0, 1).copy() for s in states])
 
 
 def joined(layer: Sequence[Any], gates: int) -> Any:
@@ -119,19 +119,19 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
     Returns
     -------
     two of the cell's Params
-        Views of `grads`, if there is one gate.
+        Views, of `grads` if there is one gate.
     """
     H = len(layer[0].W_ih) // gates
-    fields = []
+    forward, reverse = [], []
     for g, p in zip(grads, layer[0]):
         R, G = len(p), len(p) // H
+        if G > 1:  # put the rows of each direction together
+            g = g.reshape(G, 2, H, -1).swapaxes(0, 1).reshape(2 * R, *g.shape[1:])
         if p.ndim == 1:
-            fields.append(tuple(g.reshape(G, 2, H).swapaxes(0, 1).reshape(2, R)) if G > 1 else (g[:R], g[R:]))
-            continue
-        C = p.shape[1]
-        if G > 1:
-            places = g.reshape(G, 2, H, 2 * C)
-            fields.append((places[:, 0, :, :C].reshape(R, C), places[:, 1, :, C:].reshape(R, C)))
+            one, other = g[:R], g[R:]
         else:
-            fields.append((g[:R, :C], g[R:, C:]))
-    return list(map(grads._make, zip(*fields)))
+            C = p.shape[1]
+            one, other = g[:R, :C], g[R:, C:]
+        forward.append(one)
+        reverse.append(other)
+    return [grads._make(forward), grads._make(reverse)]

@@ -107,9 +107,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     vrzn[:, :H] = b_hh[2 * H :, None]  # (1): of v_n
     affine(W_ih, x, b, vrzn[:, H:])  # (1): u
     W_hh = for_products(np.concatenate([W_hh[2 * H :], W_hh[: 2 * H]]), B)
-    for v_rz_t, rz_t, v_n, r, z, n, h_t, h_next in zip(
-        vrzn[:, : 3 * H], vrzn[:, H : 3 * H], *blocks(vrzn, 4), h, h[1:]
-    ):
+    h_t = h[0]
+    for v_rz_t, rz_t, v_n, r, z, n, h_next in zip(vrzn[:, : 3 * H], vrzn[:, H : 3 * H], *blocks(vrzn, 4), h[1:]):
         v_rz_t += W_hh.dot(h_t)  # (1) (2)
         np.tanh(rz_t, rz_t)  # (2)
         rz_t *= half
@@ -119,6 +118,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.subtract(h_t, n, h_next)  # (4)
         h_next *= z
         h_next += n
+        h_t = h_next
     return State(columns(h)), Tape(params, x, h, vrzn)
 
 

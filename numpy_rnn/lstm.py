@@ -115,7 +115,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     affine(W_ih, x, b, oifg[:T])  # (1), all of it that needs no state
     W_hh, Wh = for_products(W_hh, B), np.empty((4 * H, B), h.dtype)
-    for a, oif_t, if_t, gc_t, o_t, c_next, tanh_c_t, h_t, h_next in zip(oifg, oif, if_, gc, o, c[1:], tanh_c, h, h[1:]):
+    h_t = h[0]
+    for a, oif_t, if_t, gc_t, o_t, c_next, tanh_c_t, h_next in zip(oifg, oif, if_, gc, o, c[1:], tanh_c, h[1:]):
         a += W_hh.dot(h_t, Wh)  # (1)
         np.tanh(a, a)  # (2)
         oif_t *= half
@@ -124,6 +125,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.add(fc, ig, c_next)  # (3)
         np.tanh(c_next, tanh_c_t)  # (4)
         np.multiply(o_t, tanh_c_t, h_next)  # (4)
+        h_t = h_next
     h = rows(h)
     return State(h, columns(c)), Tape(params, x, h, tanh_c, oifgc)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from itertools import chain
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,10 @@ TORCH_NAMES = {
     "W_hr": "weight_hr",
     "P": "weight_peephole",
 }
+
+
+# What users call the states of a State's fields h and c.
+INITIAL, FINAL_GRADIENTS = ("h_0", "c_0"), ("dh_n", "dc_n")
 
 
 class Tape(NamedTuple):
@@ -71,14 +75,10 @@ class Recurrent(Module, abstract=True):
         self.bidirectional: bool = config["bidirectional"]
         self.num_directions = 2 if self.bidirectional else 1
         self.output_size: int = config.get("proj_size") or self.hidden_size  # R, units of the state h
-        # Names of the parameters, as the cell's Params, of each layer and direction; absent biases have one, too.
-        self._names = [
-            [
-                self.cell.Params(*(parameter_name(field, l, d) for field in self.cell.Params._fields))
-                for d in range(self.num_directions)
-            ]
-            for l in range(self.num_layers)
-        ]
+        # Units of the states, as the cell's State, and the argument that says how many.
+        h = (self.output_size, "proj_size" if config.get("proj_size") else "hidden_size")
+        self._state_sizes = [h, *[(self.hidden_size, "hidden_size")] * (len(self.cell.State._fields) - 1)]
+        self._names, self._params = self._grouped()
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
 
@@ -106,17 +106,24 @@ class Recurrent(Module, abstract=True):
             if bias or not field.startswith("b_")
         }
 
-    def params(self) -> list[list[Any]]:
+    def _grouped(self) -> tuple[list[str], tuple[tuple[Any, ...], ...]]:
+        """Names of all parameters in the order of the cell's Params, absent biases too; and what `params` returns."""
+        fields, L, D = self.cell.Params._fields, range(self.num_layers), range(self.num_directions)
+        names = [parameter_name(field, l, d) for l in L for d in D for field in fields]
+        no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
+        no_bias.flags.writeable = False
+        arrays = iter([self._parameters.get(name, no_bias) for name in names])
+        return names, tuple(tuple(self.cell.Params(*islice(arrays, len(fields))) for _ in D) for _ in L)
+
+    def params(self) -> tuple[tuple[Any, ...], ...]:
         """Return the parameters as the cell's Params, one for each layer and direction; absent biases are zero.
 
         Returns
         -------
-        L lists of D of the cell's Params
+        L tuples of D of the cell's Params
             Their arrays are the layer's own.
         """
-        no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
-        get = self._parameters.get
-        return [[self.cell.Params(*(get(name, no_bias) for name in names)) for names in layer] for layer in self._names]
+        return self._params
 
     def __call__(self, x: Array, h_0: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Return output and h_n of `forward`, without a tape and the memory that it takes."""
@@ -163,7 +170,7 @@ class Recurrent(Module, abstract=True):
         if lengths is not None and not batched:
             raise ValueError("lengths came with a single sequence, expected a batch: cut the sequence instead")
         lengths = check_lengths(lengths, T, B)
-        s0 = self._check_state("h_0", h_0, B, batched)
+        s0 = self._check_state(INITIAL, h_0, B, batched)
         y, s_n, tape = deep.forward(self.cell, self.params(), x, s0, lengths, self._masks(T, B), keep)
         return self._outside(y, batched), self._state_outside(s_n, batched), Tape(self, tape, batched)
 
@@ -239,7 +246,7 @@ class Recurrent(Module, abstract=True):
         return x.swapaxes(0, 1) if self.batch_first else x
 
     def _state_outside(self, s: States, batched: bool) -> Any:
-        s = s if batched else self.cell.State(*(a[:, 0] for a in s))
+        s = s if batched else self.cell.State(*[a[:, 0] for a in s])
         return s if len(s) > 1 else s.h
 
     def _check_x(self, x: Any) -> bool:
@@ -254,30 +261,25 @@ class Recurrent(Module, abstract=True):
         check_array("x", x, self.dtype, (*shape, self.input_size), meaning)
         return batched
 
-    def _check_state(self, name: str, state: Any, B: int, batched: bool) -> States:
+    def _check_state(self, names: tuple[str, str], state: Any, B: int, batched: bool) -> States:
         """Make a State, fields (L·D, B, ·), of what the user handed in; None is zero."""
-        fields = self.cell.State._fields
-        names = [name.replace("h_", f"{field}_") for field in fields]
-        if state is None:
-            state = (None,) * len(fields)
-        elif len(fields) == 1:
+        n = len(self._state_sizes)
+        if n == 1:
             state = (state,)
-        elif not isinstance(state, (tuple, list)) or len(state) != len(fields):
+        elif state is None:
+            state = (None,) * n
+        elif not isinstance(state, (tuple, list)) or len(state) != n:
             got = f"{len(state)} values" if isinstance(state, (tuple, list)) else f"a {type(state).__name__}"
-            raise ValueError(f"{name} is {got}, expected the pair ({', '.join(names)})")
-        units = {"h": (self.output_size, "proj_size" if self.output_size != self.hidden_size else "hidden_size")}
-        arrays = []
-        for field, label, array in zip(fields, names, state):
-            size, word = units.get(field, (self.hidden_size, "hidden_size"))
-            shape = (self.num_layers * self.num_directions, B, size)
+            raise ValueError(f"{names[0]} is {got}, expected the pair ({', '.join(names)})")
+        LD, arrays = self.num_layers * self.num_directions, []
+        for (size, word), label, array in zip(self._state_sizes, names, state):
+            shape = (LD, B, size) if batched else (LD, size)
             if array is None:
-                arrays.append(np.zeros(shape, self.dtype))
-            elif batched:
-                meaning = f"(num_layers * num_directions, batch, {word})"
-                arrays.append(check_array(label, array, self.dtype, shape, meaning))
+                array = np.zeros(shape, self.dtype)
             else:
-                meaning = f"(num_layers * num_directions, {word})"
-                arrays.append(check_array(label, array, self.dtype, (shape[0], size), meaning)[:, None])
+                meaning = f"(num_layers * num_directions, {'batch, ' if batched else ''}{word})"
+                array = check_array(label, array, self.dtype, shape, meaning)
+            arrays.append(array if batched else array[:, None])
         return self.cell.State(*arrays)
 
     def _check_upstream(self, tape: Tape, doutput: Any, dh_n: Any) -> tuple[Array, States]:
@@ -292,17 +294,13 @@ class Recurrent(Module, abstract=True):
             batch = (B, T) if self.batch_first else (T, B)
             wanted = (*(batch if tape.batched else (T,)), shape[2])
             dy = self._inside(check_array("doutput", doutput, self.dtype, wanted, "the output's"), tape.batched)
-        return dy, self._check_state("dh_n", dh_n, B, tape.batched)
+        return dy, self._check_state(FINAL_GRADIENTS, dh_n, B, tape.batched)
 
     def _results(
         self, tape: Tape, grads: list[list[Grads]], dx: Array, ds0: States
     ) -> tuple[dict[str, Array], Array, Any]:
-        named = {
-            name: g
-            for names, layer in zip(self._names, grads)
-            for name, g in zip(chain(*names), chain(*layer))
-            if name in self._parameters  # not that of an absent bias
-        }
+        flat = [g for layer in grads for direction in layer for g in direction]
+        named = {name: g for name, g in zip(self._names, flat) if name in self._parameters}  # no absent bias's
         return named, self._outside(dx, tape.batched), self._state_outside(ds0, tape.batched)
 
     def _masks(self, T: int, B: int) -> list[Array] | None:

@@ -100,9 +100,11 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
     W_hh_T = transposed(W_hh)  # once, not at every step
     Wh = np.empty_like(h[0])  # where each step's product goes
     f = nonlinearity.f
-    for h_t, a_t in zip(h, a):
+    h_t = h[0]
+    for a_t in a:
         a_t += h_t.dot(W_hh_T, Wh)  # (1)
         f(a_t, a_t)  # (2)
+        h_t = a_t  # which is h_{t+1} now
     return State(h), Tape(params, nonlinearity, x, h)
 
 
