@@ -22,7 +22,7 @@ from .environment import BUSY, describe
 from .measure import Contest
 from .points import GROUPS
 from .problem import CELLS, CPU_DTYPES, CUDA_DTYPES, MODES
-from .results import Results, ResultsError, load, measured_again, save
+from .results import Results, ResultsError, load, lost, measured_again, save
 
 ROOT = Path(__file__).parents[1]
 QUICK_REPEATS = 3
@@ -177,8 +177,10 @@ def report_command(
     """Print the tables of a FILE that was measured before; write plots and the README's section."""
     results = load(file)
     if again:
-        results = measured_again(results, load(again))
+        before, results = results, measured_again(results, load(again))
         save(results, file)
+        for setting, what in lost(before, results).items():  # such as what belongs to a sweep, too
+            click.echo(f"benchmarks: {setting.label}: not measured again, so gone: {', '.join(what)}", err=True)
     _show(results, file, load(old) if old else None, Outputs(readme, markdown, plots_folder))
 
 

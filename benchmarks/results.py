@@ -133,6 +133,27 @@ def measured_again(results: Results, again: Results) -> Results:
     return results._replace(environment=environment, measurements=measurements)
 
 
+def lost(before: Results, after: Results) -> dict[Setting, list[str]]:
+    """Of each setting the contestants, and their modes, that are in one file of results and not in a later one.
+
+    Examples
+    --------
+    >>> forward, backward = (
+    ...     Measurement("rnn", "6x3x10x20", "float32", 1, "cpu", "floor", mode, "ok", "", (3.0,))
+    ...     for mode in ("forward", "forward-backward")
+    ... )
+    >>> found = lost(Results({}, [], [forward, backward]), Results({}, [], [forward]))
+    >>> [(setting.label, what) for setting, what in found.items()]
+    [('rnn 6x3x10x20 float32, 1 thread', ['floor forward-backward'])]
+    """
+    kept = {m.key for m in after.measurements}
+    found: dict[Setting, list[str]] = {}
+    for m in before.measurements:
+        if m.key not in kept:
+            found.setdefault(m.setting, []).append(f"{m.contestant} {m.mode}")
+    return found
+
+
 def in_order(values: Iterable[Any]) -> list[Any]:
     """Each value once, in the order of its first appearance."""
     return list(dict.fromkeys(values))

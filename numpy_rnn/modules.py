@@ -107,9 +107,10 @@ class Recurrent(Module, abstract=True):
         }
 
     def _grouped(self) -> tuple[list[str], tuple[tuple[Any, ...], ...]]:
-        """Names of all parameters in the order of the cell's Params, absent biases too; and what `params` returns."""
+        """Names of all parameters in the order of the Params, "" for absent biases; and what `params` returns."""
         fields, L, D = self.cell.Params._fields, range(self.num_layers), range(self.num_directions)
         names = [parameter_name(field, l, d) for l in L for d in D for field in fields]
+        names = [name if name in self._parameters else "" for name in names]
         no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
         no_bias.flags.writeable = False
         arrays = iter([self._parameters.get(name, no_bias) for name in names])
@@ -300,7 +301,8 @@ class Recurrent(Module, abstract=True):
         self, tape: Tape, grads: list[list[Grads]], dx: Array, ds0: States
     ) -> tuple[dict[str, Array], Array, Any]:
         flat = [g for layer in grads for direction in layer for g in direction]
-        named = {name: g for name, g in zip(self._names, flat) if name in self._parameters}  # no absent bias's
+        named = dict(zip(self._names, flat))
+        named.pop("", None)  # what absent biases got
         return named, self._outside(dx, tape.batched), self._state_outside(ds0, tape.batched)
 
     def _masks(self, T: int, B: int) -> list[Array] | None:

@@ -540,6 +540,8 @@ def test_a_setting_measured_again_takes_its_place_as_a_whole(tmp_path):
     assert f"Measured again after the run, each as a whole: rnn {TINY} float32, 2 threads." in " ".join(
         done.out.split()
     )
+    gone = f"benchmarks: rnn {TINY} float32, 2 threads: not measured again, so gone: torch.nn forward-backward\n"
+    assert done.err == gone
 
 
 def test_calls_may_be_measured_again_by_themselves(tmp_path):
@@ -549,6 +551,7 @@ def test_calls_may_be_measured_again_by_themselves(tmp_path):
     found = {m.contestant: m.seconds for m in results.load(file).measurements}
     assert found == {"numpy_rnn": 1.0, "calls": 5.0, "floor": 1.0}
     assert "each as a whole" not in done.out
+    assert done.err == ""
 
 
 def test_compare_says_when_the_machine_is_another(tmp_path):
