@@ -72,7 +72,7 @@ def test_everything_equals_autograd(name, L, D, lengths):
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("keep", ["tapes", "snapshots"])
-@pytest.mark.parametrize(("L", "D"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("L", "D"), [(1, 1), (1, 2), (2, 2)])
 @pytest.mark.parametrize("name", CELLS)
 def test_what_a_caller_does_with_states_and_outputs_does_not_reach_the_tape(name, L, D, keep, lengths):
     cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import tracemalloc
 import warnings
 
@@ -169,6 +171,29 @@ def test_state_dict_is_live_and_load_copies():
     layer.state_dict()["weight_hh_l0"][...] = 0
     assert not layer.state_dict()["weight_hh_l0"].any()
     assert other.state_dict()["weight_hh_l0"].any()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_runs_with_its_own_parameters(copied):
+    layer = numpy_rnn.GRU(2, 3, num_layers=2, bidirectional=True, bias=False, dtype=np.float64, rng=0)
+    x = rng_of("copy").standard_normal((4, 2, 2))
+    before = layer(x)[0]
+    twin = copied(layer)
+    assert twin(x)[0].tobytes() == before.tobytes()
+    for parameter in twin.state_dict().values():
+        parameter *= 2
+    assert layer(x)[0].tobytes() == before.tobytes()
+    assert np.abs(twin(x)[0] - before).max() > 0.01
+
+
+def test_absent_biases_are_zero_and_stay_so():
+    layer = numpy_rnn.LSTM(2, 3, bias=False, rng=0)
+    ((params,),) = layer.params()
+    with pytest.raises(ValueError, match="read-only"):
+        params.b_ih[0] = 1
+    assert params.W_ih is layer.state_dict()["weight_ih_l0"]
+    assert not params.b_ih.any()
+    assert not params.b_hh.any()
 
 
 def test_a_bfloat16_tensor_loads():
