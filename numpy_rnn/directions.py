@@ -47,7 +47,7 @@ def beside(arrays: Sequence[Array]) -> Array:
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, -1)
 
 
-def apart(a: Array, D: int = 2) -> list[Array]:
+def apart(a: Array, D: int) -> list[Array]:
     """Undo `beside`: D views (…, ·).
 
     Examples
@@ -125,8 +125,9 @@ def parted(grads: Grads, layer: Sequence[Any], gates: int) -> list[Grads]:
     forward, reverse = [], []
     for g, p in zip(grads, layer[0]):
         R, G = len(p), len(p) // H
-        if G > 1:  # put the rows of each direction together
-            g = g.reshape(G, 2, H, -1).swapaxes(0, 1).reshape(2 * R, *g.shape[1:])
+        # The rows of each direction come together.
+        if G > 1:
+            g = g.reshape(G, 2, -1).swapaxes(0, 1).reshape(2 * R, *g.shape[1:])
         if p.ndim == 1:
             one, other = g[:R], g[R:]
         else:
