@@ -7,7 +7,7 @@ export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
-.PHONY: help demo test long fused bench tasks accuracy picture mutation oldest interop lint wheel-test clean
+.PHONY: help demo test long fused gpu bench tasks accuracy picture mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -28,6 +28,12 @@ fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on th
 	$(PYTHON) -m venv build/fused
 	build/fused/bin/python -m pip install --quiet -c .constraints.txt -e '.[gpu]' expecttest hypothesis pytest
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_fused.py
+
+gpu: $(STAMP)  ## all that needs an NVIDIA GPU (and a PyTorch for CUDA): the check, the tests, the benchmarks against cuDNN
+	$(BIN)/numpy-rnn check --device cuda
+	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_graphs.py
+	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_fused_gpu.py
+	$(BIN)/python -m benchmarks --device cuda --points gpu --dtypes float32,tf32,bfloat16,float16 --out build/cuda.json
 
 long: $(STAMP)  ## the tests that take half a minute or more each
 	@mkdir -p build
