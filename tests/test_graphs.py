@@ -70,7 +70,7 @@ def captures(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: graph)
     monkeypatch.setattr(graphs, "captured", captured)
-    monkeypatch.setattr(graphs, "capturable", lambda input: isinstance(input, torch.Tensor))
+    monkeypatch.setattr(graphs, "capturable", lambda input: isinstance(input, torch.Tensor) and not graphs.observed())
     return calls
 
 
@@ -226,6 +226,44 @@ def test_copies_and_files_leave_the_graphs_behind(captures):
         assert not other._graphs
         assert_all_close(other(x), expected, 0.0)
     assert list(graphed.state_dict()) == [f"layer.{name}" for name in graphed.layer.state_dict()]
+
+
+OBSERVERS = {
+    "grad": lambda run, x: torch.func.grad(lambda x: run(x)[0].sin().sum())(x[0]),
+    "vmap": lambda run, x: torch.func.vmap(run)(x),
+    "jvp": lambda run, x: torch.func.jvp(run, (x[0],), (x[1],)),
+}
+
+
+@pytest.mark.parametrize("look", OBSERVERS)
+def test_who_transforms_a_layer_gets_it_as_it_is(look, captures):
+    layer = torch_rnn.GRU(I, H)
+    x = torch.randn(2, T, B, I)
+    got, expected = (tree_leaves(OBSERVERS[look](run, x)) for run in (graphs.CudaGraphs(layer), layer))
+    assert_all_close(got, expected, 0.0)
+    assert not captures
+
+
+def test_autocast_is_an_observer():
+    assert not graphs.observed()
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        assert graphs.observed()
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+
+
+def test_a_graph_keeps_the_precision_of_its_products(captures):
+    """TF32 switched on later makes another graph, and off again the first one."""
+    graphed = graphs.CudaGraphs(torch_rnn.GRU(I, H))
+    before = torch.get_float32_matmul_precision()
+    try:
+        for precision, count in [("highest", 1), ("high", 2), ("highest", 2)]:
+            torch.set_float32_matmul_precision(precision)
+            graphed(torch.ones(T, B, I))
+            assert len(captures) == count
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_without_a_gpu_the_layer_runs_as_it_is():

@@ -19,6 +19,9 @@ from torch.func import functional_call
 from torch.nn import Module
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .bptt.function import transformed
+from .fused import precision
+
 WARM_UP = 3  # runs before a capture: libraries set themselves up in them, which no graph can hold
 
 
@@ -29,7 +32,7 @@ class CudaGraphs(Module):
     memory for as long as this module lives. Parameters stay those of the layer; train them as ever.
 
     What cannot be captured runs as it is: anything not on a GPU, a PackedSequence (its lengths are read in Python), and
-    calls under autocast or inside another capture.
+    calls under `torch.func`, forward-mode differentiation, `torch.compile` or autocast, or inside another capture.
 
     Two things differ from a plain call. There are first derivatives only. And what backward needs is kept for the
     newest forward of the same shapes alone: backward has to follow before the next. Where it comes too late, it raises.
@@ -65,7 +68,7 @@ class CudaGraphs(Module):
             return self.layer(input, hx)
         tensors, structure = tree_flatten((input, hx))
         values = *map(tensor_key, tensors), *((p.data_ptr(), p.requires_grad) for p in self.layer.parameters())
-        key = str(structure), values, self.training, torch.is_grad_enabled()
+        key = str(structure), values, self.training, torch.is_grad_enabled(), precision(input.dtype)
         if key not in self._graphs:
             self._graphs[key] = _Graph(self.layer, tensors, structure)
         return self._graphs[key](tensors)
@@ -206,10 +209,14 @@ def copies(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def capturable(input: Any) -> bool:
     """Whether a call can be a CUDA graph: a plain tensor on a GPU, and nobody looking into the operations."""
-    if not isinstance(input, Tensor) or not input.is_cuda:
-        return False
-    busy = torch.cuda.is_current_stream_capturing() or torch.compiler.is_compiling()
-    return not (busy or torch.is_autocast_enabled("cuda"))
+    return isinstance(input, Tensor) and input.is_cuda and not observed()
+
+
+def observed() -> bool:
+    """Whether somebody looks into the operations: a compiler, a transformation, autocast, another capture."""
+    if torch.compiler.is_compiling():  # first: it need not look into the others
+        return True
+    return transformed() or torch.is_autocast_enabled("cuda") or torch.cuda.is_current_stream_capturing()
 
 
 def tensor_key(value: Any) -> Hashable:

@@ -80,8 +80,12 @@ def autocast(x: Tensor) -> bool:
 
 def differentiated() -> bool:
     """Whether somebody differentiates or vectorizes what is computed now; else a Function costs 60 µs for nothing."""
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    return torch.is_grad_enabled() or transformed or torch.autograd.forward_ad._current_level >= 0
+    return torch.is_grad_enabled() or transformed()
+
+
+def transformed() -> bool:
+    """Whether `torch.func` or forward-mode differentiation sees what is computed now."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
 def chunk_length(y: Tensor) -> int:
