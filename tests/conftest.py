@@ -102,3 +102,13 @@ def tiny_tensors():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A text of 748 characters: with `runs.TINY` its training part is 21 windows long, so 30 steps go round it."""
+    from numpy_rnn.training.text import default_text
+
+    path = tmp_path / "book.txt"
+    path.write_text(default_text()[:748], encoding="utf-8")
+    return path

@@ -9,39 +9,29 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from runs import TINY, assert_one_sentence, assert_same_run
 
 from numpy_rnn import files
 from numpy_rnn.cli.train import Display, Interruption
 from numpy_rnn.threads import fitting_threads
-from numpy_rnn.training import processes
 from numpy_rnn.training.checkpoint import KEY, read_checkpoint
 from numpy_rnn.training.learner import NumPyLearner
 from numpy_rnn.training.settings import problem
-from numpy_rnn.training.text import Streams, default_text, read_text, validation_batches
+from numpy_rnn.training.text import Streams, read_text, validation_batches
 from numpy_rnn.training.torch_learner import TorchLearner
 
 CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"
-TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "--interval", "10"]
 
 
 @pytest.fixture
 def run(command):
     return command
-
-
-@pytest.fixture
-def book(tmp_path):
-    """A text of 748 characters: with TINY its training part is 21 windows long, so 30 steps go round it."""
-    path = tmp_path / "book.txt"
-    path.write_text(default_text()[:748], encoding="utf-8")
-    return path
 
 
 def start(*args, **environment):
@@ -53,23 +43,6 @@ def start(*args, **environment):
         stderr=subprocess.PIPE,
         env={**os.environ, **one, **environment},
     )
-
-
-def assert_one_sentence(err, *parts):
-    """An error is a sentence (after click's usage hint), never a stack trace."""
-    lines = [line for line in err.splitlines() if not line.startswith(("Usage:", "Try "))]
-    assert len([line for line in lines if line]) == 1, err
-    for part in parts:
-        assert part in err
-
-
-def assert_same_run(first, second):
-    """Weights, optimizer, carried states and history are the same, bit for bit."""
-    a, b = read_checkpoint(first), read_checkpoint(second)
-    assert (a.config, a.history.training) == (b.config, b.history.training)
-    assert set(a.tensors) == set(b.tensors)
-    for name, tensor in a.tensors.items():
-        np.testing.assert_array_equal(tensor, b.tensors[name], err_msg=name)
 
 
 # ---- what it prints and writes
@@ -629,107 +602,7 @@ def test_any_file_can_be_learnt_as_bytes_and_any_terminal_written_to(run, tmp_pa
     assert process.communicate(timeout=30) == (b"abc?abc?\n", b"")
 
 
-# ---- several processes
-
-
-def torchrun(processes, *args):
-    """Start the command in several processes, under torchrun."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return subprocess.Popen(
-        [*launch, "-m", "numpy_rnn", "train", "--backend", "torch", *map(str, args)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-    )
-
-
-def assert_nearly_same_run(first, second, tolerance):
-    a, b = read_checkpoint(first), read_checkpoint(second)
-    assert a.config == b.config
-    for x, y in ((a.history.training, b.history.training), (a.history.validation, b.history.validation)):
-        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
-    assert set(a.tensors) == set(b.tensors)
-    for name, tensor in a.tensors.items():
-        np.testing.assert_allclose(tensor, b.tensors[name], rtol=0, atol=tolerance, err_msg=name)
-
-
-def test_a_parallel_model_stays_until_the_process_ends(monkeypatch):
-    """Else its end can wait for a thread that waits for Python's lock: seen with three processes and PyTorch 2.4."""
-    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", lambda model, devices: [model, devices])
-    monkeypatch.setattr(processes, "_KEPT", kept := [])
-    together = object.__new__(processes.Together)
-    together.device = torch.device("cpu")
-    assert together.parallel("model") == ["model", None]
-    assert kept == [["model", None]]
-
-
-def test_two_processes_train_as_one_does_and_another_number_goes_on(run, book, tmp_path):
-    # 5 windows: one process has 2, the other 3. Carried states are cut and put together.
-    options = ["--text", book, "--cell", "lstm", *TINY, "--dtype", "float64", "--batch", 5, "--layers", 2]
-    done = torchrun(2, *options, "--steps", 100, "--out", tmp_path / "two.safetensors")
-    out, err = done.communicate(timeout=120)
-    assert done.returncode == 0, err
-    assert out.count("step    100") == 1  # one of them speaks
-    assert run("train", "--backend", "torch", *options, "--steps", 100, "--out", "one.safetensors")[0] == 0
-    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
-    assert run("train", "--resume", "--text", book, "--steps", 120, "--out", "two.safetensors")[0] == 0
-    assert run("train", "--resume", "--text", book, "--steps", 120, "--out", "one.safetensors")[0] == 0
-    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
-    done = torchrun(3, "--resume", "--text", book, "--steps", 130, "--out", tmp_path / "two.safetensors")
-    assert done.communicate(timeout=120)[1].count("Error") == done.returncode == 0
-    assert run("train", "--resume", "--text", book, "--steps", 130, "--out", "one.safetensors")[0] == 0
-    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
-
-
-def children_of(pid):
-    """Processes that another has started."""
-    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
-    fields = [(text[: text.index(" ")], text.rpartition(")")[2].split()) for text in stats]
-    return [int(child) for child, (_, parent, *_) in fields if int(parent) == pid]
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes in /proc, which Linux has")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
-def test_a_run_of_several_processes_ends_early(run, book, tmp_path, number):
-    out = tmp_path / "a.safetensors"
-    started = torchrun(2, "--text", book, *TINY, "--steps", 10**7, "--out", out)
-    while not out.exists():  # after 10 steps
-        time.sleep(0.05)
-        assert started.poll() is None
-    if number == signal.SIGKILL:
-        os.kill(max(children_of(started.pid)), number)  # one of the two
-    else:
-        started.send_signal(number)  # to torchrun, which passes it on to both
-    _, err = started.communicate(timeout=60)
-    assert started.returncode != 0
-    steps = read_checkpoint(out).history.steps
-    if number == signal.SIGKILL:
-        (line,) = [line for line in err.splitlines() if line.startswith("Error: ")]
-        assert "another of the 2 processes has ended, after step " in line
-        assert f"{out} holds step {steps}: go on from there with --resume" in line
-        assert steps % 10 == 0
-    else:
-        assert f"stopped after step {steps} of {10**7}; go on with: numpy-rnn train --resume" in err
-    status, _, _ = run("train", "--resume", "--text", book, "--steps", steps + 10, "--out", out)
-    assert status == 0
-
-
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        (["--backend", "numpy"], "2 processes can be used with --backend torch only, not with numpy."),
-        (["--batch", 1], "2 processes cannot share a --batch of 1: each needs a window."),
-    ],
-)
-def test_what_several_processes_cannot_do(run, monkeypatch, args, message):
-    for rank, says in (("0", True), ("1", False)):
-        for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": rank, "LOCAL_RANK": rank}.items():
-            monkeypatch.setenv(name, value)
-        status, _, err = run("train", "--backend", "torch", *args, "--steps", 1)
-        assert status == 2
-        assert (message in err) is says
-        assert bool(err) is says
+# ---- devices
 
 
 def test_a_device_is_for_torch_and_has_to_be_there(run, monkeypatch):
@@ -740,3 +613,9 @@ def test_a_device_is_for_torch_and_has_to_be_there(run, monkeypatch):
     status, _, err = run("train", "--device", "cuda", "--backend", "torch", "--steps", 1)
     assert status == 2
     assert_one_sentence(err, "--device cuda: PyTorch finds no GPU here.")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    status, _, err = run("train", "--device", "cuda", "--backend", "torch", "--steps", 1)
+    assert status == 2
+    assert_one_sentence(err, "--device cuda: 2 processes need a GPU each, PyTorch finds 1 here.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import click
 
 from .. import __version__
 from ..files import MissingLibraryError
+from ..training.processes import let_the_first_speak
 from .check import check
 from .convert import convert
 from .experiment import experiment
@@ -50,11 +52,17 @@ def main() -> None:
     except click.Abort:
         click.echo("numpy-rnn: interrupted", err=True)
         sys.exit(130)
-    except click.ClickException as error:
+    except (click.ClickException, ValueError, MissingLibraryError, OSError) as error:
+        let_the_first_speak()
+        fail(error)
+
+
+def fail(error: Exception) -> NoReturn:
+    """Say what is wrong, and end."""
+    if isinstance(error, click.ClickException):
         error.show()
         sys.exit(error.exit_code)
-    except (ValueError, MissingLibraryError) as error:
-        sys.exit(f"numpy-rnn: {error}")
-    except OSError as error:
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"numpy-rnn: {where}{error.strerror or error}")
+    sys.exit(f"numpy-rnn: {error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import importlib
 import json
 import math
@@ -11,8 +13,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from .. import __version__
 from ..files import MissingLibraryError
 from ..language import KINDS
 from ..network import CELLS
@@ -31,7 +32,17 @@ from ..training.events import recorded, writer_class
 from ..training.learner import Learner, NumPyLearner, Weights
 from ..training.lockstep import DisagreementError, Lockstep
 from ..training.loop import DivergedError, History, Observer, State, best_validation, fit, stalled
-from ..training.processes import Alone, ProcessLostError, Together, first, lost, started
+from ..training.processes import (
+    Alone,
+    ProcessLostError,
+    Together,
+    attempt,
+    first,
+    heard,
+    lost,
+    on_first_machine,
+    started,
+)
 from ..training.schedule import SCHEDULES, learning_rate
 from ..training.settings import Config, problem
 from ..training.text import Streams, Text, read_text, validation_batches
@@ -117,41 +128,65 @@ def train(
     Ctrl-C saves and leaves; --resume goes on, and ends with the same weights as a run that was never interrupted.
     Started by torchrun, --backend torch trains in several processes, which share each batch.
     """
-    with _one_voice(), Interruption() as interruption:
-        check_out(out, resume, overwrite)
+    standing = Standing(out)
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on from a file and --overwrite replaces it: only one of them can be.")
+    with Interruption() as interruption, standing:
+        check_out(out, resume, overwrite or attempt() > 0)
         before = read_checkpoint(out) if resume else None
         if before is not None:
             settings, steps, backend = _resumed(ctx, before, settings, steps, backend, out)
         config = Config(**settings)
-        group = _group(config, backend, device)
-        job = _job(config, text, steps, backend, device, group, before)
+        group = standing.group = _group(config, backend, device)
+        content = _text(text, config, before)
+        if attempt() > 0 and not resume:
+            before = _own(out, overwrite, config, steps, content)
+        standing.goes_on(before)
+        group.gather(lambda: interruption.signal != 0)
+        _check_agreement(standing, config, steps, interval, content)
+        job = _job(config, steps, backend, device, content, group, before)
+        standing.history = job.history
         console = Console(stderr=as_json, quiet=not first())
         with fitting_threads(config.batch, config.hidden), Display(console, job, interruption) as display:
             folder = tensorboard if first() else None
             with recorded(display, folder, job.history.steps, lambda k: learning_rate(config, k, steps)) as observer:
-                complete = _run(job, out, interval, observer)
+                complete = _run(job, standing, interval, observer)
         group.leave()
         _tell(job, display, out, complete, as_json)
         if first() and not complete:
-            again = ["numpy-rnn", "train", "--resume", "--out", str(out), *(["--text", str(text)] if text else [])]
-            click.echo(f"stopped after step {job.history.steps} of {steps}; go on with: {shlex.join(again)}", err=True)
+            click.echo(f"stopped after step {job.history.steps} of {steps}; go on with: {_again(ctx)}", err=True)
     if not complete:
         sys.exit(128 + interruption.agreed)
 
 
-class LostError(click.ClickException):
-    """Another process is gone."""
+class Standing:
+    """How far a run has come and what of it is saved; says so, and ends, where another process is gone."""
 
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.group = Alone()
+        self.history = History([], [])
+        self.saved = 0  # steps that the file holds
 
-@contextmanager
-def _one_voice() -> Iterator[None]:
-    """Of the processes on a machine let one say what all of them have found out."""
-    try:
-        yield
-    except (click.ClickException, MissingLibraryError, OSError, ValueError) as error:
-        if first("LOCAL_RANK") or isinstance(error, LostError):
-            raise
-        sys.exit(getattr(error, "exit_code", 1))
+    def goes_on(self, before: Checkpoint | None) -> None:
+        """Take note of the checkpoint that the run goes on from."""
+        if before is not None:
+            self.history, self.saved = before.history, before.history.steps
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ProcessLostError):
+            what = str(error)
+        elif isinstance(error, RuntimeError) and started() > 1 and lost(error):
+            what = f"another of the {started()} processes is gone, after step {self.history.steps} ({heard(error)})"
+        else:
+            return
+        if self.group.speaks():
+            kept = f"{self.out} holds step {self.saved}: go on from there with --resume"
+            click.ClickException(f"{what}; {kept if self.saved else 'nothing was saved yet'}.").show()
+        sys.exit(1)
 
 
 class Job(NamedTuple):
@@ -179,12 +214,12 @@ def check_out(out: Path, resume: bool, overwrite: bool) -> None:
         import safetensors  # noqa: F401
     except ModuleNotFoundError:
         raise MissingLibraryError("saving a model needs safetensors: pip install 'numpy-rnn[cli]'") from None
-    if resume and overwrite:
-        raise click.UsageError("--resume goes on from a file and --overwrite replaces it: only one of them can be.")
     if resume and not out.exists():
         raise click.UsageError(f"there is nothing to resume: {out} does not exist.")
+    if not on_first_machine():  # which alone writes
+        return
     if out.exists() and not (resume or overwrite):
-        raise click.UsageError(f"{out} exists: go on from it with --resume, or replace it with --overwrite.")
+        raise _exists(out)
     try:
         with tempfile.TemporaryFile(dir=out.parent):
             pass
@@ -192,28 +227,50 @@ def check_out(out: Path, resume: bool, overwrite: bool) -> None:
         raise click.UsageError(f"cannot write to {out.parent}: {error.strerror}.") from None
 
 
+def _exists(out: Path) -> click.UsageError:
+    return click.UsageError(f"{out} exists: go on from it with --resume, or replace it with --overwrite.")
+
+
+def _own(out: Path, overwrite: bool, config: Config, steps: int, text: Text) -> Checkpoint | None:
+    """After a restart by torchrun: what this very run has saved, if it has come to that.
+
+    What a run of the same settings on the same text has saved is as good: it would come to the same numbers.
+    """
+    if not out.exists():
+        return None
+    with contextlib.suppress(ValueError):  # it is no checkpoint
+        before = read_checkpoint(out)
+        same = (before.config, before.steps, before.sha256) == (config, steps, text.sha256)
+        if same and before.history.steps < steps:
+            return before
+    if not overwrite:
+        raise _exists(out)
+    return None
+
+
+def _given(ctx: click.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+
+
 def _resumed(
     ctx: click.Context, before: Checkpoint, settings: dict[str, Any], steps: int, backend: str, out: Path
 ) -> tuple[dict[str, Any], int, str]:
     """Take settings, steps and backend from the checkpoint, unless the command line says otherwise and may."""
-
-    def given(name: str) -> bool:
-        return ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
-
     stored = asdict(before.config)
     for field in fields(Config):
         name, value = field.name, settings[field.name]
-        if given(name) and value != stored[name]:
+        if _given(ctx, name) and value != stored[name]:
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{out} was trained with {option} {stored[name]}, it cannot go on with {value}.")
-    steps = steps if given("steps") else before.steps
+    steps = steps if _given(ctx, "steps") else before.steps
     if before.config.schedule == "cosine" and steps != before.steps:
         raise click.UsageError(f"{out} was trained with --schedule cosine for --steps {before.steps}, not for {steps}.")
     if stalled(before.history, before.config.patience):
         raise click.UsageError(f"{out} has ended by --patience {before.config.patience}: it has nothing left to do.")
     if steps <= before.history.steps:
         raise click.UsageError(f"{out} has taken {before.history.steps} steps already: give a larger --steps.")
-    return stored, steps, backend if given("backend") else before.backend
+    return stored, steps, backend if _given(ctx, "backend") else before.backend
 
 
 def _group(config: Config, backend: str, device: str) -> Alone:
@@ -225,29 +282,53 @@ def _group(config: Config, backend: str, device: str) -> Alone:
     if size > config.batch:
         raise click.UsageError(f"{size} processes cannot share a --batch of {config.batch}: each needs a window.")
     if device == "cuda":
-        torch = _torch(backend)
-        if not torch.cuda.is_available():
-            raise click.UsageError("--device cuda: PyTorch finds no GPU here.")
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        _take_gpu(_torch(backend))
     if size == 1:
         return Alone()
     _torch(backend)
     return Together(device)
 
 
-def _job(
-    config: Config,
-    path: Path | None,
-    steps: int,
-    backend: str,
-    device: str,
-    group: Alone,
-    before: Checkpoint | None,
-) -> Job:
+def _take_gpu(torch: Any) -> None:
+    """Compute on the GPU of this process, which is that of its number among those on its machine."""
+    if not torch.cuda.is_available():
+        raise click.UsageError("--device cuda: PyTorch finds no GPU here.")
+    size, there = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if size > there:
+        raise click.UsageError(f"--device cuda: {size} processes need a GPU each, PyTorch finds {there} here.")
+    torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def _text(path: Path | None, config: Config, before: Checkpoint | None) -> Text:
+    """Read what is to be learnt; a run that goes on needs what it has learnt from."""
     text = read_text(path, config.symbols)
     if before is not None and before.sha256 != text.sha256:
         wanted = "the text given with --text" if path else "Python's own help, the default text,"
         raise click.UsageError(f"{wanted} is not the one that the checkpoint was trained on (they differ in SHA-256).")
+    return text
+
+
+def _check_agreement(standing: Standing, config: Config, steps: int, interval: int, text: Text) -> None:
+    """Refuse processes that would train something else than one another."""
+    group, out = standing.group, standing.out
+    facts = {
+        "version of numpy_rnn": __version__,
+        "settings": repr(config),
+        "--steps": str(steps),
+        "--interval": str(interval),
+        "text": text.sha256,
+        "checkpoint": hashlib.sha256(out.read_bytes()).hexdigest() if standing.saved else "none",
+    }
+    if names := group.differing(facts):
+        raise click.UsageError(
+            f"the {group.size} processes were not given the same: they differ in {', '.join(names)}. "
+            "All need the same options, the same text and, to go on, the same checkpoint."
+        )
+
+
+def _job(
+    config: Config, steps: int, backend: str, device: str, text: Text, group: Alone, before: Checkpoint | None
+) -> Job:
     streams = Streams(text.training, config.batch, config.seq_len)
     try:
         learner = _learner(config, backend, device, group, len(text.vocabulary))
@@ -280,15 +361,15 @@ def _torch(backend: str) -> Any:
         raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
 
 
-def _run(job: Job, out: Path, interval: int, observer: Observer) -> bool:
+def _run(job: Job, standing: Standing, interval: int, observer: Observer) -> bool:
     config, steps, backend, text, streams, learner, history, best, group = job
-    saved = history.steps
+    out = standing.out
 
     def save(state: State) -> None:
-        nonlocal saved
         if group.rank == 0:
             write_checkpoint(out, Checkpoint(config, steps, backend, text.sha256, text.vocabulary, *state))
-        saved = state.history.steps
+        group.most(0)  # so that none counts on a file before it is there
+        standing.saved = state.history.steps
 
     try:
         _, complete = fit(
@@ -305,17 +386,11 @@ def _run(job: Job, out: Path, interval: int, observer: Observer) -> bool:
         )
         return complete
     except DivergedError as error:
+        saved = standing.saved
         kept = f"{out} is kept as it was after step {saved}" if saved else "nothing was saved yet"
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
     except DisagreementError as error:
         raise click.ClickException(f"NumPy and PyTorch disagree at step {history.steps + 1}: {error}.") from None
-    except RuntimeError as error:
-        if not (isinstance(error, ProcessLostError) or (group.size > 1 and lost(error))):
-            raise
-        kept = f"{out} holds step {saved}: go on from there with --resume" if saved else "nothing was saved yet"
-        raise LostError(
-            f"another of the {group.size} processes has ended, after step {history.steps}; {kept}."
-        ) from None
 
 
 class Interruption:
@@ -408,6 +483,19 @@ class Display:
     def _difference(self) -> str:
         learner = self.job.learner
         return f"  NumPy - PyTorch at most {learner.difference:.1e}" if isinstance(learner, Lockstep) else ""
+
+
+def _again(ctx: click.Context) -> str:
+    """The command that goes on with a run: what its file does not know is given again."""
+    again = ["train", "--resume", "--out", str(ctx.params["out"])]
+    for name in ("text", "device", "interval", "tensorboard"):
+        if _given(ctx, name):
+            again += [f"--{name}", str(ctx.params[name])]
+    if started() == 1:
+        return shlex.join(["numpy-rnn", *again])
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    machines = "--standalone" if here == started() else "…"  # which of several, the user knows
+    return f"torchrun {machines} --nproc-per-node {here} -m numpy_rnn {shlex.join(again)}"
 
 
 def _bits(loss: float) -> float:

@@ -8,10 +8,13 @@ the whole batch goes through the few functions here. Importing this module needs
 from __future__ import annotations
 
 import atexit
+import hashlib
 import itertools
 import os
+import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 # Models in DistributedDataParallel, until the process ends. With the last of them the group of processes would go,
@@ -22,7 +25,7 @@ LOST = ("gloo", "NCCL", "Connection closed", "Connection reset", "Broken pipe", 
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of the run has ended before its time."""
+    """The processes of a run are not all there."""
 
 
 class Alone:
@@ -30,6 +33,15 @@ class Alone:
 
     rank = 0
     size = 1
+
+    def gather(self, told_to_stop: Callable[[], bool]) -> None:
+        """Wait until all processes are here. Before this, none of the others can be talked to.
+
+        Raises
+        ------
+        ProcessLostError
+            If this one is told to stop meanwhile.
+        """
 
     def share(self, B: int) -> slice:
         """Which sequences of a batch this process sees."""
@@ -48,12 +60,20 @@ class Alone:
         return list(numbers)
 
     def most(self, number: int) -> int:
-        """The largest of all processes' numbers."""
+        """The largest of all processes' numbers. None goes on before all have said theirs."""
         return number
+
+    def differing(self, facts: Mapping[str, str]) -> list[str]:
+        """Names of the facts that are not the same in all processes."""
+        return []
 
     def whole(self, share: Any, B: int) -> Any:
         """Put the shares of a tensor (L, B, H) together."""
         return share
+
+    def speaks(self) -> bool:
+        """Whether this process may say what others on its machine may have found out, too: the first that asks."""
+        return True
 
     def leave(self) -> None:
         """Part from the others at the end of a run."""
@@ -71,10 +91,27 @@ class Together(Alone):
     def __init__(self, device: str) -> None:
         import torch
 
-        self.torch, self.distributed = torch, torch.distributed
+        self.torch: Any = torch
+        self.distributed: Any = torch.distributed
         self.device = torch.device(device)
-        _listening(lambda: self.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo"))
-        self.rank, self.size = self.distributed.get_rank(), self.distributed.get_world_size()
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self._store: Any = None  # what all can write to; torchrun keeps it, so it stays whichever of the processes goes
+
+    def gather(self, told_to_stop: Callable[[], bool]) -> None:
+        """Wait until all processes are here.
+
+        PyTorch would wait as well, but would not listen to signals: torchrun tells the others to stop if one fails.
+        """
+        store, *_ = next(self.distributed.rendezvous("env://"))
+        # What an earlier attempt has written there, torchrun may have left.
+        self._store = self.distributed.PrefixStore(f"numpy_rnn, attempt {attempt()}", store)
+        self._store.add("here", 1)
+        while self._store.add("here", 0) < self.size:
+            if told_to_stop():
+                raise ProcessLostError(f"told to stop before all of the {self.size} processes were here")
+            time.sleep(0.02)
+        backend = "nccl" if self.device.type == "cuda" else "gloo"
+        self.distributed.init_process_group(backend, store=self._store, rank=self.rank, world_size=self.size)
 
     def share(self, B: int) -> slice:
         """Which sequences of a batch this process sees: as many as the others, give or take one."""
@@ -95,11 +132,17 @@ class Together(Alone):
 
     def total(self, *numbers: float) -> list[float]:
         """Sums over the processes, the same in all of them."""
-        return self._reduced(numbers, self.distributed.ReduceOp.SUM)
+        return self._reduced(numbers, "SUM", self.torch.float64)
 
     def most(self, number: int) -> int:
-        """The largest of all processes' numbers."""
-        return int(self._reduced((number,), self.distributed.ReduceOp.MAX)[0])
+        """The largest of all processes' numbers. None goes on before all have said theirs."""
+        return int(self._reduced([number], "MAX", self.torch.int64)[0])
+
+    def differing(self, facts: Mapping[str, str]) -> list[str]:
+        """Names of the facts that are not the same in all processes; the names are."""
+        digests = [int.from_bytes(hashlib.sha256(fact.encode()).digest()[:7], "big") for fact in facts.values()]
+        least, most = (self._reduced(digests, operation, self.torch.int64) for operation in ("MIN", "MAX"))
+        return [name for name, a, b in zip(facts, least, most) if a != b]
 
     def whole(self, share: Any, B: int) -> Any:
         """Put the shares of a tensor (L, B, H) together."""
@@ -109,8 +152,17 @@ class Together(Alone):
         padded = share.new_zeros(share.shape[0], max(sizes), share.shape[2])
         padded[:, : share.shape[1]] = share
         parts = [self.torch.empty_like(padded) for _ in sizes]
-        _listening(lambda: self.distributed.all_gather(parts, padded))
+        self.distributed.all_gather(parts, padded)
         return self.torch.cat([part[:, :size] for part, size in zip(parts, sizes)], dim=1)
+
+    def speaks(self) -> bool:
+        """Whether this process may say what others on its machine may have found out, too: the first that asks."""
+        if self._store is None:  # the others are not here yet
+            return True
+        try:
+            return bool(self._store.add(f"said on machine {os.environ['GROUP_RANK']}", 1) == 1)
+        except RuntimeError:  # the store is gone, too
+            return True
 
     def leave(self) -> None:
         """Part from the others, as NCCL wants it; see `end` for what is left then."""
@@ -119,10 +171,11 @@ class Together(Alone):
     def _bounds(self, B: int) -> list[int]:
         return [B * rank // self.size for rank in range(self.size + 1)]
 
-    def _reduced(self, numbers: tuple[float, ...], operation: Any) -> list[float]:
-        tensor = self.torch.tensor(numbers, dtype=self.torch.float64, device=self.device)
-        _listening(lambda: self.distributed.all_reduce(tensor, operation))
-        return tensor.tolist()
+    def _reduced(self, numbers: Any, operation: str, dtype: Any) -> list[Any]:
+        tensor = self.torch.tensor(numbers, dtype=dtype, device=self.device)
+        self.distributed.all_reduce(tensor, getattr(self.distributed.ReduceOp, operation))
+        reduced: list[Any] = tensor.tolist()
+        return reduced
 
 
 def started() -> int:
@@ -154,6 +207,16 @@ def end(status: int) -> NoReturn:
     os._exit(status)
 
 
+def attempt() -> int:
+    """How often torchrun (`--max-restarts`) has started the processes again, because one had failed."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def on_first_machine() -> bool:
+    """Whether this process runs where the first one does, which writes the files."""
+    return started() == 1 or os.environ["GROUP_RANK"] == "0"
+
+
 def first(of: str = "RANK") -> bool:
     """Whether this is the process that shows the progress; `of` "LOCAL_RANK": the first one on its machine.
 
@@ -162,6 +225,16 @@ def first(of: str = "RANK") -> bool:
     bool
     """
     return started() == 1 or os.environ[of] == "0"
+
+
+def let_the_first_speak(seconds: float = 30.0) -> None:
+    """Keep a mistake to oneself that all processes on a machine find: the first one says it, and ends the run.
+
+    Whoever is not the first waits to be ended by torchrun, which does so as soon as one process has failed: were this
+    one to fail before, torchrun might end the first one before it has spoken. It returns if that is long in coming.
+    """
+    if not first("LOCAL_RANK"):
+        time.sleep(seconds)
 
 
 def lost(error: RuntimeError) -> bool:
@@ -177,17 +250,13 @@ def lost(error: RuntimeError) -> bool:
     return any(word in f"{type(error).__name__}: {error}" for word in LOST)
 
 
-def _listening(talk: Callable[[], Any]) -> None:
-    """Talk to the other processes.
+def heard(error: RuntimeError) -> str:
+    """The first sentence of an error of PyTorch's, without the place in its source.
 
-    Raises
-    ------
-    ProcessLostError
-        If one of them is gone.
+    Examples
+    --------
+    >>> heard(RuntimeError("[/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4102. That is"))
+    'Connection closed by peer [127.0.0.1]:4102'
     """
-    try:
-        talk()
-    except RuntimeError as error:
-        if lost(error):
-            raise ProcessLostError(str(error)) from error
-        raise
+    line, *_ = [*str(error).strip().splitlines(), ""]
+    return re.sub(r"^\[[^\]]*\.cc:\d+\] *", "", line).partition(". ")[0]

@@ -1,0 +1,37 @@
+"""Small runs of `numpy-rnn train`, for the tests: their options, and comparisons of what they leave."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from numpy_rnn.training.checkpoint import read_checkpoint
+
+TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "--interval", "10"]
+
+
+def assert_one_sentence(err, *parts):
+    """An error is a sentence (after click's usage hint), never a stack trace."""
+    lines = [line for line in err.splitlines() if not line.startswith(("Usage:", "Try "))]
+    assert len([line for line in lines if line]) == 1, err
+    for part in parts:
+        assert part in err
+
+
+def assert_same_run(first, second):
+    """Weights, optimizer, carried states and history are the same, bit for bit."""
+    a, b = read_checkpoint(first), read_checkpoint(second)
+    assert (a.config, a.history.training) == (b.config, b.history.training)
+    assert set(a.tensors) == set(b.tensors)
+    for name, tensor in a.tensors.items():
+        np.testing.assert_array_equal(tensor, b.tensors[name], err_msg=name)
+
+
+def assert_nearly_same_run(first, second, tolerance):
+    """The same, but for rounding."""
+    a, b = read_checkpoint(first), read_checkpoint(second)
+    assert a.config == b.config
+    for x, y in ((a.history.training, b.history.training), (a.history.validation, b.history.validation)):
+        np.testing.assert_allclose(x, y, rtol=0, atol=tolerance)
+    assert set(a.tensors) == set(b.tensors)
+    for name, tensor in a.tensors.items():
+        np.testing.assert_allclose(tensor, b.tensors[name], rtol=0, atol=tolerance, err_msg=name)
