@@ -7,11 +7,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 from unittest import mock
 
 import pytest
 import torch
-from support import assert_all_close
+from support import assert_all_close, assert_close
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -41,17 +43,38 @@ class Graph(TorchDispatchMode):
         if result is not NotImplemented:
             return result
         result = operation(*args, **(kwargs or {}))
-        self.operations.append((operation, args, kwargs or {}, result))
+        self.operations.append((operation, args, kwargs or {}, torch.is_grad_enabled(), result))
         return result
 
     def replay(self):
-        with torch.no_grad():
-            for operation, args, kwargs, result in self.operations:
-                again = operation(*args, **kwargs)
+        with torch.inference_mode():  # where tensors that were made in it may be written, too
+            for operation, args, kwargs, grad_mode, result in self.operations:
+                with torch.set_grad_enabled(grad_mode):  # which oneDNN's LSTM asks
+                    again = operation(*args, **kwargs)
                 pairs = zip(result, again) if isinstance(result, tuple) else [(result, again)]
-                for returned, (old, new) in zip(operation._schema.returns, pairs):
-                    if returned.alias_info is None:  # neither a view nor written in place
-                        old.copy_(new)
+                for returned, pair in zip(operation._schema.returns, pairs):
+                    for old, new in zip(*map(tree_leaves, pair)):
+                        if old is not None and returned.alias_info is None:  # neither a view nor written in place
+                            old.copy_(new)
+
+
+def record_in_place_of_cuda(monkeypatch):
+    """Let whoever captures CUDA graphs do so on the CPU; the graphs, as they are made."""
+    made = []
+
+    def graph():
+        made.append(Graph())
+        return made[-1]
+
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: mock.Mock(spec=["wait_stream"]))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool=None, stream=None: graph)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)  # not there in a PyTorch for CPUs
+    monkeypatch.setattr(graphs, "capturable", lambda input: isinstance(input, torch.Tensor) and not graphs.observed())
+    return made
 
 
 @pytest.fixture
@@ -63,14 +86,8 @@ def captures(monkeypatch):
         calls.append([tuple(z.shape) for z in tensors])
         return run(call, tensors, parameters)
 
-    for name in ("Stream", "current_stream"):
-        monkeypatch.setattr(torch.cuda, name, lambda: mock.Mock(spec=["wait_stream"]))
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: graph)
+    record_in_place_of_cuda(monkeypatch)
     monkeypatch.setattr(graphs, "captured", captured)
-    monkeypatch.setattr(graphs, "capturable", lambda input: isinstance(input, torch.Tensor) and not graphs.observed())
     return calls
 
 
@@ -228,6 +245,162 @@ def test_copies_and_files_leave_the_graphs_behind(captures):
     assert list(graphed.state_dict()) == [f"layer.{name}" for name in graphed.layer.state_dict()]
 
 
+def test_given_states_and_their_gradients(captures):
+    compare_with_states("cpu", 1e-12)
+
+
+def compare_with_states(device, tolerance):
+    """Layers and cells with an initial state, against themselves, random gradients arriving at output and final state."""
+    for make, shape, states in [
+        (lambda: torch_rnn.RNN(I, H, num_layers=2), (T, B, I), [(2, B, H)]),
+        (lambda: torch_rnn.LSTM(I, H, proj_size=2), (T, B, I), [(1, B, 2), (1, B, H)]),
+        (lambda: torch_rnn.GRUCell(I, H), (B, I), [(B, H)]),
+        (lambda: torch_rnn.LSTMCell(I, H), (B, I), [(B, H), (B, H)]),
+    ]:
+        layer = make().to(device).double()
+        graphed = graphs.CudaGraphs(layer)
+        for _ in range(2):
+            x, *s = (torch.randn(size, dtype=torch.float64, device=device) for size in (shape, *states))
+            hx = s[0] if len(s) == 1 else tuple(s)
+            given = [x, *s, *layer.parameters()]
+            for z in given[: 1 + len(s)]:
+                z.requires_grad_()
+            expected = tree_leaves(layer(x, hx))
+            upstream = [torch.randn_like(z) for z in expected]
+            got = tree_leaves(graphed(x, hx))
+            assert_all_close(got, expected, tolerance)
+            gradients = [torch.autograd.grad(outputs, given, upstream) for outputs in (got, expected)]
+            assert_all_close(*gradients, tolerance)
+        assert len(graphed._graphs) == 1
+
+
+def test_parameters_that_changed_before_backward_are_refused(captures):
+    """As PyTorch refuses them: backward would read the new ones beside gates of the old ones."""
+    graphed = graphs.CudaGraphs(torch_rnn.GRU(I, H))
+    output, _ = graphed(torch.ones(T, B, I))
+    with torch.no_grad():
+        graphed.layer.weight_hh_l0.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
+def test_gradients_go_to_the_parameters_that_the_layer_has_now(captures):
+    layer = torch_rnn.GRU(I, H)
+    graphed = graphs.CudaGraphs(layer)
+    x = torch.randn(T, B, I)
+    graphed(x)
+    layer.weight_hh_l0 = torch.nn.Parameter(layer.weight_hh_l0.data)  # another one, at the same place
+    graphed(x)[0].sum().backward()
+    assert len(captures) == 1
+    assert all(p.grad is not None for p in layer.parameters())
+
+
+def test_graphs_of_parameters_that_have_moved_are_let_go(captures):
+    graphed = graphs.CudaGraphs(torch_rnn.GRU(I, H))
+    for _ in range(3):
+        moved = {name: p.detach().clone() for name, p in graphed.named_parameters()}
+        torch.func.functional_call(graphed, moved, (torch.ones(T, B, I),))
+    assert len(captures) == 3
+    assert len(graphed._graphs) == 1
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_what_is_put_upon_a_parameter_is_seen(bias, captures):
+    layer = torch_rnn.GRU(I, H, bias=bias)
+    graphed = graphs.CudaGraphs(layer)
+    x = torch.randn(T, B, I)
+    graphed(x)
+    for amount in (0.3, 0.5):
+        prune.l1_unstructured(layer, "weight_hh_l0", amount)
+        expected = layer(x)
+        assert_all_close(tree_leaves(graphed(x)), tree_leaves(expected), 0.0)
+        prune.remove(layer, "weight_hh_l0")
+    layer.reset_parameters()
+    torch.nn.utils.parametrizations.weight_norm(layer, "weight_ih_l0")  # the other may have a row of zeros by now
+    with torch.no_grad():
+        layer.parametrizations.weight_ih_l0.original0.mul_(3)
+    assert_all_close(tree_leaves(graphed(x)), tree_leaves(layer(x)), 1e-6)
+
+
+def test_modes_and_options_of_the_layer_are_seen(captures):
+    layer = torch_rnn.RNN(I, H, num_layers=2, dropout=1.0)
+    graphed = graphs.CudaGraphs(layer)
+    x = torch.randn(T, B, I)
+
+    def changed(name, value):
+        setattr(layer, name, value)
+        assert_all_close(tree_leaves(graphed(x)), tree_leaves(layer(x)), 0.0)
+
+    graphed(x)
+    layer.eval()
+    assert_all_close(tree_leaves(graphed(x)), tree_leaves(layer(x)), 0.0)
+    layer.train()
+    for count, (name, value) in enumerate([("dropout", 0.0), ("nonlinearity", "relu"), ("bptt", "autograd")], 3):
+        changed(name, value)
+        assert len(captures) == count
+
+
+def test_dropout_draws_anew_at_every_call(captures):
+    """The recorded operations draw, as those of a CUDA graph do."""
+    compare_with_masks("cpu")
+    assert len(captures) == 2
+
+
+def compare_with_masks(device):
+    """A layer whose output is the mask of its dropout: 0 or 1 / (1 - p), others at every call, the same in backward."""
+    p, units = 0.25, 16
+    layer = torch_rnn.RNN(1, units, num_layers=2, nonlinearity="relu", dropout=p).to(device)
+    with torch.no_grad():
+        for z in layer.parameters():
+            z.zero_()
+        layer.bias_ih_l0.fill_(1)
+        layer.weight_ih_l1.copy_(torch.eye(units))
+    graphed = graphs.CudaGraphs(layer)
+    x = torch.zeros(50, 8, 1, device=device)
+    masks = []
+    for _ in range(3):
+        layer.zero_grad()
+        mask, _ = graphed(x)
+        mask.sum().backward()
+        kept = mask.detach()[mask > 0]
+        assert_close("what is kept", kept, torch.full_like(kept, 1 / (1 - p)), 1e-6)
+        assert abs(kept.numel() / mask.numel() - (1 - p)) < 5 * (p * (1 - p) / mask.numel()) ** 0.5
+        assert_close("gradient", layer.bias_ih_l0.grad, mask.sum((0, 1)), 1e-5)
+        masks.append(mask.detach())
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(masks, 2))
+    layer.eval()
+    assert torch.equal(graphed(x)[0], torch.ones_like(mask))
+
+
+@pytest.mark.parametrize("kind", ["forward", "forward_pre", "full_backward"])
+def test_hooks_run_at_every_call(kind, captures):
+    layer = torch_rnn.GRU(I, H)
+    graphed = graphs.CudaGraphs(layer)
+    calls = []
+    getattr(layer, f"register_{kind}_hook")(lambda *args: calls.append(kind))
+    for _ in range(3):
+        graphed(torch.ones(T, B, I, requires_grad=True))[0].sum().backward()
+    assert len(calls) == 3
+    assert not captures
+
+
+def test_second_derivatives_are_refused(captures):
+    """Else a penalty on gradients would be a constant, and nobody would notice."""
+    graphed = graphs.CudaGraphs(torch_rnn.GRU(I, H))
+    x = torch.ones(T, B, I, requires_grad=True)
+    with pytest.raises(RuntimeError, match="second derivatives are wanted"):
+        torch.autograd.grad(graphed(x)[0].sum(), x, create_graph=True)
+
+
+def test_the_callers_hooks_on_saved_tensors_stay_out_of_a_capture(captures):
+    graphed = graphs.CudaGraphs(torch_rnn.GRU(I, H))
+    packed = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda z: packed.append(z) or z, lambda z: z):
+        output, _ = graphed(torch.ones(T, B, I))
+    assert len(packed) == len(list(graphed.parameters()))
+    output.sum().backward()
+
+
 OBSERVERS = {
     "grad": lambda run, x: torch.func.grad(lambda x: run(x)[0].sin().sum())(x[0]),
     "vmap": lambda run, x: torch.func.vmap(run)(x),
@@ -235,6 +408,7 @@ OBSERVERS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # of PyTorch's own
 @pytest.mark.parametrize("look", OBSERVERS)
 def test_who_transforms_a_layer_gets_it_as_it_is(look, captures):
     layer = torch_rnn.GRU(I, H)
@@ -244,7 +418,7 @@ def test_who_transforms_a_layer_gets_it_as_it_is(look, captures):
     assert not captures
 
 
-def test_autocast_is_an_observer():
+def test_autocast_is_an_observer(captures):
     assert not graphs.observed()
     torch.set_autocast_enabled("cuda", True)
     try:
@@ -295,6 +469,28 @@ def test_on_a_gpu(layer):
 @each_layer
 def test_gradients_add_up_and_stay_on_a_gpu(layer):
     compare_over_several_calls(layer, "cuda", 1e-12)
+
+
+@on_a_gpu
+def test_given_states_and_their_gradients_on_a_gpu():
+    compare_with_states("cuda", 1e-12)
+
+
+@on_a_gpu
+def test_dropout_draws_anew_at_every_call_on_a_gpu():
+    compare_with_masks("cuda")
+
+
+@on_a_gpu
+def test_a_gpu_that_is_not_the_current_one():
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    layers = [torch_rnn.GRU(I, H).to(device) for device in ("cuda:0", "cuda:1")]
+    for layer in layers:
+        graphed = graphs.CudaGraphs(layer)
+        for _ in range(2):
+            x = torch.randn(T, B, I, device=layer.weight_ih_l0.device)
+            assert_all_close(tree_leaves(graphed(x)), tree_leaves(layer(x)), 1e-6)
 
 
 @on_a_gpu

@@ -10,11 +10,15 @@ there: so an output or a gradient stays what it is when the graph runs again, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd import set_detect_anomaly
+from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.nn import Module
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -31,11 +35,19 @@ class CudaGraphs(Module):
     The first call with tensors of new shapes captures a graph, which takes some twenty times as long as a call, and
     memory for as long as this module lives. Parameters stay those of the layer; train them as ever.
 
-    What cannot be captured runs as it is: anything not on a GPU, a PackedSequence (its lengths are read in Python), and
-    calls under `torch.func`, forward-mode differentiation, `torch.compile` or autocast, or inside another capture.
+    What cannot be captured runs as it is: anything not on a GPU, a PackedSequence (its lengths are read in Python), a
+    layer with hooks (which are Python, too), and calls under `torch.func`, forward-mode differentiation,
+    `torch.compile` or autocast, or inside another capture.
 
-    Two things differ from a plain call. There are first derivatives only. And what backward needs is kept for the
-    newest forward of the same shapes alone: backward has to follow before the next. Where it comes too late, it raises.
+    Three things differ from a plain call. There are first derivatives only. What backward needs is kept for the newest
+    forward of the same shapes alone: backward has to follow before the next, else it raises; so a checkpoint
+    (`torch.utils.checkpoint`), which runs forward again in between, raises. And calls have to come one after another,
+    on one stream or on streams that wait for each other.
+
+    The layer's mode and options may be changed at any time: each has a graph of its own. Dropout draws anew at every
+    call, for PyTorch lets a graph's random numbers begin where its default generator stands, and moves this on. (The
+    first call of a kind draws for its warm-up, too: from the same seed it leaves the generator elsewhere than a plain
+    call.)
 
     Parameters
     ----------
@@ -55,6 +67,7 @@ class CudaGraphs(Module):
         super().__init__()
         self.layer = layer
         self._graphs: dict[Hashable, _Graph] = {}
+        self._places: Hashable = None  # where the layer's tensors are in memory, from which the graphs read
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run the layer; arguments, results and errors are those of the layer.
@@ -62,19 +75,26 @@ class CudaGraphs(Module):
         Raises
         ------
         RuntimeError
-            In backward, if another forward of the same shapes has come in between.
+            In backward, if another forward of the same shapes has come in between, a parameter has been changed since,
+            or second derivatives are wanted.
         """
-        if not capturable(input):
+        parameters: dict[str, Tensor] = dict(self.layer.named_parameters())
+        if not capturable(input) or not parameters or hooked(self.layer):
             return self.layer(input, hx)
+        places = tuple((name, z.data_ptr()) for name, z in chain(parameters.items(), self.layer.named_buffers()))
+        if places != self._places:
+            self._places = places
+            self._graphs.clear()
         tensors, structure = tree_flatten((input, hx))
-        values = *map(tensor_key, tensors), *((p.data_ptr(), p.requires_grad) for p in self.layer.parameters())
-        key = str(structure), values, self.training, torch.is_grad_enabled(), precision(input.dtype)
+        how = torch.is_grad_enabled(), precision(input.dtype), *map(options, self.layer.modules())
+        key = str(structure), *map(tensor_key, tensors), *(p.requires_grad for p in parameters.values()), how
         if key not in self._graphs:
-            self._graphs[key] = _Graph(self.layer, tensors, structure)
-        return self._graphs[key](tensors)
+            self._graphs[key] = _Graph(self.layer, tensors, structure, parameters)
+        return self._graphs[key](tensors, parameters.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_graphs": {}}  # a copy, or what is read from a file, captures its own
+        # A copy, or what is read from a file, captures its own.
+        return {**self.__dict__, "_graphs": {}, "_places": None}
 
 
 class Passes(NamedTuple):
@@ -97,23 +117,31 @@ def captured(call: Callable[..., list[Tensor]], tensors: Sequence[Tensor], param
     inputs = [z.detach().clone().requires_grad_(z.requires_grad) for z in tensors]
     # Leaves of their own on the parameters' memory: a user's leaf may accumulate on a stream that is not captured.
     operands = [*inputs, *(p.detach().requires_grad_(p.requires_grad) for p in parameters)]
-    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call, unused-ignore]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
+    with torch.cuda.device_of(operands[0]), unobserved():  # type: ignore[no-untyped-call, unused-ignore]
+        stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call, unused-ignore]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                outputs = call(*operands)
+                gradients_of(outputs, operands, room_for_gradients(outputs))
+            del outputs  # and what accumulates on this stream
+        torch.cuda.current_stream().wait_stream(stream)
+        forward, backward, pool = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(forward, pool=pool, stream=stream):
             outputs = call(*operands)
-            gradients_of(outputs, operands, room_for_gradients(outputs))
-        del outputs  # and what accumulates on this stream
-    torch.cuda.current_stream().wait_stream(stream)
-    forward, backward, pool = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-    with torch.cuda.graph(forward, pool=pool):
-        outputs = call(*operands)
-    upstream = room_for_gradients(outputs)
-    gradients: list[Tensor | None] = [None for _ in operands]
-    if any(d is not None for d in upstream):  # of an empty graph PyTorch warns
-        with torch.cuda.graph(backward, pool=pool):
-            gradients = gradients_of(outputs, operands, upstream)
+        upstream = room_for_gradients(outputs)
+        gradients: list[Tensor | None] = [None for _ in operands]
+        if any(d is not None for d in upstream):  # of an empty graph PyTorch warns
+            with torch.cuda.graph(backward, pool=pool, stream=stream):
+                gradients = gradients_of(outputs, operands, upstream)
     return Passes(inputs, forward.replay, [z.detach() for z in outputs], upstream, backward.replay, gradients)
+
+
+@contextmanager
+def unobserved() -> Iterator[None]:
+    """Keep what the caller does with saved tensors, and his search for anomalies, out of a capture."""
+    with saved_tensors_hooks(lambda z: z, lambda z: z), set_detect_anomaly(False):
+        yield
 
 
 def room_for_gradients(outputs: Sequence[Tensor]) -> list[Tensor | None]:
@@ -136,29 +164,29 @@ def gradients_of(
 class _Graph:
     """One capture: the graphs of forward and backward for tensors of the same shapes."""
 
-    def __init__(self, layer: Module, tensors: Sequence[Any], structure: Any) -> None:
+    def __init__(self, layer: Module, tensors: Sequence[Any], structure: Any, parameters: Mapping[str, Tensor]) -> None:
         self.places = [k for k, t in enumerate(tensors) if isinstance(t, Tensor)]
-        names, self.parameters = zip(*layer.named_parameters())
         self.latest = 0  # which forward the saved tensors are of
         self.results: Any = None
         fixed = [None if isinstance(t, Tensor) else t for t in tensors]
+        names = list(parameters)
 
         def call(*operands: Tensor) -> list[Tensor]:
             arguments = list(fixed)
             for k, z in zip(self.places, operands):
                 arguments[k] = z
-            parameters = dict(zip(names, operands[len(self.places) :]))
-            results = functional_call(layer, parameters, tree_unflatten(arguments, structure))
+            given = dict(zip(names, operands[len(self.places) :]))
+            results = functional_call(layer, given, tree_unflatten(arguments, structure))
             outputs, self.results = tree_flatten(results)
             return outputs
 
         grad_mode = torch.is_grad_enabled()
         # What was made in inference mode could not be written outside; and to leave that switches gradients on.
         with torch.inference_mode(False), torch.set_grad_enabled(grad_mode):
-            self.passes = captured(call, [tensors[k] for k in self.places], self.parameters)
+            self.passes = captured(call, [tensors[k] for k in self.places], [*parameters.values()])
 
-    def __call__(self, tensors: Sequence[Any]) -> Any:
-        outputs = _Replay.apply(self, *(tensors[k] for k in self.places), *self.parameters)  # type: ignore[no-untyped-call]
+    def __call__(self, tensors: Sequence[Any], parameters: Iterable[Tensor]) -> Any:
+        outputs = _Replay.apply(self, *(tensors[k] for k in self.places), *parameters)  # type: ignore[no-untyped-call]
         return tree_unflatten(outputs, self.results)
 
 
@@ -171,22 +199,29 @@ class _Replay(torch.autograd.Function):
         passes = graph.passes
         graph.latest += 1
         ctx.graph, ctx.number = graph, graph.latest
-        torch._foreach_copy_(passes.inputs, list(operands[: len(passes.inputs)]))
+        inputs, parameters = operands[: len(passes.inputs)], operands[len(passes.inputs) :]
+        ctx.save_for_backward(*parameters)  # which backward reads where they are: PyTorch says if they have changed
+        torch._foreach_copy_(passes.inputs, list(inputs))
         passes.forward()
         outputs = copies(passes.outputs)
         ctx.mark_non_differentiable(*(z for z, d in zip(outputs, passes.upstream) if d is None))
         return tuple(outputs)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *doutputs: Tensor) -> tuple[Tensor | None, ...]:
         """By the graph of backward."""
         passes = ctx.graph.passes
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "second derivatives are wanted (create_graph=True), and a CUDA graph has first ones only: "
+                "use the layer without CudaGraphs"
+            )
         if ctx.number != ctx.graph.latest:
             raise RuntimeError(
                 "backward of a forward whose buffers another forward of the same shapes has used since: "
                 "a CUDA graph has one set of them, so call backward first, or use the layer without CudaGraphs"
             )
+        _ = ctx.saved_tensors
         arriving = [(room, d) for room, d in zip(passes.upstream, doutputs) if room is not None]
         torch._foreach_copy_([room for room, _ in arriving], [d for _, d in arriving])
         passes.backward()
@@ -217,6 +252,25 @@ def observed() -> bool:
     if torch.compiler.is_compiling():  # first: it need not look into the others
         return True
     return transformed() or torch.is_autocast_enabled("cuda") or torch.cuda.is_current_stream_capturing()
+
+
+def hooked(layer: Module) -> bool:
+    """Whether a layer or a part of it has hooks, which a graph would leave out."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+        for module in layer.modules()
+    )
+
+
+def options(module: Module) -> Hashable:
+    """What a module is set to: its attributes that are numbers, words or switches.
+
+    Examples
+    --------
+    >>> options(torch.nn.Dropout(0.5))
+    (('training', True), ('p', 0.5), ('inplace', False))
+    """
+    return tuple((name, value) for name, value in vars(module).items() if isinstance(value, (int, float, str)))
 
 
 def tensor_key(value: Any) -> Hashable:
