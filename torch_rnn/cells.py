@@ -19,7 +19,7 @@ from .modules import NAMES, NONLINEARITIES, Device, Recurrent, check_bptt, from_
 class Step(Recurrent):
     """One step of one cell: what `RNNCell`, `LSTMCell` and `GRUCell` share. See there for arguments and shapes."""
 
-    _defaults: ClassVar[dict[str, Any]] = {"bias": True, "bptt": "manual"}
+    _defaults: ClassVar[dict[str, Any]] = {"bias": True, "bptt": "autograd"}
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool, bptt: str, device: Device, dtype: torch.dtype | None
@@ -106,9 +106,9 @@ class RNNCell(Step):
     nonlinearity : {"tanh", "relu"}
     device : torch.device or str, optional
     dtype : torch.dtype, optional
-    bptt : {"manual", "autograd"}
-        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
-        Not in torch.nn.
+    bptt : {"autograd", "manual"}
+        Who differentiates: autograd, over the explicit equations, or the formulas of `torch_rnn.bptt`, which pay over
+        many steps and take longer for one. Not in torch.nn.
 
     Raises
     ------
@@ -135,7 +135,7 @@ class RNNCell(Step):
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,
-        bptt: str = "manual",
+        bptt: str = "autograd",
     ) -> None:
         self.nonlinearity = nonlinearity  # first: it says which cell there is
         super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
@@ -160,9 +160,9 @@ class LSTMCell(Step):
         Whether there are b_ih and b_hh.
     device : torch.device or str, optional
     dtype : torch.dtype, optional
-    bptt : {"manual", "autograd"}
-        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
-        Not in torch.nn.
+    bptt : {"autograd", "manual"}
+        Who differentiates: autograd, over the explicit equations, or the formulas of `torch_rnn.bptt`, which pay over
+        many steps and take longer for one. Not in torch.nn.
 
     Raises
     ------
@@ -187,7 +187,7 @@ class LSTMCell(Step):
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,
-        bptt: str = "manual",
+        bptt: str = "autograd",
     ) -> None:
         super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
 
@@ -209,9 +209,9 @@ class GRUCell(Step):
         Whether there are b_ih and b_hh.
     device : torch.device or str, optional
     dtype : torch.dtype, optional
-    bptt : {"manual", "autograd"}
-        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
-        Not in torch.nn.
+    bptt : {"autograd", "manual"}
+        Who differentiates: autograd, over the explicit equations, or the formulas of `torch_rnn.bptt`, which pay over
+        many steps and take longer for one. Not in torch.nn.
 
     Raises
     ------
@@ -235,7 +235,7 @@ class GRUCell(Step):
         device: Device = None,
         dtype: torch.dtype | None = None,
         *,
-        bptt: str = "manual",
+        bptt: str = "autograd",
     ) -> None:
         super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
 

@@ -7,7 +7,7 @@ kernel for all steps needs Triton (`pip install 'numpy-rnn[gpu]'`; PyTorch for C
 Should Triton fail to build or to launch a kernel, the loop computes it, and a warning says so, once for each kernel.
 
 On a CPU the kernels' results are tested in Triton's interpreter, and that its compiler takes them; what threads do to
-one another only a GPU can tell. docs/speed.md has what an H200 said.
+one another only a GPU can tell. docs/gpu.md has what an H200 said.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import Parameter
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 SWITCH = "TORCH_RNN_FUSED"
 DEVICES = () if torch.version.hip else ("cuda",)
@@ -150,6 +151,8 @@ def obstacle(cell: str, B: int, W_hh: Tensor, *others: Tensor) -> str | None:
         return why
     if dtype not in DTYPES:
         return f"no kernel for {dtype}"
+    if _get_current_dispatch_mode() is not None:  # which would not see the kernel
+        return "somebody looks into the operations"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < OLDEST:
         return f"{torch.cuda.get_device_name(device)} has no tensor cores for these products"
     on, way_of_product = chip(device), precision(dtype)
@@ -274,6 +277,8 @@ def _done(
             how,
             **constants,
         )
+    except torch.cuda.OutOfMemoryError:  # which another time may not come
+        raise
     except Exception as error:  # of any kind: the compiler has many, and each is less than a result
         _failed.add(key)
         why = (str(error).strip().splitlines() or [""])[0]

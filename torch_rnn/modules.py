@@ -106,8 +106,6 @@ class Recurrent(Module):
 class Layers(Recurrent):
     """Layers × directions of one cell: what `RNN`, `LSTM` and `GRU` share. See there for arguments and shapes."""
 
-    weight_ih_l0: Tensor
-
     _defaults: ClassVar[dict[str, Any]] = {
         "proj_size": 0,
         "num_layers": 1,
@@ -218,13 +216,14 @@ class Layers(Recurrent):
             raise ValueError(f"{type(self).__name__}: Expected input to be 2D or 3D, got {input.dim()}D instead")
         batched = input.dim() == 3
         x = input.transpose(0, 1) if batched and self.batch_first else input
-        self._check_input(x)
+        params = self._all_params()
+        self._check_input(x, params[0][0].W_ih)
         s0 = self._initial_state(hx, x, x.shape[1:-1])
         if batched:
-            y, s_n = self._run(x, s0, masks=self._dropout_masks(x))
+            y, s_n = self._run(params, x, s0, masks=self._dropout_masks(x))
             return y.transpose(0, 1) if self.batch_first else y, to_caller(s_n)
         x = x[:, None]
-        y, s_n = self._run(x, [s[:, None] for s in s0], masks=self._dropout_masks(x))
+        y, s_n = self._run(params, x, [s[:, None] for s in s0], masks=self._dropout_masks(x))
         return y[:, 0], to_caller([s[:, 0] for s in s_n])
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
@@ -232,7 +231,8 @@ class Layers(Recurrent):
         x, batch_sizes, sorted_indices, unsorted_indices = packed
         if x.dim() != 2:
             raise RuntimeError(f"a PackedSequence must hold data of 2 dimensions, got {x.dim()}")
-        self._check_input(x)
+        params = self._all_params()
+        self._check_input(x, params[0][0].W_ih)
         t, b, lengths = places(packed)
         s0 = self._initial_state(hx, x, (len(lengths),))
 
@@ -240,13 +240,21 @@ class Layers(Recurrent):
             return data.new_zeros(len(batch_sizes), len(lengths), data.shape[1]).index_put((t, b), data)
 
         masks = self._dropout_masks(x)  # of the packed rows, as in torch.nn: the same seed zeroes the same values
-        y, s_n = self._run(spread(x), s0, lengths, masks and [spread(mask) for mask in masks])
+        y, s_n = self._run(params, spread(x), s0, lengths, masks and [spread(mask) for mask in masks])
         return PackedSequence(y[t, b], batch_sizes, sorted_indices, unsorted_indices), to_caller(s_n)
 
+    def _all_params(self) -> list[list[Any]]:
+        """Params by layer and direction. Read once a call: a parametrization computes them, and may draw them."""
+        return [[self._params(suffix) for suffix in layer] for layer in self._suffixes()]
+
     def _run(
-        self, x: Tensor, s0: Sequence[Tensor], lengths: Tensor | None = None, masks: Sequence[Tensor] | None = None
+        self,
+        params: Sequence[Sequence[Any]],
+        x: Tensor,
+        s0: Sequence[Tensor],
+        lengths: Tensor | None = None,
+        masks: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        params = [[self._params(suffix) for suffix in layer] for layer in self._suffixes()]
         return deep.forward(self._cell, params, x, s0, lengths, masks, self._run_cell)
 
     def _dropout_masks(self, x: Tensor) -> list[Tensor] | None:
@@ -277,9 +285,8 @@ class Layers(Recurrent):
                 )
         return s0
 
-    def _check_input(self, x: Tensor) -> None:
+    def _check_input(self, x: Tensor, W_ih: Tensor) -> None:
         """Refuse an input (…, I) that the parameters cannot take."""
-        W_ih = self.weight_ih_l0
         if x.dtype != W_ih.dtype and not autocast(x):
             raise ValueError(
                 f"RNN input dtype ({x.dtype}) does not match weight dtype ({W_ih.dtype}). "

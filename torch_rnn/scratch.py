@@ -84,8 +84,8 @@ class RNNFromScratch(Module):
         check_state("hidden", hidden, x, self.h2h)
 
         h = [hidden]
-        for t in range(x.shape[-2]):
-            h.append(tanh(self.i2h(x[..., t, :]) + self.h2h(h[t])))
+        for x_t in x.unbind(-2):
+            h.append(tanh(self.i2h(x_t) + self.h2h(h[-1])))
         return self.h2o(torch.stack(h, dim=-2)[..., 1:, :]), h[-1]
 
 
@@ -158,8 +158,8 @@ class LSTMFromScratch(Module):
         check_state("c", c, x, self.h2h)
 
         h = [h_0]
-        for t in range(x.shape[-2]):
-            i, f, g, o = (self.i2h(x[..., t, :]) + self.h2h(h[t])).chunk(4, dim=-1)
+        for x_t in x.unbind(-2):
+            i, f, g, o = (self.i2h(x_t) + self.h2h(h[-1])).chunk(4, dim=-1)
             c = sigmoid(f) * c + sigmoid(i) * tanh(g)
             h.append(sigmoid(o) * tanh(c))
         return self.h2o(torch.stack(h, dim=-2)[..., 1:, :]), (h[-1], c)
@@ -232,12 +232,12 @@ class GRUFromScratch(Module):
         check_state("hidden", hidden, x, self.h2h)
 
         h = [hidden]
-        for t in range(x.shape[-2]):
-            u_r, u_z, u_n = self.i2h(x[..., t, :]).chunk(3, dim=-1)
-            v_r, v_z, v_n = self.h2h(h[t]).chunk(3, dim=-1)
+        for x_t in x.unbind(-2):
+            u_r, u_z, u_n = self.i2h(x_t).chunk(3, dim=-1)
+            v_r, v_z, v_n = self.h2h(h[-1]).chunk(3, dim=-1)
             r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)
             n = tanh(u_n + r * v_n)
-            h.append((1 - z) * n + z * h[t])
+            h.append((1 - z) * n + z * h[-1])
         return self.h2o(torch.stack(h, dim=-2)[..., 1:, :]), h[-1]
 
 
