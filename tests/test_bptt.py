@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
+from functools import partial
 
 import pytest
 import torch
@@ -20,13 +22,17 @@ from support import (
     tensor,
 )
 from torch.autograd import forward_ad
+from torch.nn.utils.rnn import pack_padded_sequence
 from torch.testing._internal.common_utils import gradcheck, gradgradcheck
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 import torch_rnn
 from torch_rnn import bptt
 from torch_rnn.bptt import function, parts
+from torch_rnn.modules import to_caller
 
-T, B, I, H, R = 5, 3, 4, 6, 2
+T, B, I, H, R = 5, 3, 7, 8, 6  # all distinct, and distinct from 2 layers and their 2 directions, 4
 # PyTorch's own, where forward mode looks for its formulas.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
@@ -178,6 +184,48 @@ def test_no_more_is_saved_than_backward_needs(name):
     assert used[bptt.by_hand] <= used[bptt.by_loop]
 
 
+class Products(TorchDispatchMode):
+    """Counts matrix products."""
+
+    names = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "vdot", "addr")
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        with self:  # an operation that consists of others, which may be products, as linear does
+            result = operation.decompose(*args, **(kwargs or {}))
+        if result is not NotImplemented:
+            return result
+        self.count += operation.name().removeprefix("aten::").split(".")[0].rstrip("_") in self.names
+        return operation(*args, **(kwargs or {}))
+
+
+# Of forward and of backward: products at every step, and products over all steps at once.
+PRODUCTS = {
+    "rnn_tanh": ((1, 1), (1, 4)),  # W_hh h; W_ih x. W_hhᵀ da; dW_ih, dx, and dW_hh of the first step and of the others
+    "rnn_relu": ((1, 1), (1, 4)),
+    "lstm": ((1, 1), (1, 4)),
+    "lstm_projection": ((2, 1), (2, 5)),  # W_hr m; W_hrᵀ dh and dW_hr
+    "lstm_peephole": ((1, 1), (1, 4)),
+    "gru": ((2, 1), (1, 6)),  # r and z by themselves; dW_ih and dx in two parts
+    "gru_reset_before": ((2, 1), (2, 5)),  # r and z by themselves, there and back; dW_hh of n
+}
+
+
+@each_cell
+@pytest.mark.parametrize("T", [4, 8])
+def test_what_needs_no_state_is_one_product_for_all_steps(name, T):
+    operands, upstream = operands_of(name, T=T)
+    with Products() as forward:
+        outputs = function_of(name)(*operands)
+    assert function.chunk_length(outputs[0]) >= T  # a chunk has its own
+    with Products() as backward:
+        torch.autograd.grad(outputs, operands, upstream)
+    assert [forward.count, backward.count] == [every * T + once for every, once in PRODUCTS[name]]
+
+
 @each_cell
 def test_changing_an_output_in_place_is_noticed(name):
     operands, upstream = operands_of(name)
@@ -225,13 +273,10 @@ TRANSFORMS = {
         xs.expand(2, *xs.shape)
     ),
     "vmap of grad": lambda name, run, x, xs, rest: torch.func.vmap(torch.func.grad(of_x(name, run, loss_of, rest)))(xs),
-    "jvp": lambda name, run, x, xs, rest: torch.func.jvp(of_x(name, run, loss_of, rest), (x,), (xs[0],)),
+    "jvp": lambda name, run, x, xs, rest: torch.func.jvp(of_x(name, run, function_of, rest), (x,), (xs[0],)),
     "jacrev": lambda name, run, x, xs, rest: torch.func.jacrev(of_x(name, run, function_of, rest))(x),
     "jacfwd": lambda name, run, x, xs, rest: torch.func.jacfwd(of_x(name, run, function_of, rest))(x),
     "hessian": lambda name, run, x, xs, rest: torch.func.hessian(of_x(name, run, loss_of, rest))(x),
-    "vmap over the last parameter": lambda name, run, x, xs, rest: torch.func.vmap(
-        lambda p: loss_of(name, run)(x, *rest[:-1], p)
-    )(torch.stack([rest[-1], 2 * rest[-1]])),
     "autograd over vmap": lambda name, run, x, xs, rest: torch.autograd.grad(
         torch.func.vmap(of_x(name, run, loss_of, rest))(xs).sum(), rest
     ),
@@ -251,6 +296,38 @@ def test_transforms_of_torch_func(name, transform):
     assert_all_close(by[0], by[1], 1e-12)
 
 
+@each_cell
+def test_vmap_over_each_operand_alone(name):
+    """Along one dimension of this and another of that, and the gradients with it."""
+    operands, upstream = operands_of(name, T=3, B=2)
+
+    def pulled(run, k, z):
+        outputs, pull = torch.func.vjp(function_of(name, run), *operands[:k], z, *operands[k + 1 :])
+        return outputs, pull(tuple(upstream))
+
+    for k, z in enumerate(operands):
+        values = torch.randn(4, *z.shape, dtype=z.dtype)
+        where = k % (z.dim() + 1)
+        by_hand = torch.func.vmap(partial(pulled, bptt.by_hand, k), in_dims=where)(values.movedim(0, where))
+        one_by_one = [pulled(bptt.by_loop, k, value) for value in values]
+        assert_all_close(by_hand, tree_map(lambda *z: torch.stack(z), *one_by_one), 1e-12, f"operand {k}")
+
+
+@each_cell
+def test_reverse_over_forward_mode(name):
+    """By all operands, along all at once."""
+    operands, _ = operands_of(name, T=3, B=2)
+    along = tuple(torch.randn_like(z) for z in operands)
+    by = [
+        torch.func.grad(
+            lambda *operands, run=run: torch.func.jvp(loss_of(name, run), operands, along)[1],
+            argnums=tuple(range(len(operands))),
+        )(*operands)
+        for run in (bptt.by_hand, bptt.by_loop)
+    ]
+    assert_all_close(by[0], by[1], 1e-12)
+
+
 LAYERS = {
     "RNN": lambda **options: torch_rnn.RNN(I, H, **options),
     "RNN relu": lambda **options: torch_rnn.RNN(I, H, nonlinearity="relu", **options),
@@ -267,11 +344,87 @@ each_layer = pytest.mark.parametrize("layer", LAYERS)
 
 
 def both_layers(layer, **options):
-    """The same layer by hand, which is the default, and by autograd."""
-    ours, other = LAYERS[layer](**options), LAYERS[layer](**options, bptt="autograd")
-    assert ours.bptt == "manual"
+    """The same layer by hand and by autograd."""
+    ours, other = LAYERS[layer](**options, bptt="manual"), LAYERS[layer](**options, bptt="autograd")
     other.load_state_dict(ours.state_dict())
     return ours, other
+
+
+def layer_problem(layer, T=3, B=5, dtype=torch.float64):
+    """Both of `both_layers`, the layers two deep and in both directions; x and h_0, c_0; random upstream gradients."""
+    one_step = "Cell" in layer
+    ours, other = both_layers(layer, dtype=dtype, **({} if one_step else {"num_layers": 2, "bidirectional": True}))
+    rows, steps = ((), ()) if one_step else ((4,), (T,))
+    units = (R if "projection" in layer else H, H) if "LSTM" in layer else (H,)
+    shapes = (*steps, B, I), *((*rows, B, u) for u in units)
+    operands = [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+    return ours, other, operands, [torch.randn_like(y) for y in outputs_of(ours, *operands)]
+
+
+def outputs_of(module, x, *s0):
+    return tree_leaves(module(x, to_caller(s0)))
+
+
+def results_and_gradients(module, operands, upstream):
+    outputs = outputs_of(module, *operands)
+    return outputs, torch.autograd.grad(outputs, [*operands, *module.parameters()], upstream)
+
+
+def functional(module):
+    """(parameters by name, x, *s0) -> [y, *s_n]."""
+
+    def call(parameters, x, *s0):
+        return tree_leaves(torch.func.functional_call(module, parameters, (x, to_caller(s0))))
+
+    return call
+
+
+@each_layer
+def test_second_derivatives_of_a_whole_layer(layer):
+    ours, _, operands, _ = layer_problem(layer)
+    names, parameters = zip(*ours.named_parameters())
+
+    def function(vector, *operands):  # all parameters are one, since the check differentiates by each argument alone
+        values = [v.view_as(p) for v, p in zip(vector.split([p.numel() for p in parameters]), parameters)]
+        return functional(ours)(dict(zip(names, values)), *operands)
+
+    vector = torch.nn.utils.parameters_to_vector(parameters).detach().requires_grad_()
+    assert gradgradcheck(function, [vector, *operands], fast_mode=True)  # upstream gradients are its own, random
+
+
+@each_layer
+def test_forward_mode_of_a_whole_layer(layer):
+    """As the loop's, and the transpose of reverse mode, since both share all that is around the cells."""
+    ours, other, operands, upstream = layer_problem(layer)
+    primals = tree_map(torch.Tensor.detach, (dict(ours.named_parameters()), *operands))
+    tangents = tree_map(torch.randn_like, primals)
+    by = [torch.func.jvp(functional(module), primals, tangents) for module in (ours, other)]
+    assert_all_close(by[0], by[1], 1e-12)
+    pushed = sum((u * t).sum() for u, t in zip(upstream, by[0][1]))
+    gradients = results_and_gradients(other, operands, upstream)[1]
+    pulled = sum((g * t).sum() for g, t in zip(gradients, [*tangents[1:], *tangents[0].values()]))
+    torch.testing.assert_close(pushed, pulled, rtol=1e-9, atol=0)
+
+
+@each_layer
+def test_an_ensemble_by_vmap(layer):
+    """Two layers that read the same input, each from an initial state of its own."""
+    ours, others, operands, _ = zip(*(layer_problem(layer) for _ in range(2)))
+    x, states = operands[0][0], [own[1:] for own in operands]
+    parameters, _ = torch.func.stack_module_state(ours)
+    s0 = [torch.stack(s) for s in zip(*states)]
+    in_dims = (0, None, *(0 for _ in s0))
+    outputs = torch.func.vmap(functional(ours[0]), in_dims)(parameters, x, *s0)
+    upstream = [torch.randn_like(y) for y in outputs]
+    gradients = torch.autograd.grad(outputs, [x, *s0, *parameters.values()], upstream)
+
+    one_by_one = [
+        results_and_gradients(other, [x, *own], [u[k] for u in upstream])
+        for k, (other, own) in enumerate(zip(others, states))
+    ]
+    values, (dx, *expected) = tree_map(lambda *z: torch.stack(z), *one_by_one)
+    assert_all_close(outputs, values, 1e-12, "values")
+    assert_all_close(gradients, [dx.sum(0), *expected], 1e-12, "gradients")
 
 
 @each_layer
@@ -280,9 +433,18 @@ def test_compiles_in_one_piece(layer):
     ours, other = both_layers(layer, dtype=torch.float64)
     x = torch.randn((B, I) if "Cell" in layer else (T, B, I), dtype=torch.float64, requires_grad=True)
     compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)  # fullgraph: a graph break is an error
-    y, z = (torch.utils._pytree.tree_leaves(module(x)) for module in (compiled, other))
+    y, z = (tree_leaves(module(x)) for module in (compiled, other))
     assert_all_close(y, z, 1e-12)
     by = [torch.autograd.grad(sum(v.sum() for v in r), [x, *m.parameters()]) for r, m in ((y, ours), (z, other))]
+    assert_all_close(by[0], by[1], 1e-12)
+
+
+@pytest.mark.parametrize("layer", ["RNN", "LSTM", "GRU"])
+def test_two_layers_in_both_directions_compile_in_one_piece(layer):
+    torch._dynamo.reset()
+    ours, _, operands, upstream = layer_problem(layer)
+    compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
+    by = [results_and_gradients(module, operands, upstream) for module in (compiled, ours)]
     assert_all_close(by[0], by[1], 1e-12)
 
 
@@ -291,25 +453,73 @@ def test_autocast_gives_what_the_loop_gives(layer):
     ours, other = both_layers(layer)
     x = torch.randn((B, I) if "Cell" in layer else (T, B, I))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        y, z = (torch.utils._pytree.tree_leaves(module(x)) for module in (ours, other))
+        y, z = (tree_leaves(module(x)) for module in (ours, other))
     assert [v.dtype for v in y] == [v.dtype for v in z]
     assert_all_close([v.float() for v in y], [v.float() for v in z], 0.0)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["backward outside", "backward inside"])
+@each_layer
+def test_gradients_under_autocast(layer, inside):
+    """As the loop's, and float32's as far as bfloat16 goes."""
+    ours, other, operands, upstream = layer_problem(layer, dtype=torch.float32)
+    _, exact = results_and_gradients(ours, operands, upstream)
+    by = []
+    for module in (ours, other):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.autocast("cpu", dtype=torch.bfloat16))
+            outputs = outputs_of(module, *operands)
+            if not inside:
+                stack.close()
+            up = [u.to(y.dtype) for u, y in zip(upstream, outputs)]
+            by.append(torch.autograd.grad(outputs, [*operands, *module.parameters()], up))
+    assert {g.dtype for g in by[0]} == {torch.float32}
+    assert_all_close(by[0], by[1], 0.0)
+    if layer != "RNN relu":  # whose derivative jumps where a sign changes
+        assert_all_close(by[0], exact, 0.03)
+
+
+@contextlib.contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(True)  # also fills new memory with NaN, so what is not written shows
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 @each_layer
 def test_deterministic_mode(layer):
     ours, other = both_layers(layer, dtype=torch.float64)
     x = torch.randn((B, I) if "Cell" in layer else (T, B, I), dtype=torch.float64)
-    torch.use_deterministic_algorithms(True)  # also fills new memory with NaN, so what is not written shows
-    try:
-        by = []
+    by = []
+    with deterministic():
         for module in (ours, ours, other):
-            y = torch.utils._pytree.tree_leaves(module(x))
+            y = tree_leaves(module(x))
             by.append([*y, *torch.autograd.grad(sum((v**2).sum() for v in y), list(module.parameters()))])
-    finally:
-        torch.use_deterministic_algorithms(False)
     assert_all_close(by[0], by[1], 0.0)
     assert_all_close(by[0], by[2], 1e-12)
+
+
+@pytest.mark.parametrize("layer", [layer for layer in LAYERS if "Cell" not in layer])
+def test_deterministic_mode_changes_no_bit_of_sequences_of_several_lengths(layer):
+    ours, _, (x, *s0), _ = layer_problem(layer, T=9)
+    lengths = torch.tensor([4, 9, 1, 9, 6])
+
+    def outputs():
+        y, s_n = ours(pack_padded_sequence(x, lengths, enforce_sorted=False), to_caller(s0))
+        return [y.data, *tree_leaves(s_n)]
+
+    upstream = [torch.randn_like(y) for y in outputs()]
+
+    def everything():
+        y = outputs()
+        return y, torch.autograd.grad(y, [x, *s0, *ours.parameters()], upstream)
+
+    expected = everything()
+    with deterministic():
+        assert_all_close(everything(), expected, 0.0)
+        assert_all_close(everything(), expected, 0.0)
 
 
 def test_complex_numbers_go_through_the_loop():
@@ -339,6 +549,55 @@ def test_half_precisions(name):
             )
         assert worst[bptt.by_hand] < 100 * digits
         assert worst[bptt.by_hand] < 3 * worst[bptt.by_loop]
+
+
+def test_half_precision_adds_up_many_steps():
+    """In chunks a bias's gradient of ones would stop at 256, where the next number of bfloat16 is 258."""
+    layer = torch_rnn.RNN(1, 4, dtype=torch.bfloat16)
+    for p in layer.parameters():
+        p.data.zero_()
+    x = torch.ones(2**16, 1, 1, dtype=torch.bfloat16)
+    layer(x)[0].backward(torch.ones(2**16, 1, 4, dtype=torch.bfloat16))
+    for p in (layer.bias_ih_l0, layer.bias_hh_l0, layer.weight_ih_l0):
+        assert torch.equal(p.grad, torch.full_like(p, 2**16))
+
+
+@pytest.mark.parametrize("layer", ["RNN", "LSTM", "GRU"])
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the number of steps is fixed in it
+def test_a_trace_can_be_saved(layer):
+    """By hand it would hold a Python function, which no file can."""
+    module = getattr(torch_rnn, layer)(I, H, num_layers=2, bidirectional=True)
+    x = torch.randn(T, B, I)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(module, (x,), check_trace=False), file)
+    file.seek(0)
+    assert_all_close(tree_leaves(torch.jit.load(file)(x)), tree_leaves(module(x)), 1e-6)
+
+
+@each_cell
+def test_second_derivatives_need_no_pass_for_zeros(name, monkeypatch):
+    """Backward reads y, but does not depend on it beyond x, the parameters and the initial state."""
+    operands, upstream = operands_of(name, T=4, B=2)
+    first = torch.autograd.grad(function_of(name)(*operands), operands, upstream, create_graph=True)
+    monkeypatch.setattr(function.Backward, "forward", lambda *args: pytest.fail("a pass by hand, for zeros"))
+    torch.autograd.grad([z for z in first if z.requires_grad], operands, [z for z in first if z.requires_grad])
+
+
+def test_a_parametrization_is_asked_once_a_call():
+    calls = []
+
+    class Counted(torch.nn.Module):
+        def forward(self, W):
+            calls.append(W.shape)
+            return W
+
+    layer = torch_rnn.GRU(I, H, num_layers=2)
+    torch.nn.utils.parametrize.register_parametrization(layer, "weight_ih_l0", Counted())
+    calls.clear()
+    layer(torch.randn(T, B, I))
+    layer(pack_padded_sequence(torch.randn(T, B, I), [T, 3, 2]))
+    assert calls == [(3 * H, I)] * 2
 
 
 def test_an_unknown_way_is_refused():

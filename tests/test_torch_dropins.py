@@ -9,6 +9,7 @@ made in another way, see `test_second_derivatives`.
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import math
 import pickle
@@ -37,7 +38,9 @@ pytestmark = pytest.mark.usefixtures("tiny_tensors")
 def way(request, monkeypatch):
     """How all classes do backpropagation through time unless a test says otherwise."""
     for name in LAYERS + CELLS:
-        monkeypatch.setitem(getattr(torch_rnn, name).__init__.__kwdefaults__, "bptt", request.param)
+        cls = getattr(torch_rnn, name)
+        monkeypatch.setitem(cls.__init__.__kwdefaults__, "bptt", request.param)
+        assert cls(2, 3, device="meta").bptt == request.param  # elsewhere in the signature it would change nothing
     return request.param
 
 
@@ -114,6 +117,14 @@ def test_all_six_classes_are_under_test():
     assert not any(issubclass(info.module_cls, (nn.RNNBase, nn.RNNCellBase)) for info in INFOS)
     assert all(info.module_error_inputs_func and info.supports_gradgrad for info in INFOS)
     assert all(set(info.supported_dtypes("cpu")) == {torch.float32, torch.float64} for info in INFOS)
+
+
+@pytest.mark.parametrize("name", LAYERS + CELLS)
+def test_bptt_is_given_by_keyword_only(name):
+    """torch.nn has no such argument, so by position none may be taken for it. The default is the quicker of the two."""
+    option = inspect.signature(getattr(torch_rnn, name)).parameters["bptt"]
+    assert option.kind is inspect.Parameter.KEYWORD_ONLY
+    assert option.default == ("autograd" if name in CELLS else "manual")
 
 
 @both_ways
