@@ -33,6 +33,9 @@ gpu: $(STAMP)  ## all that needs an NVIDIA GPU (and a PyTorch for CUDA): the che
 	$(BIN)/numpy-rnn check --device cuda
 	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_graphs.py
 	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_fused_gpu.py
+	$(BIN)/python -m pytest -q --basetemp build/pytest -k "gpu or cuda" tests/test_bptt.py tests/test_processes.py tests/test_torch_dropins.py
+	@mkdir -p build
+	$(BIN)/numpy-rnn train --backend torch --device cuda --steps 20 --out build/gpu.safetensors --overwrite
 	$(BIN)/python -m benchmarks --device cuda --points gpu --dtypes float32,tf32,bfloat16,float16 --out build/cuda.json
 
 long: $(STAMP)  ## the tests that take half a minute or more each
@@ -61,7 +64,7 @@ picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace
 OLDEST_PYTHON ?= python3
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,cells deep modules truncated losses optim gradcheck scratch files \
 	torch_scratch bad_input check network language train accuracy bptt cli events experiments gradflow gradflow_command \
-	graphs minchar ngrams properties tasks trace_command zoo))
+	graphs minchar ngrams processes properties tasks trace_command zoo))
 oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows (downloads some gigabytes)
 	$(OLDEST_PYTHON) -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest
@@ -69,7 +72,7 @@ oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows
 
 # Keras, Flax, Equinox, Haiku, MLX, TensorFlow 1's cells and ONNX Runtime in an environment of their own; the tests use
 # what they said. On Linux MLX's kernels come with its extra `cpu` only; TF1's cells are those that tf_keras carries on.
-interop:  ## ask other systems for known answers of their layers (downloads some gigabytes) and test against them
+interop: $(STAMP)  ## ask other systems for known answers of their layers (downloads some gigabytes) and test against them
 	$(PYTHON) -m venv build/interop
 	build/interop/bin/python -m pip install --quiet -c .constraints-interop.txt keras flax equinox dm-haiku jax onnx onnxruntime torch 'mlx[cpu]' tensorflow tf_keras
 	build/interop/bin/python tests/interop.py

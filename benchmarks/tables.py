@@ -15,7 +15,7 @@ from rich.text import Text
 from . import fit
 from .points import GROUPS, Point
 from .results import Measurement, Results, in_order, times_as_long
-from .targets import NN_WAYS, TORCH_WAYS, gpu_ratio, gpu_targets, targets
+from .targets import NN_WAYS, TORCH_WAYS, Target, gpu_ratio, gpu_targets, targets
 
 MODE_NAMES = {
     "forward": "forward",
@@ -140,7 +140,7 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
         if t.value is not None:
             wanted = f"{'≥' if t.at_least else '≤'} {t.bound:g}{t.unit}"
             bound = ABSENT if t.limit is None else f"{t.limit:.2f}{t.unit}"
-            rows.append([t.text, wanted, f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached", bound])
+            rows.append([t.text, wanted, target_text(t, t.value), "reached" if t.reached else "not reached", bound])
     if rows:
         header = ["", "target", "measured", "", "at best"]
         footer = [
@@ -151,15 +151,33 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
         yield Table(f"Targets, {_threads(threads)}", header, rows, footer=footer)
 
 
+def target_text(target: Target, value: float) -> str:
+    """A target's figure to two places, or to so many that it is seen on which side of the bound it is.
+
+    Examples
+    --------
+    >>> target = Target("peak memory", None, 0.5, at_least=False, unit="×")
+    >>> target_text(target, 0.4996), target_text(target, 0.5012)
+    ('0.50×', '0.501×')
+    """
+    texts = (f"{value:.{places}f}" for places in range(2, 16))
+    reached = target._replace(value=value).reached
+    return next(t for t in texts if target._replace(value=float(t)).reached == reached) + target.unit
+
+
 def gpu_target_tables(results: Results) -> Iterator[Table]:
     """What torch_rnn is meant to reach on a GPU."""
     rows = [
-        [t.text, f"≥ {t.bound:g}{t.unit}", f"{t.value:.2f}{t.unit}", "reached" if t.reached else "not reached"]
+        [t.text, f"≥ {t.bound:g}{t.unit}", target_text(t, t.value), "reached" if t.reached else "not reached"]
         for t in gpu_targets(results)
         if t.value is not None
     ]
     if rows:
-        footer = ["Each by the quickest of its ways: eager, or inside CUDA graphs."]
+        footer = [
+            "torch.nn by the quicker of its ways: eager, or a whole call captured in a CUDA graph. torch_rnn by the "
+            "quickest of three: these two, and CudaGraphs; by a plain call, as users make it: eager, or CudaGraphs. "
+            "Nothing is said of a zone of which a point was not measured."
+        ]
         yield Table("Targets, cuda", ["", "target", "measured", ""], rows, footer=footer)
 
 
@@ -202,8 +220,9 @@ def summaries(results: Results, threads: int) -> Iterator[Table]:
     for dtype in in_order(m.dtype for m in results.measurements):
         for cell in in_order(m.cell for m in results.measurements):
             rows, ratios = [], []
+            at = results.part(cell=cell, dtype=dtype)
             for point in main_points(results):
-                row, ratio = summary_row(results, cell, dtype, threads, point)
+                row, ratio = summary_row(at, cell, dtype, threads, point)
                 if row:
                     rows.append(row)
                     ratios += [ratio] if ratio else []
@@ -222,10 +241,10 @@ def torch_summaries(results: Results, threads: int) -> Iterator[Table]:
     for dtype in in_order(m.dtype for m in results.measurements):
         rows = []
         for cell in in_order(m.cell for m in results.measurements):
+            at = results.part(cell=cell, dtype=dtype, threads=threads, mode="forward-backward")
             for point in main_points(results):
-                where = dict(cell=cell, dtype=dtype, threads=threads, point=point.name, mode="forward-backward")
                 contestants = ("torch_rnn", "torch_rnn-loop", "torch.nn")
-                measured = [_any(results, **where, contestant=c) for c in contestants]
+                measured = [_any(at, point=point.name, contestant=c) for c in contestants]
                 if measured[0]:
                     ratios = [_quotient(other, measured[0]) for other in measured[1:]]
                     rows.append(

@@ -38,10 +38,8 @@ RATIOS = {
 }
 # The same of torch_rnn, backpropagation through time by hand: geometric means.
 TORCH_RATIOS = {("rnn", "float32"): 1.4, ("gru", "float32"): 1.4, ("lstm", "float32"): 0.6, ("lstm", "float64"): 1.4}
-LOOP, LOOP_MEMORY = (
-    2.5,
-    0.5,
-)  # torch_rnn against its own loop: times as fast, and peak memory, worst of the large points
+LOOP, LOOP_MEMORY = 2.5, 0.5  # torch_rnn against its own loop: times as fast, and peak memory, worst point of the grid
+LEAST_MEMORY = 2**20  # bytes that the loop needs at a point that counts there: less is the allocator's doing
 FLOOR, LARGE = 1.2, 256  # times the floor, from this H on
 STEP = {"rnn": 2.5e-6, "lstm": 6e-6}  # seconds, forward at B = 1, H = 32
 BIDIRECTIONAL = 1.5  # times one direction
@@ -65,11 +63,10 @@ def ratios(
     results: Results, cell: str, dtype: str, threads: int, other: str = "torch.nn", ours: Parts = NUMPY_RNN
 ) -> dict[str, float]:
     """How many times as fast as another contestant the parts are: forward + backward, at the grid's points."""
-    found = {}
+    found, at = {}, results.part(cell=cell, dtype=dtype, threads=threads, mode="forward-backward")
     for point in GROUPS["grid"]:
-        where = dict(cell=cell, point=point.name, dtype=dtype, threads=threads, mode="forward-backward")
         theirs, *parts = (
-            results.find(**where, contestant=c) or results.find(**where, contestant=OLDER.get(c, c))
+            at.find(point=point.name, contestant=c) or at.find(point=point.name, contestant=OLDER.get(c, c))
             for c in (other, *ours)
         )
         known = [m for m in parts if m]
@@ -81,6 +78,8 @@ def ratios(
 # On a GPU, forward + backward: the quickest of torch.nn's ways to the quickest of torch_rnn's, worst point of a zone.
 # cuDNN's kernels that keep W_hh on the chip are weak at their upper end, and beyond it there are none.
 NN_WAYS, TORCH_WAYS = ("torch.nn", "torch.nn-graph"), ("torch_rnn", "torch_rnn-graph", "torch_rnn-captured")
+# And those of torch_rnn's ways that are a plain call of the layer: the third captures a whole call and its backward.
+PLAIN_WAYS = TORCH_WAYS[:2]
 WEAK = {"rnn": (256, 384), "lstm": (128, 192), "gru": (128, 192)}  # more units than the first, at most the second
 STANDARD = {"lstm": 192, "gru": 192}  # more units than this, at most 64 sequences
 WEAK_TIMES, STANDARD_TIMES = 1.5, 1.0
@@ -93,30 +92,44 @@ def quickest(results: Results, contestants: Sequence[str], **where: Any) -> Meas
     return min(found, key=lambda m: m.seconds, default=None)
 
 
-def gpu_ratio(results: Results, cell: str, dtype: str, point: Point) -> float | None:
-    """The quickest of torch.nn's ways to the quickest of torch_rnn's."""
+def gpu_ratio(results: Results, cell: str, dtype: str, point: Point, ways: Sequence[str] = TORCH_WAYS) -> float | None:
+    """The quickest of torch.nn's ways to the quickest of these of torch_rnn's."""
     where = dict(cell=cell, point=point.name, dtype=dtype, device="cuda", mode="forward-backward")
-    theirs, ours = quickest(results, NN_WAYS, **where), quickest(results, TORCH_WAYS, **where)
+    theirs, ours = quickest(results, NN_WAYS, **where), quickest(results, ways, **where)
     return times_as_long(theirs, ours) if theirs and ours else None
 
 
+def gpu_points(results: Results, cell: str, dtype: str) -> list[Point]:
+    """The points of the GPU's group, measured or not, and whatever others were measured."""
+    measured = (m.sizes for m in results.select(cell=cell, dtype=dtype, device="cuda"))
+    return in_order((*GROUPS["gpu"], *(p for p in measured if p[4:] == (1, 1, False))))
+
+
 def gpu_targets(results: Results) -> Iterator[Target]:
-    """What torch_rnn is meant to reach on a GPU."""
-    points = in_order(m.sizes for m in results.measurements if m.sizes[4:] == (1, 1, False))
+    """What torch_rnn is meant to reach on a GPU: each by the quickest of all its ways, then of those by a plain call.
 
-    def worst(cell: str, dtype: str, zone: list[Point]) -> float | None:
-        found = [ratio for point in zone if (ratio := gpu_ratio(results, cell, dtype, point))]
-        return min(found) if zone and len(found) == len(zone) else None
-
+    Yields
+    ------
+    Target
+        With value None where a point of the zone is missing.
+    """
     for dtype in GPU_DTYPES:
         for cell, (above, most) in WEAK.items():
-            zone = [p for p in points if above < p.H <= most]
-            text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's, worst point with {above} < H ≤ {most}"
-            yield Target(text, worst(cell, dtype, zone), WEAK_TIMES, True, "×")
+            zone = [p for p in gpu_points(results, cell, dtype) if above < p.H <= most]
+            yield from _in_zone(results, cell, dtype, zone, f"{above} < H ≤ {most}", WEAK_TIMES)
         for cell, above in STANDARD.items():
-            zone = [p for p in points if above < p.H and p.B <= 64]
-            text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's, worst point with H > {above}"
-            yield Target(text, worst(cell, dtype, zone), STANDARD_TIMES, True, "×")
+            zone = [p for p in gpu_points(results, cell, dtype) if above < p.H and p.B <= 64]
+            yield from _in_zone(results, cell, dtype, zone, f"H > {above}", STANDARD_TIMES)
+
+
+def _in_zone(
+    results: Results, cell: str, dtype: str, zone: Sequence[Point], where: str, bound: float
+) -> Iterator[Target]:
+    for by, ways in (("", TORCH_WAYS), (" by a plain call", PLAIN_WAYS)):
+        found = [gpu_ratio(results, cell, dtype, point, ways) for point in zone]
+        worst = None if None in found else min(ratio for ratio in found if ratio is not None)
+        text = f"{cell.upper()} {dtype}, torch.nn's time / torch_rnn's{by}, worst point with {where}"
+        yield Target(text, worst, bound, True, "×")
 
 
 def targets(results: Results, threads: int = 2) -> Iterator[Target]:
@@ -167,21 +180,26 @@ def _mean(found: dict[str, float]) -> float | None:
 
 
 def _loop_memory(results: Results, cell: str, threads: int) -> Target:
-    """The largest part of its loop's peak memory that torch_rnn needs, among the large points."""
-    parts = []
+    """The largest part of its loop's peak memory that torch_rnn needs, if all points of the grid are there."""
+    peaks = []
     for point in GROUPS["grid"]:
         where = dict(cell=cell, point=point.name, dtype="float32", threads=threads, mode="forward-backward")
         ours, loop = (results.find(**where, contestant=c) for c in ("torch_rnn", "torch_rnn-loop"))
-        if point.H >= LARGE and ours and loop and ours.memory and loop.memory:
-            parts.append(ours.memory / loop.memory)
-    text = f"{cell.upper()} float32, torch_rnn's peak memory / its loop's, worst point with H ≥ {LARGE}"
-    return Target(text, max(parts, default=None), LOOP_MEMORY, False, "×")
+        if ours and loop and ours.memory is not None and loop.memory is not None:
+            peaks.append((ours.memory, loop.memory))
+    parts = [ours / loop for ours, loop in peaks if loop >= LEAST_MEMORY]
+    worst = max(parts, default=None) if len(peaks) == len(GROUPS["grid"]) else None
+    text = f"{cell.upper()} float32, torch_rnn's peak memory / its loop's"
+    text += f", worst point where the loop's is at least {LEAST_MEMORY // 2**20} MiB"
+    return Target(text, worst, LOOP_MEMORY, False, "×")
 
 
 def _furthest(results: Results, cell: str, threads: int, ours: Parts) -> float | None:
-    """The largest distance to the floor among the large points."""
+    """The largest distance to the floor among the grid's large points, if all of these are there."""
     found = ratios(results, cell, "float32", threads, "floor", ours)
-    return max((1 / ratio for name, ratio in found.items() if int(name.split("x")[3]) >= LARGE), default=None)
+    large = [point.name for point in GROUPS["grid"] if point.H >= LARGE]
+    missing = any(name not in found for name in large)
+    return None if missing else max(1 / found[name] for name in large)
 
 
 def _per_step(lines: Sequence[fit.Line], cell: str, threads: int, most: float) -> Target:

@@ -8,12 +8,16 @@ import json
 import subprocess
 import sys
 import types
+import warnings
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from test_fused_choice import let_kernels_be_tried
 
 import numpy_rnn
+import torch_rnn
 from numpy_rnn import compare
 from numpy_rnn.cli import command
 from numpy_rnn.cli.check import _print as printed
@@ -179,3 +183,85 @@ def test_cudnn_in_float32_has_a_tolerance_of_its_own(capsys):
     out = capsys.readouterr().out
     assert "≤1e-05" in out
     assert "cuDNN" not in out
+
+
+# ---- on a GPU
+
+
+def switches():
+    """Whether products and cuDNN may use TF32, and cuDNN's others."""
+    cudnn = torch.backends.cudnn
+    return torch.backends.cuda.matmul.allow_tf32, cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark, cudnn.deterministic
+
+
+@pytest.fixture(params=[True, False], ids=["TF32", "no TF32"])
+def before(request):
+    """Switches as a user may have set them."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    was = switches()
+    # PyTorch's own test utilities, which another file imports, forbid to set flags for good.
+    with torch.backends.__allow_nonbracketed_mutation():
+        matmul.allow_tf32 = cudnn.allow_tf32 = cudnn.deterministic = request.param
+    yield switches()
+    with torch.backends.__allow_nonbracketed_mutation():
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.enabled, cudnn.benchmark, cudnn.deterministic = was
+
+
+def test_full_precision_is_for_a_while(before):
+    with compare.full_precision():
+        assert switches()[:3] == (False, False, True)
+    assert switches() == before
+    with pytest.raises(KeyError), compare.full_precision():
+        raise KeyError
+    assert switches() == before
+
+
+def test_torch_computes_in_full_precision(before, monkeypatch):
+    seen = {}
+
+    def noted(problem, library, *args, run=compare.run_torch, **options):
+        seen[library.__name__, options.get("bptt")] = switches()[:2]
+        return run(problem, library, *args, **options)
+
+    monkeypatch.setattr(compare, "run_torch", noted)
+    monkeypatch.setattr(compare, "CASES", compare.CASES[:1])
+    assert all(f.ok for f in compare.findings("gru", "float64"))
+    assert seen == dict.fromkeys([("torch_rnn", None), ("torch_rnn", "autograd"), ("torch.nn", None)], (False, False))
+    assert switches() == before
+
+
+def test_a_kernel_that_fails_is_told_and_counts(monkeypatch):
+    """torch_rnn warns and its loop computes, so all the numbers agree."""
+
+    def launch(*_, **__):
+        raise MemoryError("out of resource: shared memory")
+
+    let_kernels_be_tried(monkeypatch, launch)
+    sentences = [
+        f"torch_rnn.fused: no gru {way} kernel here, the loop computes it (MemoryError: out of resource: shared memory)"
+        for way in ("forward", "backward")
+    ]
+    done = check("--cell", "gru", "--dtype", "float32")
+    assert done.exit_code == 1
+    assert "all agree." in done.stdout
+    assert done.stderr.splitlines() == [f"numpy-rnn: {sentence}" for sentence in sentences]  # each once
+    monkeypatch.setattr(torch_rnn.fused, "_failed", set())
+    done = check("--cell", "gru", "--dtype", "float32", "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert (report["ok"], report["failed_kernels"]) == (False, sentences)
+    assert all(f["ok"] for f in report["comparisons"])
+
+
+@pytest.mark.parametrize(("category", "message"), [(UserWarning, "torch_rnn.fused: no"), (RuntimeWarning, "overflow")])
+def test_other_warnings_remain_warnings(category, message, monkeypatch):
+    def warned(*args, run=compare.run_numpy):
+        warnings.warn(message, category, stacklevel=1)
+        return run(*args)
+
+    monkeypatch.setattr(compare, "run_numpy", warned)
+    monkeypatch.setattr(compare, "CASES", compare.CASES[:1])
+    with pytest.warns(category, match=message):
+        done = check("--cell", "lstm_peephole", "--dtype", "float64")
+    assert done.exit_code == 0
+    assert done.stderr == ""

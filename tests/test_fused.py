@@ -1,4 +1,6 @@
-"""The kernels of torch_rnn.fused, through Triton's interpreter: values and gradients, when they run, what if they fail.
+"""The kernels of torch_rnn.fused, through Triton's interpreter: values and gradients.
+
+When they run, and what if they fail, is in tests/test_fused_choice.py, which needs no Triton.
 
 The interpreter runs a kernel's lines on the CPU, one program after the other, so it sees wrong equations, indices and
 masks. It does not see what is wrong between threads of one program, nor how fast anything is.
@@ -6,21 +8,18 @@ masks. It does not see what is wrong between threads of one program, nor how fas
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pathlib
 import subprocess
 import sys
-import types
-import warnings
-from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from fused_problems import problem, rounded
 from support import assert_all_close, assert_backward_can_be_run_again, by_numpy, function_of
+from test_fused_choice import H200, each_cell, results, ways
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import torch_rnn
@@ -35,10 +34,6 @@ with pytest.MonkeyPatch.context() as patch:
     pytest.importorskip("triton", reason="the GPU kernels need Triton: make fused")
     from torch_rnn.kernels import launch as interpreted
 
-TILE = fused.tile
-NAMES = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
-each_cell = pytest.mark.parametrize("name", NAMES)
-H200 = fused.Chip(multiprocessors=132, shared=232448)
 SMALL = fused.Tile(rows=4, units=8, parts=4, depth=16, group=1, shared=0)
 # T, B, I, H: nothing fits a tile; all fits; one tile is more than enough; one step.
 SIZES = [(5, 7, 4, 23), (3, 8, 5, 32), (4, 3, 2, 9), (1, 5, 3, 18)]
@@ -60,17 +55,6 @@ def launches(monkeypatch):
     monkeypatch.setattr(fused, "chip", lambda _: H200)
     monkeypatch.setattr(fused, "_failed", set())
     return done
-
-
-def results(name, operands, upstream):
-    """Values, then gradients."""
-    outputs = function_of(name)(*operands)
-    return outputs, torch.autograd.grad(outputs, operands, upstream)
-
-
-def ways(name):
-    cell = name.split("_")[0]
-    return [f"{cell} forward", f"{cell} backward"]
 
 
 # ---- right
@@ -197,58 +181,6 @@ def test_layers_directions_and_lengths(launches):
 # ---- when
 
 
-def test_what_stands_in_the_way(launches, monkeypatch):
-    def obstacle(W, *others, B=3):
-        return fused.obstacle("lstm", B, W, *others)
-
-    monkeypatch.setattr(fused, "tile", TILE)
-    W = torch.zeros(32, 8)
-    assert obstacle(W, torch.nn.Parameter(torch.zeros(3))) is None
-    assert obstacle(W.double()) == "no kernel for torch.float64"
-    assert obstacle(W.to(torch.complex64)) == "no kernel for torch.complex64"
-    assert obstacle(W, torch.zeros(0, 8)) == "an operand is empty"
-    assert obstacle(W, torch.zeros(3).half()).startswith("operands differ: torch.float32 on cpu, torch.float16")
-    assert obstacle(W, torch.zeros(3, device="meta")).endswith("on meta")
-    large = torch.zeros(4096, 1024)
-    assert obstacle(large) == "3 sequences and W_hh (4096, 1024) do not fit 132 multiprocessors"
-    assert obstacle(large.bfloat16(), B=64) is None
-    assert obstacle(large.bfloat16(), B=65) == "65 sequences and W_hh (4096, 1024) do not fit 132 multiprocessors"
-    with torch._subclasses.FakeTensorMode():
-        assert obstacle(W, torch.zeros(3)) == "an operand is a FakeTensor of its own kind"
-    seen = []
-    torch.func.grad(lambda z: seen.append(obstacle(W, z)) or z.sum())(torch.zeros(3))
-    assert seen == ["an operand is a Tensor of its own kind"]
-    monkeypatch.setattr(fused, "_without_triton", lambda: "Triton is away")
-    assert obstacle(W) == "Triton is away"
-    monkeypatch.setattr(fused, "DEVICES", ("cuda",))
-    assert obstacle(W) == "on cpu"
-
-
-def test_without_triton_or_with_an_old_one(monkeypatch):
-    ask = fused._without_triton.__wrapped__
-    assert ask() is None
-    monkeypatch.setattr("triton.__version__", "3.5.1+git")
-    assert ask() == "Triton 3.5.1+git is older than 3.6"
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert ask() == "Triton is not installed: pip install 'numpy-rnn[gpu]'"
-
-
-def test_a_gpu_without_the_tensor_cores(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Turing")
-    W = mock.Mock(device=torch.device("cuda"), dtype=torch.float32)
-    assert fused.obstacle("rnn", 1, W) == "Turing has no tensor cores for these products"
-
-
-def test_what_a_gpu_has(monkeypatch):
-    found = types.SimpleNamespace(multi_processor_count=108, shared_memory_per_block_optin=166912)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: found)
-    chip = fused.chip.__wrapped__
-    assert chip(torch.device("cuda")) == fused.Chip(108, 166912)
-    del found.shared_memory_per_block_optin  # an older PyTorch does not say
-    assert chip(torch.device("cuda")) == fused.Chip(108, 101376)
-
-
 @each_cell
 def test_the_switch(name, launches, monkeypatch):
     operands, upstream = rounded(problem(name, 3, 2, 4, 9), torch.float32)
@@ -262,61 +194,10 @@ def test_the_switch(name, launches, monkeypatch):
     assert launches == 3 * ways(name)
 
 
-def test_variants_and_float64_keep_their_loops(launches):
-    x = torch.randn(4, 3, 5)
-    torch_rnn.LSTM(5, 9, proj_size=2)(x)[0].sum().backward()
-    torch_rnn.LSTM(5, 9, peephole=True)(x)[0].sum().backward()
-    torch_rnn.GRU(5, 9, reset_after=False)(x)[0].sum().backward()
-    torch_rnn.LSTM(5, 9, dtype=torch.float64)(x.double())[0].sum().backward()
-    torch_rnn.LSTM(5, 9, bptt="autograd")(x)[0].sum().backward()
-    assert launches == []
-
-
-def test_on_the_cpu_nothing_runs_by_itself():
-    assert fused.obstacle("rnn", 3, torch.zeros(4, 4)) == "on cpu"
-
-
-@pytest.mark.parametrize("name", [("rnn", "forward"), ("lstm", "forward"), ("gru", "backward")], ids=" ".join)
-@pytest.mark.parametrize(("dtype", "precision"), [(torch.float32, "tf32x3"), (torch.bfloat16, "ieee")], ids=str)
-def test_programs_fit_the_chip(name, dtype, precision):
-    """All at the same time, each with its part of W_hh in the memory that there is; the fewer sequences the better."""
-    for H in (1, 16, 45, 192, 256, 512, 1024):
-        for B in (1, 16, 17, 64, 300, 2000):
-            tile = TILE(name, dtype, precision, H, B, H200)
-
-            def programs(rows, units, H=H, B=B):
-                return -(-H // units) * -(-B // rows)
-
-            def matrix(units, H=H):
-                columns = units * (4 if name == ("lstm", "forward") else 1)
-                return H * columns * (3 if name[1] == "backward" else 1) * (8 if precision == "tf32x3" else 2)
-
-            if tile is None:
-                assert H * B > 256 * 64 or H == 1024, (H, B)
-                continue
-            assert programs(tile.rows, tile.units) <= H200.multiprocessors
-            assert matrix(tile.units) <= tile.shared <= H200.shared
-            if tile.rows == 32:
-                assert programs(16, tile.units) > H200.multiprocessors
-    assert TILE(name, dtype, precision, 1024, 10**6, H200) is None
-
-
-def test_precision_of_products():
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    try:
-        matmul.allow_tf32 = False
-        assert fused.precision(torch.float32) == "tf32x3"
-        matmul.allow_tf32 = True
-        assert fused.precision(torch.float32) == "tf32"
-        assert fused.precision(torch.float16) == fused.precision(torch.bfloat16) == "ieee"
-    finally:
-        matmul.allow_tf32 = before
-
-
 NAN_OF_THE_USERS = """
 import torch
-from test_fused import fused, H200, SMALL, problem, rounded, function_of, NAMES
+from test_fused import fused, H200, SMALL, problem, rounded, function_of
+from test_fused_choice import NAMES
 from torch_rnn.kernels import launch
 
 fused.DEVICES, fused.tile, fused.chip = ("cpu",), lambda *_: SMALL, lambda _: H200
@@ -344,15 +225,6 @@ def test_a_nan_of_the_users_is_not_taken_for_what_is_not_written_yet():
     assert done.stdout == "done\n", done.stderr
 
 
-@pytest.mark.parametrize("dtype", fused.DTYPES, ids=str)
-def test_what_is_not_written_is_a_nan_with_all_bits_set(dtype):
-    z = fused.unwritten(torch.zeros(1, dtype=dtype), 2, 3)
-    assert z.shape == (2, 3)
-    assert z.dtype == dtype
-    assert z.isnan().all()
-    assert (z.view(torch.uint8) == 255).all()
-
-
 @each_cell
 def test_derivatives_that_the_kernels_do_not_have(name, launches):
     """Second derivatives, and torch.func: as by the loop."""
@@ -368,35 +240,6 @@ def test_derivatives_that_the_kernels_do_not_have(name, launches):
         lambda f: torch.autograd.grad((torch.autograd.grad(f(x), x, create_graph=True)[0] ** 2).sum(), x)[0],
     ):
         assert_all_close([transform(loss(bptt.by_hand))], [transform(loss(bptt.by_loop))], 1e-5)
-
-
-# ---- if it fails
-
-
-@each_cell
-def test_a_kernel_that_fails_is_replaced_by_the_loop(name, launches, monkeypatch):
-    operands, upstream = rounded(problem(name, 3, 2, 4, 9), torch.float32)
-    tried = []
-
-    def fail(kernel, *args, **constants):
-        tried.append(" ".join(kernel))
-        raise MemoryError("out of resource: shared memory\nRequired: 2")
-
-    monkeypatch.setattr(interpreted, "launch", fail)
-    with pytest.warns(RuntimeWarning) as caught:
-        found = results(name, operands, upstream)
-    assert [str(w.message) for w in caught] == [
-        f"torch_rnn.fused: no {way} kernel here, the loop computes it (MemoryError: out of resource: shared memory)"
-        for way in ways(name)
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # said once
-        again = results(name, operands, upstream)
-    assert tried == ways(name)  # and tried once
-    fused.DEVICES = ()
-    loop = results(name, operands, upstream)
-    assert_all_close(found, loop, 0.0)
-    assert_all_close(again, loop, 0.0)
 
 
 # ---- as compiled

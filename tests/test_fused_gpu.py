@@ -6,28 +6,42 @@ again and again and has to give the same bits.
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from fused_problems import problem, rounded
 from support import assert_all_close, by_numpy, function_of
+from torch.nn.utils.rnn import pack_padded_sequence
+from torch.utils._pytree import tree_leaves
 
+import torch_rnn
 from numpy_rnn import accuracy
 from torch_rnn import fused
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or fused.obstacle("rnn", 1, torch.zeros(8, 8, device="cuda")) is not None,
-    reason="needs an NVIDIA GPU of compute capability 8.0 or more, and Triton",
-)
+
+def is_fit() -> bool:
+    """Whether there is a GPU that the kernels are made for, Triton or not."""
+    return torch.cuda.is_available() and not torch.version.hip and torch.cuda.get_device_capability() >= fused.OLDEST
+
+
+pytestmark = pytest.mark.skipif(not is_fit(), reason="needs an NVIDIA GPU of compute capability 8.0 or more")
 NAMES = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
 each_cell = pytest.mark.parametrize("name", NAMES)
 # T, B, I, H: no tile is full; one program for all units; cuDNN's weak zone; two groups of states for each step; 32 rows.
 SIZES = [(50, 20, 7, 45), (6, 3, 4, 8), (200, 33, 16, 192), (60, 40, 16, 512), (30, 300, 8, 64)]
 REPEATS = 30
+# A number of TF32 has 10 bits after the first. The others are cut off, which errs by twice as much as to round them does.
+TF32 = 2 * 2**-10
 
 
 @pytest.fixture(autouse=True)
 def launches(monkeypatch):
-    """Which kernels have run, and that none was the interpreter's."""
+    """Which kernels have run, and that none was the interpreter's. Without Triton every test fails: were they skipped, it
+    would look as if all were well.
+    """
+    monkeypatch.delenv(fused.SWITCH, raising=False)
+    assert fused.obstacle("rnn", 1, torch.zeros(8, 8, device="cuda")) is None
     from triton.runtime.interpreter import InterpretedFunction
 
     from torch_rnn.kernels.launch import KERNELS
@@ -68,25 +82,107 @@ def on_the_side_of(y, operands, upstream):
     return torch.autograd.grad([torch.stack(outputs), h_t], given, [z.double() for z in upstream])
 
 
+def compare_coarsely(name, operands, upstream, eps):
+    """Values and gradients of a type with so few digits against float64; and that they are the same every time."""
+    values, gradients = on_gpu(name, operands, upstream)
+    exact = by_numpy(name, operands, upstream)
+    expected = on_the_side_of(values[0], operands, upstream) if name == "rnn_relu" else exact[1]
+    assert_all_close([z.double() for z in (*values, *gradients)], [*exact[0], *expected], 4 * eps)
+    compare_with_itself(name, operands, upstream, (*values, *gradients))
+    return values
+
+
+def compare_with_itself(name, operands, upstream, before):
+    for _ in range(REPEATS):
+        again = [z for part in on_gpu(name, operands, upstream) for z in part]
+        assert all(torch.equal(a, b) for a, b in zip(again, before))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @each_cell
 def test_right_and_the_same_every_time(name, sizes, dtype):
     T, B, I, H = sizes
     operands, upstream = rounded(problem(name, *sizes), dtype)
+    if dtype != torch.float32:
+        compare_coarsely(name, operands, upstream, torch.finfo(dtype).eps)
+        return
     values, gradients = on_gpu(name, operands, upstream)
     exact = by_numpy(name, operands, upstream)
-    if dtype == torch.float32:
-        allowed = accuracy.tolerance("float32", T, B, max(I, H))
-        assert_all_close(values, exact[0], allowed.forward, "values")
-        assert_all_close(gradients, exact[1], allowed.gradient, "gradients")
-    else:
-        digits = torch.finfo(dtype).eps
-        expected = on_the_side_of(values[0], operands, upstream) if name == "rnn_relu" else exact[1]
-        assert_all_close([z.double() for z in (*values, *gradients)], [*exact[0], *expected], 4 * digits)
-    for _ in range(REPEATS):
-        again = [z for part in on_gpu(name, operands, upstream) for z in part]
-        assert all(torch.equal(a, b) for a, b in zip(again, (*values, *gradients)))
+    allowed = accuracy.tolerance("float32", T, B, max(I, H))
+    assert_all_close(values, exact[0], allowed.forward, "values")
+    assert_all_close(gradients, exact[1], allowed.gradient, "gradients")
+    compare_with_itself(name, operands, upstream, (*values, *gradients))
+
+
+@pytest.mark.parametrize("sizes", [SIZES[0], *SIZES[2:4]], ids=str)
+@each_cell
+def test_tf32_where_it_is_allowed(name, sizes):
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    operands, upstream = rounded(problem(name, *sizes), torch.float32)
+    fine = on_gpu(name, operands, upstream)[0]
+    try:
+        matmul.allow_tf32 = True
+        coarse = compare_coarsely(name, operands, upstream, TF32)
+    finally:
+        matmul.allow_tf32 = before
+    assert not torch.equal(coarse[0], fine[0])
+
+
+def test_an_lstm_of_1024_units_in_bfloat16(launches):
+    sizes = _, B, _, H = 20, 64, 32, 1024
+    on = fused.chip(torch.device("cuda"))
+    if not all(fused.tile(("lstm", way), torch.bfloat16, "ieee", H, B, on) for way in ("forward", "backward")):
+        pytest.skip(f"such a layer needs more than {on.multiprocessors} multiprocessors with {on.shared} bytes each")
+    operands, upstream = rounded(problem("lstm", *sizes), torch.bfloat16)
+    compare_coarsely("lstm", operands, upstream, torch.finfo(torch.bfloat16).eps)
+    assert set(launches) == {"lstm forward", "lstm backward"}
+
+
+LAYERS = {"RNN": torch_rnn.RNN, "LSTM": torch_rnn.LSTM, "GRU": torch_rnn.GRU}
+each_layer = pytest.mark.parametrize("layer", LAYERS)
+
+
+def here_and_there(layer, I, H, **options):
+    """A layer by its kernels on the GPU, and the same by autograd over the loop in float64 on the CPU."""
+    torch.manual_seed(0)
+    there = LAYERS[layer](I, H, **options).cuda()
+    here = copy.deepcopy(there).cpu().double()
+    here.bptt = "autograd"
+    return here, there
+
+
+@each_layer
+def test_second_derivatives_through_a_layer(layer, launches):
+    """The first ones by the kernels; those of these by the loop, and in float32."""
+    here, there = here_and_there(layer, 7, 45)
+    x = torch.randn(12, 5, 7, dtype=torch.float64)
+
+    def second(module, x):
+        operands = [x.requires_grad_(), *module.parameters()]
+        first = torch.autograd.grad((module(x)[0] ** 2).sum(), operands, create_graph=True)
+        return torch.autograd.grad(sum((g**2).sum() for g in first), operands)
+
+    assert_all_close(second(there, x.float().cuda()), second(here, x.float().double()), 1e-4)
+    assert set(launches) == {f"{layer.lower()} forward", f"{layer.lower()} backward"}
+
+
+@each_layer
+def test_packed_sequences_and_their_gradients(layer, launches):
+    here, there = here_and_there(layer, 7, 45, num_layers=2, bidirectional=True)
+    x = torch.randn(9, 5, 7).double()
+    lengths = torch.tensor([4, 9, 1, 6, 9])
+
+    def run(module, x):
+        x = x.detach().requires_grad_()
+        packed, final = module(pack_padded_sequence(x, lengths, enforce_sorted=False))
+        outputs = [packed.data, *tree_leaves(final)]
+        upstream = [torch.sin(torch.arange(1.0, z.numel() + 1)).view(z.shape).to(z) for z in outputs]
+        return outputs, torch.autograd.grad(outputs, [x, *module.parameters()], upstream)
+
+    assert_all_close(run(there, x.float().cuda()), run(here, x.float().double()), 1e-5)
+    assert set(launches) == {f"{layer.lower()} forward", f"{layer.lower()} backward"}
 
 
 @each_cell

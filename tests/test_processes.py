@@ -275,7 +275,21 @@ def wait_for(file, *started):
 
 def test_two_processes_train_as_one_does_and_another_number_goes_on(run, book, tmp_path):
     # 5 windows: one process has 2, the other 3. Carried states are cut and put together.
-    options = ["--text", book, "--cell", "lstm", *TINY, "--dtype", "float64", "--batch", 5, "--layers", 2, "--clip", 0.3]
+    options = [
+        "--text",
+        book,
+        "--cell",
+        "lstm",
+        *TINY,
+        "--dtype",
+        "float64",
+        "--batch",
+        5,
+        "--layers",
+        2,
+        "--clip",
+        0.3,
+    ]
     done = torchrun(2, *options, "--steps", 100, "--out", tmp_path / "two.safetensors")
     out, err = done.communicate(timeout=120)
     assert done.returncode == 0, err

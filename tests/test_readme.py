@@ -12,6 +12,7 @@ import sys
 
 import pytest
 
+from benchmarks import report, results
 from numpy_rnn.tasks import TASKS
 from numpy_rnn.tasks.table import MARKS
 
@@ -94,3 +95,20 @@ def test_the_readme_has_the_tables_of_the_tasks_as_they_were_measured():
     assert shown == measured
     for cell in ("rnn", "lstm", "gru"):
         assert all(measured.count(f"| {cell} | {backend} |") == len(TASKS) for backend in ("numpy", "torch"))
+
+
+@pytest.mark.parametrize(
+    ("device", "page", "plots"),
+    [
+        ("cpu", "docs/benchmarks.md", [f"docs/plots/{name}-cpu.png" for name in report.CAPTIONS]),
+        ("cuda", "docs/benchmarks-gpu.md", []),
+    ],
+)
+def test_the_readme_has_the_benchmarks_as_they_were_measured(device, page, plots):
+    """What `python -m benchmarks report` makes of the results today, so that nothing is said that was not measured."""
+    measured = results.load(ROOT / "benchmarks" / "results" / f"{device}.json")
+    begin, end = report.MARKS[device]
+    shown = README.split(begin)[1].split(end)[0]
+    assert shown.splitlines() == ["", *report.section(measured, plots, page).splitlines()]
+    assert (ROOT / page).read_text(encoding="utf-8").splitlines() == report.everything(measured).splitlines()
+    assert all((ROOT / plot).exists() for plot in plots)

@@ -21,4 +21,7 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
         raise UnfitError(f"the unrolled loop is compiled for at most {LONGEST} steps")
     if problem.point.ragged:
         raise UnfitError("packing reads the lengths in Python, which breaks the graph")
+    # All cells share one `forward`, of which torch.compile keeps eight versions and then gives up; and sizes that were
+    # others before, it would take for variable ones.
+    torch.compiler.reset()
     return prepare_with(torch_rnn, problem, threads, device, partial(torch.compile, fullgraph=True), bptt="autograd")
