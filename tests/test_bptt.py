@@ -551,15 +551,17 @@ def test_half_precisions(name):
         assert worst[bptt.by_hand] < 3 * worst[bptt.by_loop]
 
 
-def test_half_precision_adds_up_many_steps():
+def test_half_precision_adds_up_many_steps(monkeypatch):
     """In chunks a bias's gradient of ones would stop at 256, where the next number of bfloat16 is 258."""
+    monkeypatch.setattr(function, "CHUNK_NUMBERS", 1)
+    monkeypatch.setattr(function, "CHUNK_COLUMNS", 1)
     layer = torch_rnn.RNN(1, 4, dtype=torch.bfloat16)
     for p in layer.parameters():
         p.data.zero_()
-    x = torch.ones(2**16, 1, 1, dtype=torch.bfloat16)
-    layer(x)[0].backward(torch.ones(2**16, 1, 4, dtype=torch.bfloat16))
+    x = torch.ones(1024, 1, 1, dtype=torch.bfloat16)
+    layer(x)[0].backward(torch.ones(1024, 1, 4, dtype=torch.bfloat16))
     for p in (layer.bias_ih_l0, layer.bias_hh_l0, layer.weight_ih_l0):
-        assert torch.equal(p.grad, torch.full_like(p, 2**16))
+        assert torch.equal(p.grad, torch.full_like(p, 1024))
 
 
 @pytest.mark.parametrize("layer", ["RNN", "LSTM", "GRU"])
