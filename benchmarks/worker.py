@@ -101,7 +101,7 @@ class Worker:
         gc.freeze()  # the libraries' own objects need no further look: with torch that would take a tenth of a second
 
     def first(self, job: Job, mode: str, reference: str | None) -> dict[str, Any]:
-        """One or two calls that warm up, and tell error, memory and about how long a call takes."""
+        """Calls that warm up, and tell error, memory (the median of three, if short) and about how long a call takes."""
         call = job.ready.calls[mode]
         job.warm.clear()
         result, memory, seconds = measured_memory(call, job.setting.device)
@@ -111,8 +111,9 @@ class Worker:
                 error, tensor = worst_error(job.ready.arrays(result), arrays, mode)
         del result
         if seconds < STEADY:
-            _, memory, again = measured_memory(call, job.setting.device)
-            seconds = min(seconds, again)
+            again = [measured_memory(call, job.setting.device)[1:] for _ in range(3)]
+            memory = sorted(peak for peak, _ in again if peak is not None)[1] if memory is not None else None
+            seconds = min(seconds, *(s for _, s in again))
         wait_until_quiet()
         return {"seconds": seconds, "error": error, "tensor": tensor, "memory": memory}
 

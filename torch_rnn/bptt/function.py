@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Numbers of a gate that backward works on at a time on a CPU, and columns (steps × sequences) at least: so few that
 # their gradients need little memory and stay in the cache, so many that adding to those of the weights costs little.
-CHUNK_NUMBERS, CHUNK_COLUMNS = 2**17, 512
+CHUNK_NUMBERS, CHUNK_COLUMNS = 2**16, 512
 
 # Inside a Function autograd records nothing, yet each operation asks it first, which is a tenth of a small one. Within
 # this none does. It is private to PyTorch; without it all is as right, and slower.
@@ -103,7 +103,7 @@ def chunk_length(y: Tensor) -> int:
     Examples
     --------
     >>> chunk_length(torch.empty(1000, 4, 64))
-    512
+    256
     """
     T, B, R = y.shape
     if y.device.type != "cpu" or y.dtype.itemsize < 4:

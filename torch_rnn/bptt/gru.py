@@ -112,7 +112,8 @@ def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor
     T, B, H = y.shape
     d = y.new_empty(T, B, 4 * H)
     du_n, dv_r, dv_z, dv_n = d.chunk(4, dim=2)
-    dtanh(1 - z, n, out=du_n)  # (4') (3')
+    one_less_z = torch.neg(z, out=dv_z).add_(1)  # where dv_z will stand: memory is what the backward pass is short of
+    dtanh(one_less_z, n, out=du_n)  # (4') (3')
     torch.mul(du_n, r, out=dv_n)  # (3')
     dsigmoid(torch.mul(du_n, v_n, out=dv_r), r, out=dv_r)  # (3') (2')
     torch.sub(h_0, n[0], out=dv_z[0])  # (4')
