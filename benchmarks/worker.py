@@ -101,7 +101,7 @@ class Worker:
         gc.freeze()  # the libraries' own objects need no further look: with torch that would take a tenth of a second
 
     def first(self, job: Job, mode: str, reference: str | None) -> dict[str, Any]:
-        """Calls that warm up, and tell error, memory (the median of three, if short) and about how long a call takes."""
+        """Calls that warm up; error, memory (of short ones the median of three) and about how long a call takes."""
         call = job.ready.calls[mode]
         job.warm.clear()
         result, memory, seconds = measured_memory(call, job.setting.device)
