@@ -27,7 +27,7 @@ test: $(STAMP) lint  ## lint, types and all quick tests; COVERAGE=1 counts the l
 fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on the CPU (downloads Triton, 200 MB)
 	$(PYTHON) -m venv build/fused
 	build/fused/bin/python -m pip install --quiet -c .constraints.txt -e '.[gpu]' expecttest hypothesis pytest
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_fused.py
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_fused.py tests/test_fused_choice.py
 
 gpu: $(STAMP)  ## all that needs an NVIDIA GPU (and a PyTorch for CUDA): the check, the tests, the benchmarks against cuDNN
 	$(BIN)/numpy-rnn check --device cuda

@@ -121,13 +121,13 @@ def forward(
     blocks = blocks_of(lengths, *x.shape[:2])
     y, s0 = _sorted(x, order), cell.State(*(_sorted(s, order) for s in s0))
 
-    initials, finals = zip(*(s.unbind() for s in s0)), []
+    initials, finals = [cell.State(*s) for s in zip(*(s.unbind() for s in s0))], []
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * _sorted(masks[l - 1], order)
         outputs = []
         for d, p in enumerate(layer):
-            s = cell.State(*next(initials))
+            s = initials[len(finals)]  # not by next: compiled by PyTorch 2.4, that gave the first state every time
             output, s_n = _run(run, cell, p, reverse(y, lengths) if d else y, s, blocks)
             outputs.append(reverse(output, lengths) if d else output)
             finals.append(s_n)
