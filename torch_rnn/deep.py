@@ -121,7 +121,8 @@ def forward(
     blocks = blocks_of(lengths, *x.shape[:2])
     y, s0 = _sorted(x, order), cell.State(*(_sorted(s, order) for s in s0))
 
-    initials, finals = [cell.State(*s) for s in zip(*(s.unbind() for s in s0))], []
+    initials = [cell.State(*s) for s in zip(*(s.unbind() for s in s0))]
+    finals: list[Any] = []
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
             y = y * _sorted(masks[l - 1], order)
