@@ -10,6 +10,8 @@ from torch import Tensor
 # Numbers of a row from which on MKL's tanh, which PyTorch calls row by row where these are apart, wakes its threads for
 # each row: 16 rows of 128 take 30 µs, by way of one piece 6.
 LONG_ROW = 100
+# Steps of a trajectory that are views at a time: a view takes 650 bytes, as many as 160 numbers.
+STRETCH = 32
 
 
 def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
@@ -45,7 +47,8 @@ def steps(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> [(int(a), int(b)) for a, b in steps(torch.tensor([1, 2]), torch.tensor([10, 20]))]
     [(1, 10), (2, 20)]
     """
-    return zip(*(z.unbind() for z in trajectories))
+    for start in range(0, len(trajectories[0]), STRETCH):
+        yield from zip(*(z[start : start + STRETCH].unbind() for z in trajectories))
 
 
 def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -56,7 +59,8 @@ def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> [(int(a), int(b)) for a, b in backwards(torch.tensor([1, 2]), torch.tensor([10, 20]))]
     [(2, 20), (1, 10)]
     """
-    return zip(*(z.unbind()[::-1] for z in trajectories))
+    for start in reversed(range(0, len(trajectories[0]), STRETCH)):
+        yield from zip(*(z[start : start + STRETCH].unbind()[::-1] for z in trajectories))
 
 
 def before(z: Tensor, first: Tensor) -> list[Tensor]:
