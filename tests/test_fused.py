@@ -182,14 +182,11 @@ def test_layers_directions_and_lengths(launches):
 
 
 @each_cell
-def test_the_switch(name, launches, monkeypatch):
+def test_unless_switched_off_the_kernels_run(name, launches, monkeypatch):
+    """Switched off, none is tried: tests/test_fused_choice.py."""
     operands, upstream = rounded(problem(name, 3, 2, 4, 9), torch.float32)
-    monkeypatch.setenv(fused.SWITCH, "0")
-    assert fused.obstacle("rnn", 2, operands[0]) == "switched off by TORCH_RNN_FUSED=0"
-    results(name, operands, upstream)
-    assert launches == []
     for on in (None, "", "1"):
-        monkeypatch.setenv(fused.SWITCH, on) if on is not None else monkeypatch.delenv(fused.SWITCH)
+        monkeypatch.setenv(fused.SWITCH, on) if on is not None else monkeypatch.delenv(fused.SWITCH, raising=False)
         results(name, operands, upstream)
     assert launches == 3 * ways(name)
 
