@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import math
 from functools import partial
 
 import pytest
@@ -151,7 +152,8 @@ def test_the_gradient_of_x_is_not_computed_in_vain(monkeypatch):
     forward, backward, states = bptt.MANUAL["lstm"]
 
     def watched(*args):
-        seen.append(args[-2])
+        *_, dx, _grads, _room = args
+        seen.append(dx)
         return backward(*args)
 
     monkeypatch.setitem(bptt.MANUAL, "lstm", bptt.Manual(forward, watched, states))
@@ -224,6 +226,53 @@ def test_what_needs_no_state_is_one_product_for_all_steps(name, T):
     with Products() as backward:
         torch.autograd.grad(outputs, operands, upstream)
     assert [forward.count, backward.count] == [every * T + once for every, once in PRODUCTS[name]]
+
+
+class Allocations(TorchDispatchMode):
+    """Bytes that operations take for what they return, operation by operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        given = places((args, kwargs))
+        self.sizes += [size for place, size in places(result).items() if place not in given]
+        return result
+
+
+def places(tree):
+    """Where the tensors in a tree have their memory, and how many bytes."""
+    memory = (z.untyped_storage() for z in tree_leaves(tree) if isinstance(z, torch.Tensor))
+    return {m.data_ptr(): m.nbytes() for m in memory}
+
+
+# What backward needs for itself, in a chunk's T·B·H.
+ROOM = {
+    "rnn_tanh": 1,
+    "rnn_relu": 1,
+    "lstm": 5,  # da of four gates, dc_dh
+    "lstm_projection": 5 + R / H,  # dh, too
+    "lstm_peephole": 6,  # dc_dc, too
+    "gru": 4,
+    "gru_reset_before": 3,
+}
+
+
+@each_cell
+@pytest.mark.parametrize("chunks", [1, 2, 3, 5])
+def test_chunks_are_of_one_length_and_all_use_the_same_memory(name, chunks, monkeypatch):
+    T, B = 40, 6
+    length = math.ceil(T / chunks)
+    monkeypatch.setattr(function, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(function, "CHUNK_COLUMNS", (T // chunks + 1) * B)  # 5 chunks of 9 would leave one of 4
+    (x, *rest), upstream = operands_of(name, T=T, B=B)
+    outputs = function_of(name)(x.detach(), *rest)
+    with Allocations() as taken:
+        torch.autograd.grad(outputs, rest, upstream)
+    gradients = max(z.nbytes for z in rest)
+    assert sum(size for size in taken.sizes if size > gradients) == ROOM[name] * length * B * H * 8
 
 
 @each_cell

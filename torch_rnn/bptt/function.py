@@ -13,6 +13,7 @@ active (`torch.autograd.graph.save_on_cpu`, a checkpoint): there they need `bptt
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple, TypeVar
@@ -42,9 +43,9 @@ class Manual(NamedTuple):
     returns the outputs y (T, B, R), which are h after every step, the final state in memory of its own, and what
     backward needs besides.
 
-    `backward(params, x, s0, y, saved, dy, ds_n, dx, grads) -> ds0` takes the gradients of y and of the final state and
-    returns that of the initial state; those of the parameters it adds to grads, that of x it writes to dx, unless this
-    is None. No other argument of the two is changed.
+    `backward(params, x, s0, y, saved, dy, ds_n, dx, grads, room) -> ds0` takes the gradients of y and of the final
+    state and returns that of the initial state; those of the parameters it adds to grads, that of x it writes to dx,
+    unless this is None. No other argument of the two is changed. What it needs for itself stands in room.
 
     What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
     states after every step, fields of the State.
@@ -103,18 +104,45 @@ def chunk_length(y: Tensor) -> int:
     Examples
     --------
     >>> chunk_length(torch.empty(1000, 4, 64))
-    256
+    250
     """
     T, B, R = y.shape
     if y.device.type != "cpu" or y.dtype.itemsize < 4:
         return T
-    return max(1, max(CHUNK_COLUMNS, CHUNK_NUMBERS // max(1, R)) // max(1, B))
+    most = max(1, max(CHUNK_COLUMNS, CHUNK_NUMBERS // max(1, R)) // max(1, B))
+    return math.ceil(T / math.ceil(T / most))
 
 
 def signed(function: F) -> F:
     """Let a function know its signature: `Function.apply` asks for it at every call, and to make it takes 25 µs."""
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
+
+
+class Room:
+    """Memory that backward needs for one chunk of steps after another, the first of which is the longest.
+
+    If each chunk took its own, it would not get the former one's, in which small tensors have settled by then: an LSTM
+    of 64 units needed 4.8 MiB instead of 3.9 for 100 steps of 16 sequences.
+
+    Examples
+    --------
+    >>> room = Room(like=torch.empty(0))
+    >>> first, second = room("da", 3, 2, 4), room("da", 2, 2, 4)
+    >>> second.shape, second.data_ptr() == first.data_ptr()
+    (torch.Size([2, 2, 4]), True)
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.pieces: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, T: int, *sizes: int) -> Tensor:
+        """A tensor (T, *sizes) that is not initialized, in one piece."""
+        if name not in self.pieces:
+            self.pieces[name] = self.like.new_empty(T, *sizes)
+        piece = self.pieces[name]
+        return piece if len(piece) == T else piece[:T]
 
 
 class Forward(torch.autograd.Function):
@@ -183,14 +211,15 @@ class Backward(torch.autograd.Function):
         (dy, *ds_n), operands, (y, *saved) = _parts(cell, tensors)
         params, x, s0 = _named(cell, operands)
         dx = x.new_empty(x.shape) if wants_dx else None
-        ds, grads = cell.State(*ds_n), cell.Params(*map(torch.zeros_like, params))
+        ds, grads, room = cell.State(*ds_n), cell.Params(*map(torch.zeros_like, params)), Room(like=x)
         length = chunk_length(y)
         with below_autograd():
-            for start in reversed(range(0, len(x), length)):
-                steps = slice(start, start + length)
+            for stop in range(len(x), 0, -length):  # the shortest last
+                start = max(0, stop - length)
+                steps = slice(start, stop)
                 s = cell.State(*(z[start - 1] for z in manual.states(y, tuple(saved)))) if start else s0
                 parts = x[steps], s, y[steps], [z[steps] for z in saved], dy[steps], ds, dx if dx is None else dx[steps]
-                ds = manual.backward(params, *parts, grads)
+                ds = manual.backward(params, *parts, grads, room)
         return dx, *grads, *ds
 
     @staticmethod

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from .. import fused
 from ..gru import Params, State
-from .function import Saved, Wanted
+from .function import Room, Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -59,14 +59,23 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Wanted,
+    grads: Params,
+    room: Room,
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, v_n = saved
     H = W_hh.shape[1]
     by_kernel = fused.backward("gru", W_hh, (gates, v_n, s0.h, y), dy, ds_n, blocks=4)
-    d, ds0 = by_kernel or walk_back(W_hh, gates, v_n, s0.h, y, dy, ds_n)
+    d, ds0 = by_kernel or walk_back(W_hh, gates, v_n, s0.h, y, dy, ds_n, room)
     du_n, du_rz, dv = d[:, :, :H], d[:, :, H : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
     add_outer(du_rz, x, grads.W_ih[: 2 * H])  # (1')
     add_outer(du_n, x, grads.W_ih[2 * H :])  # (1')
@@ -80,12 +89,12 @@ def backward(
 
 
 def walk_back(
-    W_hh: Tensor, gates: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor, dy: Tensor, ds_n: State
+    W_hh: Tensor, gates: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor, dy: Tensor, ds_n: State, room: Room
 ) -> tuple[Tensor, State]:
     """The loop backwards: blocks as `factors` has them, and the gradient of the initial state."""
     T, B, H = y.shape
     r, z, n = gates.chunk(3, dim=2)
-    d = factors(r, z, n, v_n, h_0, y)
+    d = factors(r, z, n, v_n, h_0, y, room)
     dh = dy[-1] + ds_n.h
     dh_wide = dh[:, None]  # a view that stands beside four blocks
     walk = zip(backwards(d.view(T, B, 4, H), d[:, :, H:], z), before(dy, torch.zeros_like(dh)))
@@ -96,13 +105,15 @@ def walk_back(
     return d, State(dh)
 
 
-def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
+def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor, room: Room) -> Tensor:
     """What dh is multiplied with on its way to u and v, for all steps at once.
 
     Parameters
     ----------
     r, z, n, v_n, y : tensors (T, B, H)
     h_0 : tensor (B, H)
+    room : Room
+        Where the result stands.
 
     Returns
     -------
@@ -110,7 +121,7 @@ def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor
         Blocks du_n, dv_r = du_r, dv_z = du_z, dv_n: so du and dv each are in one piece.
     """
     T, B, H = y.shape
-    d = y.new_empty(T, B, 4 * H)
+    d = room("d", T, B, 4 * H)
     du_n, dv_r, dv_z, dv_n = d.chunk(4, dim=2)
     one_less_z = torch.neg(z, out=dv_z).add_(1)  # where dv_z will stand: memory is what the backward pass is short of
     dtanh(one_less_z, n, out=du_n)  # (4') (3')

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..gru import Params, State
-from .function import Saved, Wanted
+from .function import Room, Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -57,7 +57,16 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Wanted,
+    grads: Params,
+    room: Room,
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
@@ -65,7 +74,7 @@ def backward(
     T, B, H = y.shape
     W_rz, W_n = W_hh[: 2 * H], W_hh[2 * H :]
     r, z, n = gates.chunk(3, dim=2)
-    da = factors(r, z, n, s0.h, y)
+    da = factors(r, z, n, s0.h, y, room)
     da_r, _, da_n = da.chunk(3, dim=2)
     da_rz, da_zn = da[:, :, : 2 * H], da.view(T, B, 3, H)[:, :, 1:]
 
@@ -87,13 +96,15 @@ def backward(
     return State(dh)
 
 
-def factors(r: Tensor, z: Tensor, n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
+def factors(r: Tensor, z: Tensor, n: Tensor, h_0: Tensor, y: Tensor, room: Room) -> Tensor:
     """What dh is multiplied with on its way to a_z and a_n, and dq on its way to a_r, for all steps at once.
 
     Parameters
     ----------
     r, z, n, y : tensors (T, B, H)
     h_0 : tensor (B, H)
+    room : Room
+        Where the result stands.
 
     Returns
     -------
@@ -101,9 +112,10 @@ def factors(r: Tensor, z: Tensor, n: Tensor, h_0: Tensor, y: Tensor) -> Tensor:
         Blocks r, z, n.
     """
     T, B, H = y.shape
-    da = y.new_empty(T, B, 3 * H)
+    da = room("da", T, B, 3 * H)
     da_r, da_z, da_n = da.chunk(3, dim=2)
-    dtanh(1 - z, n, out=da_n)  # (4') (3')
+    one_less_z = torch.neg(z, out=da_z).add_(1)  # where da_z will stand
+    dtanh(one_less_z, n, out=da_n)  # (4') (3')
     dsigmoid(h_0, r[0], out=da_r[0])  # (3') (2')
     dsigmoid(y[:-1], r[1:], out=da_r[1:])  # (3') (2')
     torch.sub(h_0, n[0], out=da_z[0])  # (4')

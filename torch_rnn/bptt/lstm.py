@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .. import fused
 from ..lstm import Params, State
-from .function import Saved, Wanted
+from .function import Room, Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -58,13 +58,22 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Wanted,
+    grads: Params,
+    room: Room,
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, c = saved
     by_kernel = fused.backward("lstm", W_hh, (gates, s0.c, c), dy, ds_n, blocks=4)
-    da, ds0 = by_kernel or by_factors(W_hh, gates, s0.c, c, dy, ds_n)
+    da, ds0 = by_kernel or by_factors(W_hh, gates, s0.c, c, dy, ds_n, room)
     add_outer(da, x, grads.W_ih)  # (1')
     add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
@@ -72,14 +81,16 @@ def backward(
     return ds0
 
 
-def by_factors(W_hh: Tensor, gates: Tensor, c_0: Tensor, c: Tensor, dy: Tensor, ds_n: State) -> tuple[Tensor, State]:
+def by_factors(
+    W_hh: Tensor, gates: Tensor, c_0: Tensor, c: Tensor, dy: Tensor, ds_n: State, room: Room
+) -> tuple[Tensor, State]:
     """The loop backwards: da (T, B, 4H), and the gradient of the initial state."""
     i, f, g, o = gates.chunk(4, dim=2)
-    da, dc_dh = factors(i, f, g, o, c_0, c)
+    da, dc_dh = factors(i, f, g, o, c_0, c, room)
     return da, walk_back(da, dc_dh, f, W_hh, dy, ds_n)
 
 
-def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor, room: Room) -> tuple[Tensor, Tensor]:
     """What dc and dh are multiplied with on their way to the gates and to c, for all steps at once.
 
     Parameters
@@ -87,6 +98,8 @@ def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor) 
     i, f, g, o, c : tensors (T, B, H)
         c after every step.
     c_0 : tensor (B, H)
+    room : Room
+        Where the results stand.
 
     Returns
     -------
@@ -96,14 +109,13 @@ def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor) 
         Factor of dh in dc.
     """
     T, B, H = c.shape
-    da = c.new_empty(T, B, 4 * H)
+    da, tanh_c = room("da", T, B, 4 * H), room("dc_dh", T, B, H)
     da_i, da_f, da_g, da_o = da.chunk(4, dim=2)
     dsigmoid(g, i, out=da_i)  # (3') (2')
     dsigmoid(c_0, f[0], out=da_f[0])  # (3') (2')
     dsigmoid(c[:-1], f[1:], out=da_f[1:])  # (3') (2')
     dtanh(i, g, out=da_g)  # (3') (2')
-    tanh_c = c.tanh()
-    dsigmoid(tanh_c, o, out=da_o)  # (4') (2')
+    dsigmoid(torch.tanh(c, out=tanh_c), o, out=da_o)  # (4') (2')
     return da, dtanh(o, tanh_c, out=tanh_c)  # (4')
 
 

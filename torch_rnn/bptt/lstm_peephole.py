@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_peephole import Params
-from .function import Saved, Wanted
+from .function import Room, Saved, Wanted
 from .lstm import factors, walk_back
 from .parts import add_outer, add_outer_before, add_sum, affine, product, steps, tanh_for
 
@@ -49,7 +49,16 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Wanted,
+    grads: Params,
+    room: Room,
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _, P = params
@@ -57,14 +66,18 @@ def backward(
     i, f, g, o = gates.chunk(4, dim=2)
     P_i, P_f, P_o = P.chunk(3)
 
-    da, dc_dh = factors(i, f, g, o, s0.c, c)
+    da, dc_dh = factors(i, f, g, o, s0.c, c, room)
     da_i, da_f, _, da_o = da.chunk(4, dim=2)
     dc_dh.addcmul_(da_o, P_o)  # (4')
-    dc_dc = torch.addcmul(f, da_i, P_i).addcmul_(da_f, P_f)  # (3') (2')
+    dc_dc = torch.addcmul(f, da_i, P_i, out=room("dc_dc", *c.shape)).addcmul_(da_f, P_f)  # (3') (2')
     ds0 = walk_back(da, dc_dh, dc_dc, W_hh, dy, ds_n)
 
-    dP_i, dP_f = ((d[0] * s0.c).sum(0) + (d[1:] * c[:-1]).sum((0, 1)) for d in (da_i, da_f))  # (2')
-    grads.P.add_(torch.cat([dP_i, dP_f, (da_o * c).sum((0, 1))]))  # (4')
+    dP_i, dP_f, dP_o = grads.P.chunk(3)
+    products = dc_dc  # of every step, where this stood
+    for d, dP in (da_i, dP_i), (da_f, dP_f):
+        torch.mul(d[0], s0.c, out=products[0]), torch.mul(d[1:], c[:-1], out=products[1:])
+        dP.add_(products.sum((0, 1)))  # (2')
+    dP_o.add_(torch.mul(da_o, c, out=products).sum((0, 1)))  # (4')
     add_outer(da, x, grads.W_ih)  # (1')
     add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_projection import Params
-from .function import Saved, Wanted
+from .function import Room, Saved, Wanted
 from .lstm import factors
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
 
@@ -40,18 +40,27 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 
 
 def backward(
-    params: Params, x: Tensor, s0: State, y: Tensor, saved: Saved, dy: Tensor, ds_n: State, dx: Wanted, grads: Params
+    params: Params,
+    x: Tensor,
+    s0: State,
+    y: Tensor,
+    saved: Saved,
+    dy: Tensor,
+    ds_n: State,
+    dx: Wanted,
+    grads: Params,
+    room: Room,
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _, W_hr = params
     gates, c, m = saved
     T, B, H = c.shape
     i, f, g, o = gates.chunk(4, dim=2)
-    da, dc_dh = factors(i, f, g, o, s0.c, c)
+    da, dc_dh = factors(i, f, g, o, s0.c, c, room)
     da_ifg, da_o = da.view(T, B, 4, H)[:, :, :3], da[:, :, 3 * H :]
 
     # dh of every step is kept: dW_hr needs it.
-    dh = torch.empty_like(y)
+    dh = room("dh", T, B, W_hr.shape[0])
     torch.add(dy[-1], ds_n.h, out=dh[-1])
     dh_0, dm, dc = torch.empty_like(ds_n.h), torch.empty_like(ds_n.c), ds_n.c.clone()
     dc_wide = dc[:, None]  # a view that stands beside three gates

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -47,8 +48,8 @@ def steps(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> [(int(a), int(b)) for a, b in steps(torch.tensor([1, 2]), torch.tensor([10, 20]))]
     [(1, 10), (2, 20)]
     """
-    for start in range(0, len(trajectories[0]), STRETCH):
-        yield from zip(*(z[start : start + STRETCH].unbind() for z in trajectories))
+    starts = range(0, len(trajectories[0]), STRETCH)
+    return chain.from_iterable(zip(*(z[k : k + STRETCH].unbind() for z in trajectories)) for k in starts)
 
 
 def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -59,11 +60,11 @@ def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> [(int(a), int(b)) for a, b in backwards(torch.tensor([1, 2]), torch.tensor([10, 20]))]
     [(2, 20), (1, 10)]
     """
-    for start in reversed(range(0, len(trajectories[0]), STRETCH)):
-        yield from zip(*(z[start : start + STRETCH].unbind()[::-1] for z in trajectories))
+    starts = reversed(range(0, len(trajectories[0]), STRETCH))
+    return chain.from_iterable(zip(*(z[k : k + STRETCH].unbind()[::-1] for z in trajectories)) for k in starts)
 
 
-def before(z: Tensor, first: Tensor) -> list[Tensor]:
+def before(z: Tensor, first: Tensor) -> Iterator[Tensor]:
     """What stood before each step, from the last step to the first: z[T-2], …, z[0], first.
 
     Examples
@@ -71,7 +72,8 @@ def before(z: Tensor, first: Tensor) -> list[Tensor]:
     >>> [int(v) for v in before(torch.tensor([1, 2, 3]), torch.tensor(0))]
     [2, 1, 0]
     """
-    return [*z.unbind()[-2::-1], first]
+    starts = reversed(range(0, len(z) - 1, STRETCH))
+    return chain(chain.from_iterable(z[k : min(k + STRETCH, len(z) - 1)].unbind()[::-1] for k in starts), [first])
 
 
 def add_outer(da: Tensor, x: Tensor, out: Tensor) -> None:

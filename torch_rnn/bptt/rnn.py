@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import fused
 from ..rnn import Params, State
-from .function import Saved, Wanted
+from .function import Room, Saved, Wanted
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
 
 
@@ -28,15 +28,15 @@ class Nonlinearity(NamedTuple):
     """An activation and its derivative, the latter as a function of the activation's *output*."""
 
     f_: Callable[[Tensor], Tensor]  # in place
-    df: Callable[[Tensor], Tensor]
+    df: Callable[[Tensor, Tensor], Tensor]  # writes to its second argument and returns it
 
 
-def _tanh_derivative(h: Tensor) -> Tensor:
-    return torch.addcmul(h.new_ones(()), h, h, value=-1)
+def _tanh_derivative(h: Tensor, out: Tensor) -> Tensor:
+    return torch.addcmul(h.new_ones(()), h, h, value=-1, out=out)
 
 
-def _relu_derivative(h: Tensor) -> Tensor:
-    return (h > 0).to(h.dtype)
+def _relu_derivative(h: Tensor, out: Tensor) -> Tensor:
+    return torch.gt(h, 0, out=out)
 
 
 TANH = Nonlinearity(Tensor.tanh_, _tanh_derivative)
@@ -67,12 +67,13 @@ def backward(
     ds_n: State,
     dx: Wanted,
     grads: Params,
+    room: Room,
     nonlinearity: Nonlinearity = TANH,
 ) -> State:
     """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
     W_ih, W_hh, _, _ = params
     by_kernel = fused.backward("rnn", W_hh, [y], dy, ds_n, blocks=1, RELU=nonlinearity is RELU)
-    da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity)
+    da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity, room)
     add_outer(da, x, grads.W_ih)  # (1')
     add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
@@ -80,10 +81,12 @@ def backward(
     return ds0
 
 
-def walk_back(W_hh: Tensor, y: Tensor, dy: Tensor, ds_n: State, nonlinearity: Nonlinearity) -> tuple[Tensor, State]:
+def walk_back(
+    W_hh: Tensor, y: Tensor, dy: Tensor, ds_n: State, nonlinearity: Nonlinearity, room: Room
+) -> tuple[Tensor, State]:
     """The loop backwards: da (T, B, H), and the gradient of the initial state."""
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
-    da = nonlinearity.df(y)
+    da = nonlinearity.df(y, room("da", *y.shape))
     dh = dy[-1] + ds_n.h
     for (da_t,), dy_before in zip(backwards(da), before(dy, torch.zeros_like(dh))):
         da_t.mul_(dh)  # (2')
