@@ -94,13 +94,13 @@ def assert_all_close(got: Any, expected: Any, tolerance: float, name: str = "") 
         assert_close(name, got, expected, tolerance)
 
 
-def function_of(name: str, run: Any = bptt.by_hand) -> Callable[..., tuple[Any, ...]]:
-    """(x, *params, *s0) -> (y, *s_n) of torch_rnn."""
+def function_of(name: str, run: Any = bptt.by_hand, *blocks: Any) -> Callable[..., tuple[Any, ...]]:
+    """(x, *params, *s0) -> (y, *s_n) of torch_rnn; of sequences of different lengths if their blocks are given."""
     cell = CELLS[name][1]
     n = len(cell.Params._fields)
 
     def call(x: Any, *rest: Any) -> tuple[Any, ...]:
-        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
+        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]), *blocks)
         return (y, *s_n)
 
     return call

@@ -30,7 +30,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import torch_rnn
 from torch_rnn import bptt
-from torch_rnn.bptt import function, parts
+from torch_rnn.blocks import batch_sizes_of, blocks_of
+from torch_rnn.bptt import function, parts, passes
 from torch_rnn.modules import to_caller
 
 T, B, I, H, R = 5, 3, 7, 8, 6  # all distinct, and distinct from 2 layers and their 2 directions, 4
@@ -70,8 +71,8 @@ def test_every_cell_has_its_passes_by_hand():
 @pytest.mark.parametrize("sizes", [{}, {"T": 1}, {"B": 1}, {"T": 1, "B": 1}], ids=str)
 @pytest.mark.parametrize("columns", [2048, 6, 1], ids=lambda n: f"{n} columns at a time")
 def test_values_and_gradients_equal_numpys(name, sizes, columns, monkeypatch):
-    monkeypatch.setattr(function, "CHUNK_COLUMNS", columns)
-    monkeypatch.setattr(function, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(passes, "CHUNK_COLUMNS", columns)
+    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
     operands, upstream = operands_of(name, **sizes)
     outputs = function_of(name)(*operands)
     values, gradients = by_numpy(name, operands, upstream)
@@ -222,7 +223,7 @@ def test_what_needs_no_state_is_one_product_for_all_steps(name, T):
     operands, upstream = operands_of(name, T=T)
     with Products() as forward:
         outputs = function_of(name)(*operands)
-    assert function.chunk_length(outputs[0]) >= T  # a chunk has its own
+    assert passes.chunk_length(outputs[0]) >= T  # a chunk has its own
     with Products() as backward:
         torch.autograd.grad(outputs, operands, upstream)
     assert [forward.count, backward.count] == [every * T + once for every, once in PRODUCTS[name]]
@@ -265,14 +266,96 @@ ROOM = {
 def test_chunks_are_of_one_length_and_all_use_the_same_memory(name, chunks, monkeypatch):
     T, B = 40, 6
     length = math.ceil(T / chunks)
-    monkeypatch.setattr(function, "CHUNK_NUMBERS", 0)
-    monkeypatch.setattr(function, "CHUNK_COLUMNS", (T // chunks + 1) * B)  # 5 chunks of 9 would leave one of 4
+    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(passes, "CHUNK_COLUMNS", (T // chunks + 1) * B)  # 5 chunks of 9 would leave one of 4
     (x, *rest), upstream = operands_of(name, T=T, B=B)
     outputs = function_of(name)(x.detach(), *rest)
     with Allocations() as taken:
         torch.autograd.grad(outputs, rest, upstream)
     gradients = max(z.nbytes for z in rest)
     assert sum(size for size in taken.sizes if size > gradients) == ROOM[name] * length * B * H * 8
+
+
+# Sequences of 5, 3, 3, 1 and no step, and the rows of each: step 0 of four of them, step 1 of three, …
+LENGTHS = [5, 3, 3, 1, 0]
+BLOCKS = blocks_of(batch_sizes_of(torch.tensor(LENGTHS)))
+ROWS = [[0, 4, 7, 10, 11], [1, 5, 8], [2, 6, 9], [3]]
+
+
+def operands_of_rows(name):
+    """As `operands_of`, x and the gradients of the outputs being rows."""
+    (x, *rest), (dy, *ds_n) = operands_of(name, B=len(LENGTHS))
+    rows, upstream = (z.detach().flatten(0, 1)[: sum(LENGTHS)] for z in (x, dy))
+    return [rows.requires_grad_(), *rest], [upstream, *ds_n]
+
+
+def one_by_one(name, operands, upstream):
+    """Values and gradients by numpy_rnn, which gets each sequence alone."""
+    fields = len(CELLS[name][0].State._fields)
+    (x, *rest), (dy, *ds_n) = operands, upstream
+    params, s0 = rest[:-fields], rest[-fields:]
+    y, dx, grads = torch.zeros_like(dy), torch.zeros_like(x), [torch.zeros_like(p) for p in params]
+    s_n, ds0 = [s.detach().clone() for s in s0], [ds.clone() for ds in ds_n]
+    for b, rows in enumerate(ROWS):
+        values, gradients = by_numpy(
+            name,
+            [x[rows][:, None], *params, *(s[b : b + 1] for s in s0)],
+            [dy[rows][:, None], *(ds[b : b + 1] for ds in ds_n)],
+        )
+        values, gradients = ([torch.tensor(z) for z in some] for some in (values, gradients))
+        y[rows], dx[rows] = values[0][:, 0], gradients[0][:, 0]
+        for total, one in zip(grads, gradients[1:-fields]):
+            total += one
+        for all_, one in zip([*s_n, *ds0], [*values[1:], *gradients[-fields:]]):
+            all_[b] = one[0]
+    return [y, *s_n], [dx, *grads, *ds0]
+
+
+@each_cell
+@pytest.mark.parametrize("run", [bptt.by_hand, bptt.by_loop])
+@pytest.mark.parametrize("columns", [2048, 3, 1], ids=lambda n: f"{n} columns at a time")
+def test_sequences_of_different_lengths(name, run, columns, monkeypatch):
+    monkeypatch.setattr(passes, "CHUNK_COLUMNS", columns)
+    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
+    operands, upstream = operands_of_rows(name)
+    values, gradients = one_by_one(name, operands, upstream)
+    before = [z.detach().clone() for z in (*operands, *upstream)]
+    outputs = function_of(name, run, BLOCKS)(*operands)
+    for _ in range(2):
+        found = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
+        assert_all_close(found, gradients, 1e-13, "gradients")
+    assert_all_close(outputs, values, 1e-14, "values")
+    assert_all_close([*operands, *upstream], before, 0.0, "arguments")
+
+
+@each_cell
+def test_sequences_of_different_lengths_are_one_function(name):
+    (x, *rest), upstream = operands_of_rows(name)
+    y, *s_n = function_of(name, bptt.by_hand, BLOCKS)(x.detach(), *rest)
+    assert [z.grad_fn.name() for z in (y, *s_n)] == ["ForwardBackward"] * (1 + len(s_n))
+    with Allocations() as taken:
+        torch.autograd.grad((y, *s_n), rest, upstream)
+    largest = max(steps * n for steps, n in BLOCKS)
+    assert sum(taken.sizes) < sum(z.nbytes for z in rest) + ROOM[name] * largest * H * 8 + len(BLOCKS) * 60 * H * 8
+
+
+@each_cell
+def test_derivatives_of_sequences_of_different_lengths(name):
+    operands, _ = operands_of_rows(name)
+    function = function_of(name, bptt.by_hand, BLOCKS)
+    assert gradcheck(function, operands, fast_mode=True, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(function, operands, fast_mode=True, check_fwd_over_rev=True)
+
+
+@each_cell
+def test_an_ensemble_of_sequences_of_different_lengths(name):
+    (x, *rest), _ = operands_of_rows(name)
+    xs = torch.stack([x, -x, 2 * x]).detach()
+    by = []
+    for run in (bptt.by_hand, bptt.by_loop):
+        function = function_of(name, run, BLOCKS)
+        by.append(torch.func.vmap(torch.func.grad(lambda x, f=function: sum((z**3).sum() for z in f(x, *rest))))(xs))
+    assert_all_close(by[0], by[1], 1e-12)
 
 
 @each_cell
@@ -602,8 +685,8 @@ def test_half_precisions(name):
 
 def test_half_precision_adds_up_many_steps(monkeypatch):
     """In chunks a bias's gradient of ones would stop at 256, where the next number of bfloat16 is 258."""
-    monkeypatch.setattr(function, "CHUNK_NUMBERS", 1)
-    monkeypatch.setattr(function, "CHUNK_COLUMNS", 1)
+    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 1)
+    monkeypatch.setattr(passes, "CHUNK_COLUMNS", 1)
     layer = torch_rnn.RNN(1, 4, dtype=torch.bfloat16)
     for p in layer.parameters():
         p.data.zero_()

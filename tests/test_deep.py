@@ -12,6 +12,7 @@ from support import CELLS, assert_all_close, output_units, random_params, random
 import torch_rnn.deep
 from numpy_rnn import deep, directions, numerics
 from numpy_rnn.cell import Cell
+from torch_rnn import bptt
 
 T, B, I, H, R = 6, 4, 3, 5, 2
 LENGTHS = {
@@ -34,10 +35,11 @@ def problem(name, L, D, T=T):
     return cell, params, x, s0, masks, dy, ds_n
 
 
+@pytest.mark.parametrize("run", [bptt.by_loop, bptt.by_hand])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize(("L", "D"), [(1, 1), (1, 2), (3, 1), (2, 2)])
 @pytest.mark.parametrize("name", CELLS)
-def test_everything_equals_autograd(name, L, D, lengths):
+def test_everything_equals_torch(name, L, D, lengths, run):
     cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)
     mirror = CELLS[name][1]
     if lengths is not None:
@@ -50,7 +52,7 @@ def test_everything_equals_autograd(name, L, D, lengths):
     tparams = [[mirror.Params(*map(tensor, p)) for p in layer] for layer in params]
     tx, ts0 = tensor(x), mirror.State(*map(tensor, s0))
     tlengths = None if lengths is None else torch.tensor(lengths)
-    ty, ts_n = torch_rnn.deep.forward(mirror, tparams, tx, ts0, tlengths, [torch.tensor(m) for m in masks])
+    ty, ts_n = torch_rnn.deep.forward(mirror, tparams, tx, ts0, tlengths, [torch.tensor(m) for m in masks], run)
     leaves = [p for layer in tparams for direction in layer for p in direction]
     upstream = [torch.tensor(dy), *(torch.tensor(ds) for ds in ds_n)]
     # Where all sequences are empty, the output is a constant and torch wants to hear nothing of it.

@@ -68,7 +68,7 @@ class Step(Recurrent):
     def _step(self, x: Tensor, s0: Sequence[Tensor]) -> Sequence[Tensor]:
         """The state after one step from x (B, I), fields (B, H)."""
         cell = self._cell
-        _, s_n = self._run_cell(cell, self._params(""), x[None], cell.State(*s0))
+        _, s_n = self._run_cell(cell, self._params(""), x[None], cell.State(*s0), None)
         return s_n  # type: ignore[no-any-return]
 
     def _initial_state(self, hx: Any, x: Tensor) -> Sequence[Tensor]:

@@ -227,21 +227,17 @@ class Layers(Recurrent):
         return y[:, 0], to_caller([s[:, 0] for s in s_n])
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
-        """Spread the sequences out over (T, B, ·), run, and pack the output as the input was."""
+        """Run over the rows; the output is packed as the input was."""
         x, batch_sizes, sorted_indices, unsorted_indices = packed
         if x.dim() != 2:
             raise RuntimeError(f"a PackedSequence must hold data of 2 dimensions, got {x.dim()}")
         params = self._all_params()
         self._check_input(x, params[0][0].W_ih)
-        t, b, lengths = places(packed)
-        s0 = self._initial_state(hx, x, (len(lengths),))
-
-        def spread(data: Tensor) -> Tensor:
-            return data.new_zeros(len(batch_sizes), len(lengths), data.shape[1]).index_put((t, b), data)
-
+        s0 = self._initial_state(hx, x, (int(batch_sizes[0]),))
         masks = self._dropout_masks(x)  # of the packed rows, as in torch.nn: the same seed zeroes the same values
-        y, s_n = self._run(params, spread(x), s0, lengths, masks and [spread(mask) for mask in masks])
-        return PackedSequence(y[t, b], batch_sizes, sorted_indices, unsorted_indices), to_caller(s_n)
+        y, s_n = self._run(params, x, _sorted(s0, sorted_indices), batch_sizes, masks)
+        output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
+        return output, to_caller(_sorted(s_n, unsorted_indices))
 
     def _all_params(self) -> list[list[Any]]:
         """Params by layer and direction. Read once a call: a parametrization computes them, and may draw them."""
@@ -252,10 +248,10 @@ class Layers(Recurrent):
         params: Sequence[Sequence[Any]],
         x: Tensor,
         s0: Sequence[Tensor],
-        lengths: Tensor | None = None,
+        batch_sizes: Tensor | None = None,
         masks: Sequence[Tensor] | None = None,
     ) -> tuple[Tensor, Sequence[Tensor]]:
-        return deep.forward(self._cell, params, x, s0, lengths, masks, self._run_cell)
+        return deep.stack(self._cell, params, x, s0, batch_sizes, masks, self._run_cell)
 
     def _dropout_masks(self, x: Tensor) -> list[Tensor] | None:
         """What the output of each layer but the last is multiplied with, value by value: 0 or 1 / (1 - p)."""
@@ -547,30 +543,9 @@ class GRU(Layers):
         return gru.GRU if self.reset_after else gru_reset_before.GRU_RESET_BEFORE
 
 
-def places(packed: PackedSequence) -> tuple[Tensor, Tensor, Tensor]:
-    """Where the rows of a PackedSequence stand among the sequences in the caller's order.
-
-    Returns
-    -------
-    t, b : int64 tensors (N,)
-        Row k of the packed data is step t[k] of sequence b[k].
-    lengths : int64 tensor (B,) on the CPU
-        Steps of each sequence.
-
-    Examples
-    --------
-    >>> sequences = [torch.tensor([[5]]), torch.tensor([[1], [2], [3]])]
-    >>> t, b, lengths = places(torch.nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False))
-    >>> t.tolist(), b.tolist(), lengths.tolist()
-    ([0, 0, 1, 2], [1, 0, 1, 1], [1, 3])
-    """
-    data, batch_sizes, sorted_indices, unsorted_indices = packed
-    alive = torch.arange(int(batch_sizes[0])) < batch_sizes[:, None]  # (T, B), the longest sequence first
-    t, b = (index.to(data.device) for index in alive.nonzero(as_tuple=True))
-    lengths = alive.sum(0)
-    if sorted_indices is None or unsorted_indices is None:
-        return t, b, lengths
-    return t, sorted_indices[b], lengths[unsorted_indices.cpu()]
+def _sorted(state: Sequence[Tensor], indices: Tensor | None) -> list[Tensor]:
+    """A state (L·D, B, ·) with its sequences in another order."""
+    return [s if indices is None else s.index_select(1, indices) for s in state]
 
 
 def from_caller(State: type[Any], hx: Any) -> Any:

@@ -1,8 +1,9 @@
 """Backpropagation through time by hand, in PyTorch: for each cell a forward pass and its transpose.
 
 The explicit loops beside this package say what a cell is, and autograd differentiates them. Here the same equations
-stand with their transposes, whose lines carry the numbers (1') … of `numpy_rnn`'s files of the same names. `function`
-makes one `torch.autograd.Function` of each pair. Why that is faster than autograd over the loop:
+stand with their transposes, whose lines carry the numbers (1') … of `numpy_rnn`'s files of the same names. `passes`
+says which steps go together, and `function` makes one `torch.autograd.Function` of each pair. Why that is faster than
+autograd over the loop:
 
 * W_ih x_t of all steps is one product, and so is the gradient of each weight;
 * forward keeps what backward reads and nothing else, and writes it where the pre-activations stood;
@@ -19,16 +20,18 @@ from typing import Any
 
 from torch import Tensor
 
+from ..blocks import Blocks
 from ..cell import Cell
 from . import function, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn
-from .function import Manual, by_loop
+from .function import by_loop
+from .passes import Manual, Saved
 
 
-def _h(y: Tensor, saved: function.Saved) -> tuple[Tensor, ...]:
+def _h(y: Tensor, saved: Saved) -> tuple[Tensor, ...]:
     return (y,)
 
 
-def _h_and_c(y: Tensor, saved: function.Saved) -> tuple[Tensor, ...]:
+def _h_and_c(y: Tensor, saved: Saved) -> tuple[Tensor, ...]:
     return y, saved[1]
 
 
@@ -44,9 +47,9 @@ MANUAL = {
 }
 
 
-def by_hand(cell: Cell, params: Any, x: Tensor, s0: Any) -> tuple[Tensor, Any]:
+def by_hand(cell: Cell, params: Any, x: Tensor, s0: Any, blocks: Blocks | None = None) -> tuple[Tensor, Any]:
     """Outputs and final state as `by_loop` gives them, their gradients by hand."""
-    return function.by_hand(cell, MANUAL[cell.name], params, x, s0)
+    return function.by_hand(cell, MANUAL[cell.name], params, x, s0, blocks)
 
 
 __all__ = ["MANUAL", "Manual", "by_hand", "by_loop"]

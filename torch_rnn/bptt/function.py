@@ -13,60 +13,48 @@ active (`torch.autograd.graph.save_on_cpu`, a checkpoint): there they need `bptt
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from ..blocks import Blocks, apart, joined
 from ..cell import Cell
+from .passes import Manual, Part, Room, backward_by_blocks, backward_by_chunks, forward_by_blocks
 
-Saved = tuple[Tensor, ...]
-Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 F = TypeVar("F", bound=Callable[..., Any])
-
-# Numbers of a gate that backward works on at a time on a CPU, and columns (steps × sequences) at least: so few that
-# their gradients need little memory and stay in the cache, so many that adding to those of the weights costs little.
-CHUNK_NUMBERS, CHUNK_COLUMNS = 2**16, 512
 
 # Inside a Function autograd records nothing, yet each operation asks it first, which is a tenth of a small one. Within
 # this none does. It is private to PyTorch; without it all is as right, and slower.
 below_autograd: Any = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 
 
-class Manual(NamedTuple):
-    """A cell's two passes by hand.
+def by_loop(cell: Cell, params: Any, x: Tensor, s0: Any, blocks: Blocks | None = None) -> tuple[Tensor, Any]:
+    """Outputs and final state by the explicit loop: h after every step, and the cell's State.
 
-    `forward(params, x, s0) -> (y, s_n, saved)` takes x (T, B, I) with T ≥ 1 and the initial state, fields (B, ·); it
-    returns the outputs y (T, B, R), which are h after every step, the final state in memory of its own, and what
-    backward needs besides.
-
-    `backward(params, x, s0, y, saved, dy, ds_n, dx, grads, room) -> ds0` takes the gradients of y and of the final
-    state and returns that of the initial state; those of the parameters it adds to grads, that of x it writes to dx,
-    unless this is None. No other argument of the two is changed. What it needs for itself stands in room.
-
-    What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
-    states after every step, fields of the State.
+    x is (T, B, I) and the outputs (T, B, R); or, for sequences of different lengths, x holds the rows (N, I) of
+    `blocks`, and so do the outputs (N, R), while the states still have B sequences.
     """
+    if blocks is None:
+        states = cell.forward(params, x, s0)
+        return states.h[1:], cell.State(*(s[-1] for s in states))
+    outputs, s = [], s0
+    for (_, n), part in zip(blocks, apart(x, blocks)):
+        y, s_n = by_loop(cell, params, part, cell.State(*(z[:n] for z in s)))
+        outputs.append(y)
+        s = cell.State(*(torch.cat([ended, z[n:]]) for ended, z in zip(s_n, s)))
+    return joined(outputs), s
 
-    forward: Callable[..., tuple[Tensor, Any, Saved]]
-    backward: Callable[..., Any]
-    states: Callable[[Tensor, Saved], tuple[Tensor, ...]]
 
-
-def by_loop(cell: Cell, params: Any, x: Tensor, s0: Any) -> tuple[Tensor, Any]:
-    """Outputs and final state by the explicit loop: h after every step (T, B, R), and the cell's State."""
-    states = cell.forward(params, x, s0)
-    return states.h[1:], cell.State(*(s[-1] for s in states))
-
-
-def by_hand(cell: Cell, manual: Manual, params: Any, x: Tensor, s0: Any) -> tuple[Tensor, Any]:
+def by_hand(
+    cell: Cell, manual: Manual, params: Any, x: Tensor, s0: Any, blocks: Blocks | None = None
+) -> tuple[Tensor, Any]:
     """Outputs and final state as `by_loop` gives them, their gradients by hand."""
     if needs_the_loop(x, *params, *s0):
-        return by_loop(cell, params, x, s0)
-    y, *rest = Forward.apply(cell, manual, x, *params, *s0)  # type: ignore[no-untyped-call]
+        return by_loop(cell, params, x, s0, blocks)
+    y, *rest = Forward.apply(cell, manual, blocks, x, *params, *s0)  # type: ignore[no-untyped-call]
     return y, cell.State(*rest[: len(cell.State._fields)])
 
 
@@ -95,71 +83,31 @@ def transformed() -> bool:
     return torch._C._functorch.peek_interpreter_stack() is not None or torch.autograd.forward_ad._current_level >= 0
 
 
-def chunk_length(y: Tensor) -> int:
-    """Steps that backward works on at a time.
-
-    On a GPU it is all of them: 5 to 15 % of forward + backward at 100 steps in a CUDA graph, a quarter without. In half
-    precision, too: a sum over many chunks would be rounded to 8 or 11 bits after each, and soon not grow any more.
-
-    Examples
-    --------
-    >>> chunk_length(torch.empty(1000, 4, 64))
-    250
-    """
-    T, B, R = y.shape
-    if y.device.type != "cpu" or y.dtype.itemsize < 4:
-        return T
-    most = max(1, max(CHUNK_COLUMNS, CHUNK_NUMBERS // max(1, R)) // max(1, B))
-    return math.ceil(T / math.ceil(T / most))
-
-
 def signed(function: F) -> F:
     """Let a function know its signature: `Function.apply` asks for it at every call, and to make it takes 25 µs."""
     function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
     return function
 
 
-class Room:
-    """Memory that backward needs for one chunk of steps after another, the first of which is the longest.
-
-    If each chunk took its own, it would not get the former one's, in which small tensors have settled by then: an LSTM
-    of 64 units needed 4.8 MiB instead of 3.9 for 100 steps of 16 sequences.
-
-    Examples
-    --------
-    >>> room = Room(like=torch.empty(0))
-    >>> first, second = room("da", 3, 2, 4), room("da", 2, 2, 4)
-    >>> second.shape, second.data_ptr() == first.data_ptr()
-    (torch.Size([2, 2, 4]), True)
-    """
-
-    def __init__(self, like: Tensor) -> None:
-        self.like = like
-        self.pieces: dict[str, Tensor] = {}
-
-    def __call__(self, name: str, T: int, *sizes: int) -> Tensor:
-        """A tensor (T, *sizes) that is not initialized, in one piece."""
-        if name not in self.pieces:
-            self.pieces[name] = self.like.new_empty(T, *sizes)
-        piece = self.pieces[name]
-        return piece if len(piece) == T else piece[:T]
-
-
 class Forward(torch.autograd.Function):
-    """(cell, manual, x, *params, *s0) -> (y, *s_n, *saved)."""
+    """(cell, manual, blocks, x, *params, *s0) -> (y, *s_n, *saved)."""
 
     @staticmethod
     @signed
-    def forward(cell: Cell, manual: Manual, *operands: Tensor) -> tuple[Tensor, ...]:
+    def forward(cell: Cell, manual: Manual, blocks: Blocks | None, *operands: Tensor) -> tuple[Tensor, ...]:
         """By hand."""
+        params, x, s0 = _named(cell, operands)
         with below_autograd():
-            y, s_n, saved = manual.forward(*_named(cell, operands))
+            if blocks is None:
+                y, s_n, saved = manual.forward(params, x, s0)
+            else:
+                y, s_n, saved = forward_by_blocks(manual, params, x, s0, blocks)
         return (y, *s_n, *saved)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         """Keep what backward and jvp need."""
-        ctx.cell, ctx.manual, *operands = inputs
+        ctx.cell, ctx.manual, ctx.blocks, *operands = inputs
         ctx.count = 1 + len(ctx.cell.State._fields)
         saved = output[ctx.count :]
         ctx.mark_non_differentiable(*saved)
@@ -172,33 +120,36 @@ class Forward(torch.autograd.Function):
         """By a Function in its turn."""
         cell, tensors, n = ctx.cell, ctx.saved_tensors, _count(ctx.cell)
         if all(d is None for d in doutputs):  # from Backward, of whose operands y is one only in form
-            return (None,) * (2 + n)
+            return (None,) * (3 + n)
         operands, y = tensors[:n], tensors[n]
         _, _, s0 = _named(cell, operands)
         doutputs = _filled(doutputs[: ctx.count], (y, *s0))
         if any(map(torch._C._functorch.is_legacy_batchedtensor, doutputs)):
             # torch.autograd.grad(…, is_grads_batched=True): a vmap that asks no Function for its rule.
-            return None, None, *_transposed_loop(cell)(*doutputs, *operands)
-        wants_dx = ctx.needs_input_grad[2]
+            return None, None, None, *_transposed_loop(cell, ctx.blocks)(*doutputs, *operands)
+        wants_dx = ctx.needs_input_grad[3]
         run: Any = Backward.apply if differentiated() else Backward.forward
-        return None, None, *run(cell, ctx.manual, wants_dx, *doutputs, *tensors)
+        return None, None, None, *run(cell, ctx.manual, ctx.blocks, wants_dx, *doutputs, *tensors)
 
     @staticmethod
-    def jvp(ctx: Any, _cell: None, _manual: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
+    def jvp(ctx: Any, _cell: None, _manual: None, _blocks: None, *tangents: Tensor | None) -> tuple[Tensor | None, ...]:
         """By the loop."""
         n = _count(ctx.cell)
         operands, saved = ctx.saved_tensors[:n], ctx.saved_tensors[n:]
-        return *_pushed(_loop(ctx.cell), operands, _filled(tangents, operands)), *(None for _ in saved)
+        pushed = _pushed(_loop(ctx.cell, ctx.blocks), operands, _filled(tangents, operands))
+        return *pushed, *(None for _ in saved)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], cell: Cell, manual: Manual, *operands: Tensor) -> tuple[Any, Any]:
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], cell: Cell, manual: Manual, blocks: Blocks | None, *operands: Tensor
+    ) -> tuple[Any, Any]:
         """By the loop. Nothing is saved, as backward will be vectorized, too."""
-        outputs = torch.func.vmap(_loop(cell), in_dims[2:])(*operands)
+        outputs = torch.func.vmap(_loop(cell, blocks), in_dims[3:])(*operands)
         return outputs, (0,) * len(outputs)
 
 
 class Backward(torch.autograd.Function):
-    """(cell, manual, whether dx is wanted, dy, *ds_n, x, *params, *s0, y, *saved) -> (dx, *grads, *ds0).
+    """(cell, manual, blocks, whether dx is wanted, dy, *ds_n, x, *params, *s0, y, *saved) -> (dx, *grads, *ds0).
 
     y and what was saved follow from x, the parameters and the initial state: the derivatives by these are the total
     ones, and there are none by y and the saved tensors.
@@ -206,26 +157,26 @@ class Backward(torch.autograd.Function):
 
     @staticmethod
     @signed
-    def forward(cell: Cell, manual: Manual, wants_dx: bool, *tensors: Tensor) -> tuple[Tensor | None, ...]:
+    def forward(
+        cell: Cell, manual: Manual, blocks: Blocks | None, wants_dx: bool, *tensors: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """By hand."""
         (dy, *ds_n), operands, (y, *saved) = _parts(cell, tensors)
         params, x, s0 = _named(cell, operands)
         dx = x.new_empty(x.shape) if wants_dx else None
-        ds, grads, room = cell.State(*ds_n), cell.Params(*map(torch.zeros_like, params)), Room(like=x)
-        length = chunk_length(y)
+        grads, room = cell.Params(*map(torch.zeros_like, params)), Room(like=x)
+        whole = Part(x, s0, y, tuple(saved), dy, cell.State(*ds_n), dx)
         with below_autograd():
-            for stop in range(len(x), 0, -length):  # the shortest last
-                start = max(0, stop - length)
-                steps = slice(start, stop)
-                s = cell.State(*(z[start - 1] for z in manual.states(y, tuple(saved)))) if start else s0
-                parts = x[steps], s, y[steps], [z[steps] for z in saved], dy[steps], ds, dx if dx is None else dx[steps]
-                ds = manual.backward(params, *parts, grads, room)
-        return dx, *grads, *ds
+            if blocks is None:
+                ds0 = backward_by_chunks(manual, params, whole, grads, room)
+            else:
+                ds0 = backward_by_blocks(manual, params, whole, blocks, grads, room)
+        return dx, *grads, *ds0
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Any, ...]) -> None:
         """Keep what backward and jvp need."""
-        ctx.cell, _, _, *tensors = inputs
+        ctx.cell, _, ctx.blocks, _, *tensors = inputs
         ctx.set_materialize_grads(False)
         doutputs, operands, computed = _parts(ctx.cell, tensors)
         ctx.computed = len(computed)
@@ -237,22 +188,30 @@ class Backward(torch.autograd.Function):
         """By the loop."""
         tensors = ctx.saved_tensors
         _, operands, _ = _parts(ctx.cell, tensors)
-        pull = torch.func.vjp(_transposed_loop(ctx.cell), *tensors)[1]
-        return None, None, None, *pull(_filled(tangents, operands)), *[None] * ctx.computed
+        pull = torch.func.vjp(_transposed_loop(ctx.cell, ctx.blocks), *tensors)[1]
+        return None, None, None, None, *pull(_filled(tangents, operands)), *[None] * ctx.computed
 
     @staticmethod
-    def jvp(ctx: Any, _cell: None, _manual: None, _wants_dx: None, *tangents: Tensor | None) -> tuple[Tensor, ...]:
+    def jvp(
+        ctx: Any, _cell: None, _manual: None, _blocks: None, _wants_dx: None, *tangents: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """By the loop."""
         tensors = ctx.saved_tensors
-        return _pushed(_transposed_loop(ctx.cell), tensors, _filled(tangents, tensors))
+        return _pushed(_transposed_loop(ctx.cell, ctx.blocks), tensors, _filled(tangents, tensors))
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: tuple[Any, ...], cell: Cell, manual: Manual, wants_dx: bool, *tensors: Tensor
+        info: Any,
+        in_dims: tuple[Any, ...],
+        cell: Cell,
+        manual: Manual,
+        blocks: Blocks | None,
+        wants_dx: bool,
+        *tensors: Tensor,
     ) -> tuple[Any, Any]:
         """By the loop."""
         n = len(tensors) - len(_parts(cell, tensors)[2])
-        gradients = torch.func.vmap(_transposed_loop(cell), in_dims[3 : 3 + n])(*tensors[:n])
+        gradients = torch.func.vmap(_transposed_loop(cell, blocks), in_dims[4 : 4 + n])(*tensors[:n])
         return gradients, (0,) * len(gradients)
 
 
@@ -280,22 +239,22 @@ def _filled(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> tuple
     return tuple(z.new_zeros(()).expand_as(z) if g is None else g for g, z in zip(gradients, like))
 
 
-def _loop(cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+def _loop(cell: Cell, blocks: Blocks | None) -> Callable[..., tuple[Tensor, ...]]:
     """(x, *params, *s0) -> (y, *s_n)."""
 
     def loop(*operands: Tensor) -> tuple[Tensor, ...]:
-        y, s_n = by_loop(cell, *_named(cell, operands))
+        y, s_n = by_loop(cell, *_named(cell, operands), blocks)
         return (y, *s_n)
 
     return loop
 
 
-def _transposed_loop(cell: Cell) -> Callable[..., tuple[Tensor, ...]]:
+def _transposed_loop(cell: Cell, blocks: Blocks | None) -> Callable[..., tuple[Tensor, ...]]:
     """(dy, *ds_n, x, *params, *s0) -> (dx, *grads, *ds0)."""
 
     def transposed(*tensors: Tensor) -> tuple[Tensor, ...]:
         doutputs, operands, _ = _parts(cell, tensors)
-        pull = torch.func.vjp(_loop(cell), *operands)[1]
+        pull = torch.func.vjp(_loop(cell, blocks), *operands)[1]
         return pull(tuple(doutputs))  # type: ignore[no-any-return]
 
     return transposed

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from .. import fused
 from ..gru import Params, State
-from .function import Room, Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -34,10 +33,11 @@ from .parts import (
     steps,
     tanh_for,
 )
+from .passes import Room, Saved, Wanted
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
-    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     H = W_hh.shape[1]
     W_rz_T, W_n_T, b_n = W_hh[: 2 * H].T, W_hh[2 * H :].T, b_hh[2 * H :]
@@ -70,7 +70,7 @@ def backward(
     grads: Params,
     room: Room,
 ) -> State:
-    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, v_n = saved
     H = W_hh.shape[1]

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from ..gru import Params, State
-from .function import Room, Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -35,10 +34,11 @@ from .parts import (
     steps,
     tanh_for,
 )
+from .passes import Room, Saved, Wanted
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
-    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     H = W_hh.shape[1]
     W_rz_T, W_n_T = W_hh[: 2 * H].T, W_hh[2 * H :].T
@@ -68,7 +68,7 @@ def backward(
     grads: Params,
     room: Room,
 ) -> State:
-    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, q = saved
     T, B, H = y.shape

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from .. import fused
 from ..lstm import Params, State
-from .function import Room, Saved, Wanted
 from .parts import (
     add_outer,
     add_outer_before,
@@ -36,10 +35,11 @@ from .parts import (
     steps,
     tanh_for,
 )
+from .passes import Room, Saved, Wanted
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
-    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     H = W_hh.shape[1]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
@@ -69,7 +69,7 @@ def backward(
     grads: Params,
     room: Room,
 ) -> State:
-    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
     gates, c = saved
     by_kernel = fused.backward("lstm", W_hh, (gates, s0.c, c), dy, ds_n, blocks=4)

@@ -24,13 +24,13 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_peephole import Params
-from .function import Room, Saved, Wanted
 from .lstm import factors, walk_back
 from .parts import add_outer, add_outer_before, add_sum, affine, product, steps, tanh_for
+from .passes import Room, Saved, Wanted
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
-    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh, P = params
     T, B, H = *x.shape[:2], W_hh.shape[1]
     P_if, P_o = P[: 2 * H].view(2, H), P[2 * H :]
@@ -60,7 +60,7 @@ def backward(
     grads: Params,
     room: Room,
 ) -> State:
-    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _, P = params
     gates, c = saved
     i, f, g, o = gates.chunk(4, dim=2)

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_projection import Params
-from .function import Room, Saved, Wanted
 from .lstm import factors
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
+from .passes import Room, Saved, Wanted
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
-    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh, W_hr = params
     T, B, R, H = *x.shape[:2], *W_hr.shape
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
@@ -51,7 +51,7 @@ def backward(
     grads: Params,
     room: Room,
 ) -> State:
-    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _, W_hr = params
     gates, c, m = saved
     T, B, H = c.shape

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from .. import fused
 from ..rnn import Params, State
-from .function import Room, Saved, Wanted
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
+from .passes import Room, Saved, Wanted
 
 
 class Nonlinearity(NamedTuple):
@@ -44,7 +44,7 @@ RELU = Nonlinearity(Tensor.relu_, _relu_derivative)
 
 
 def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = TANH) -> tuple[Tensor, State, Saved]:
-    """Run the cell over T steps; arguments and results as `function.Manual` says."""
+    """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state
     y = fused.forward("rnn", W_hh, (s0.h, a), (), RELU=nonlinearity is RELU)
@@ -70,7 +70,7 @@ def backward(
     room: Room,
     nonlinearity: Nonlinearity = TANH,
 ) -> State:
-    """Backpropagation through time: the transpose of `forward`; see `function.Manual`."""
+    """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
     by_kernel = fused.backward("rnn", W_hh, [y], dy, ds_n, blocks=1, RELU=nonlinearity is RELU)
     da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity, room)
