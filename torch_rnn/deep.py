@@ -90,7 +90,8 @@ def stack(
     """
     blocks = backwards = None
     if batch_sizes is not None:
-        blocks, backwards = blocks_of(batch_sizes), turned(batch_sizes).to(x.device) if len(params[0]) > 1 else None
+        blocks = blocks_of(batch_sizes)
+        backwards = turned(batch_sizes).to(x.device) if len(params[0]) > 1 else None
 
     def reverse(z: Tensor) -> Tensor:
         return z.flip(0) if backwards is None else z[backwards]
