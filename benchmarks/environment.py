@@ -83,7 +83,10 @@ def _cpuinfo(key: str) -> str:
 
 
 def _cpu_model() -> str:
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """Its name, which in a virtual machine may leave open which generation it is of, and on x86 family and model."""
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
+    numbers = [f"{key.split()[-1]} {_cpuinfo(key)}" for key in ("cpu family", "model") if _cpuinfo(key)]
+    return ", ".join([name, *numbers])
 
 
 def _vector_units() -> list[str]:

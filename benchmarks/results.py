@@ -130,7 +130,14 @@ def measured_again(results: Results, again: Results) -> Results:
     A setting that was measured again is replaced with all its contestants and modes, so that figures that are compared
     come from one run; it is named in the environment. Only what counts calls, a bound that hardly depends on the
     sizes, may be measured again by itself.
+
+    Raises
+    ------
+    ResultsError
+        If the two runs are of different processors.
     """
+    if (machine := processor(results)) != (other := processor(again)):
+        raise ResultsError(f"measured again on {other}, expected the processor of the other settings, {machine}")
     found = {(m.setting, m.contestant) for m in again.measurements}
     whole = in_order(m.setting for m in again.measurements if not counts_calls(m.contestant))
     kept = [m for m in results.measurements if m.setting not in whole and (m.setting, m.contestant) not in found]
@@ -139,6 +146,12 @@ def measured_again(results: Results, again: Results) -> Results:
     order = in_order(m.setting for m in (*results.measurements, *again.measurements))
     measurements = sorted([*kept, *again.measurements], key=lambda m: order.index(m.setting))
     return results._replace(environment=environment, measurements=measurements)
+
+
+def processor(results: Results) -> str:
+    """What figures that are compared have to come from: the GPUs, where there are any, else the CPU."""
+    gpus = {process["gpu"] for process in results.processes if "gpu" in process}
+    return ", ".join(sorted(gpus)) or str(results.environment.get("cpu"))
 
 
 def lost(before: Results, after: Results) -> dict[Setting, list[str]]:

@@ -616,6 +616,26 @@ def test_a_setting_measured_again_takes_its_place_as_a_whole(tmp_path):
     assert done.err == gone
 
 
+@pytest.mark.parametrize("gpus", [None, ("NVIDIA H100", "NVIDIA H200"), ("NVIDIA H100", "NVIDIA H100")])
+def test_settings_measured_again_have_to_be_of_the_same_processor(gpus, tmp_path):
+    file, again = (tmp_path / name for name in ("a.json", "b.json"))
+    loaded = results.load(saved(file, made(1.0, "numpy_rnn", TINY)))
+    for path, cpu, gpu in zip((file, again), ("Z80", "6502"), gpus or (None, None)):
+        processes = [{"contestant": "torch_rnn", "gpu": gpu}] if gpu else []
+        results.save(Results({**loaded.environment, "cpu": cpu}, processes, loaded.measurements), path)
+    before = file.read_bytes()
+    done = bench("report", file, "--again", again)
+    if gpus and len(set(gpus)) == 1:  # whatever CPU stands beside it
+        assert done.status == 0, done.err
+        return
+    assert done.status != 0
+    expected = ("NVIDIA H200", "NVIDIA H100") if gpus else ("6502", "Z80")
+    said = "measured again on {}, expected the processor of the other settings, {}".format(*expected)
+    assert said in done.err
+    assert "Traceback" not in done.err
+    assert file.read_bytes() == before
+
+
 def test_calls_may_be_measured_again_by_themselves(tmp_path):
     file = saved(tmp_path / "a.json", *(made(1.0, c, TINY) for c in ("numpy_rnn", "calls", "floor")))
     done = bench("report", file, "--again", saved(tmp_path / "b.json", made(5.0, "calls", TINY)))
