@@ -43,7 +43,8 @@ long: $(STAMP)  ## the tests that take half a minute or more each
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m long --basetemp build/pytest
 
 bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
-	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots
+	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots \
+		--beside benchmarks/results/cpu-amd-zen4.json --beside benchmarks/results/cpu-intel-xeon.json
 
 # The command itself keeps small networks on one thread; the language model is worth two.
 tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/tasks.md and the README

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -63,6 +63,7 @@ class Outputs(NamedTuple):
     readme: Path | None
     markdown: Path | None
     plots: Path | None
+    beside: Mapping[str, Results]
 
     def write(self, results: Results) -> list[Path]:
         """Write it; the files."""
@@ -74,7 +75,8 @@ class Outputs(NamedTuple):
             folder = self.readme.resolve().parent
             linked = [Path(os.path.relpath(p, folder)).as_posix() for p in (*drawn, self.markdown) if p]
             table_file = linked.pop() if self.markdown else None
-            report.insert(self.readme, report.section(results, linked, table_file), results.environment["device"])
+            text = report.section(results, linked, table_file, self.beside)
+            report.insert(self.readme, text, results.environment["device"])
         return [*drawn, *(p for p in (self.markdown, self.readme) if p)]
 
 
@@ -82,6 +84,9 @@ PATH = click.Path(path_type=Path)
 compare_option = click.option("--compare", "old", type=PATH, help="An older file: print what became faster or slower.")
 readme_option = click.option("--readme", type=PATH, help="Put tables and plots between the marks of this file.")
 markdown_option = click.option("--markdown", type=PATH, help="Write all tables into this file.")
+beside_option = click.option(
+    "--beside", multiple=True, type=PATH, help="Results of another processor: --readme shows their targets, too."
+)
 plots_option = click.option("--plots", "plots_folder", type=PATH, help="Draw plots into this folder.")
 
 
@@ -112,6 +117,7 @@ plots_option = click.option("--plots", "plots_folder", type=PATH, help="Draw plo
 @readme_option
 @markdown_option
 @plots_option
+@beside_option
 @click.pass_context
 def command(
     context: click.Context,
@@ -130,6 +136,7 @@ def command(
     readme: Path | None,
     markdown: Path | None,
     plots_folder: Path | None,
+    beside: Sequence[Path],
 ) -> None:
     """Measure how fast numpy_rnn, torch_rnn, torch.nn and others are.
 
@@ -153,9 +160,10 @@ def command(
     out = out or (ROOT / "benchmarks" / "results" / f"{device}.json" if everything else ROOT / "build/benchmarks.json")
     _check(chosen, out)
     before = load(old) if old else None  # now: it may be the file that is about to be written
+    others = _beside(beside, device)
     repeats = repeats or (QUICK_REPEATS if quick else 7)
     results = _measure(_tasks(chosen), repeats, limit, out, device)
-    _show(results, out, before, Outputs(readme, markdown, plots_folder))
+    _show(results, out, before, Outputs(readme, markdown, plots_folder, others))
     sys.exit(any(m.status == "wrong" for m in results.measurements))
 
 
@@ -165,6 +173,7 @@ def command(
 @readme_option
 @markdown_option
 @plots_option
+@beside_option
 @click.option("--again", type=PATH, help="Settings measured again: they take their place in FILE, which is rewritten.")
 def report_command(
     file: Path,
@@ -172,6 +181,7 @@ def report_command(
     readme: Path | None,
     markdown: Path | None,
     plots_folder: Path | None,
+    beside: Sequence[Path],
     again: Path | None,
 ) -> None:
     """Print the tables of a FILE that was measured before; write plots and the README's section."""
@@ -181,7 +191,15 @@ def report_command(
         save(results, file)
         for setting, what in lost(before, results).items():  # such as what belongs to a sweep, too
             click.echo(f"benchmarks: {setting.label}: not measured again, so gone: {', '.join(what)}", err=True)
-    _show(results, file, load(old) if old else None, Outputs(readme, markdown, plots_folder))
+    others = _beside(beside, results.environment["device"])
+    _show(results, file, load(old) if old else None, Outputs(readme, markdown, plots_folder, others))
+
+
+def _beside(paths: Sequence[Path], device: str) -> dict[str, Results]:
+    """Results of other processors, by the names of their files."""
+    if paths and device != "cpu":
+        raise click.UsageError("--beside is for results of CPUs, whose targets stand beside one another")
+    return {path.stem: load(path) for path in paths}
 
 
 def _check(chosen: plan.Selection, out: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from . import tables
@@ -49,7 +50,12 @@ def environment(results: Results) -> str:
     return f"{'; '.join(parts)}; load average at the start {load}{end}."
 
 
-def section(results: Results, plots: Sequence[str] = (), tables_file: str | None = None) -> str:
+def section(
+    results: Results,
+    plots: Sequence[str] = (),
+    tables_file: str | None = None,
+    beside: Mapping[str, Results] = MappingProxyType({}),
+) -> str:
     """What stands between the marks of the README: targets, plots, numpy_rnn beside torch.nn, who else there is.
 
     Parameters
@@ -59,6 +65,8 @@ def section(results: Results, plots: Sequence[str] = (), tables_file: str | None
         Paths of the plots, as the README has to write them.
     tables_file : str, optional
         Path of the file with all tables, to name it.
+    beside : dict, optional
+        Results of other processors, by the names of their files.
     """
     if results.environment["device"] == "cuda":
         return _gpu_section(results, plots, tables_file)
@@ -71,6 +79,7 @@ def section(results: Results, plots: Sequence[str] = (), tables_file: str | None
     by_hand = list(tables.torch_summaries(results, threads))
     parts += _folded("torch_rnn by hand, beside its own loop and torch.nn", by_hand)
     parts += _folded("layers, directions, ragged lengths; other contestants", rest)
+    parts += _folded("the targets on other processors", list(tables.beside_tables(results, beside, threads)))
     if tables_file:
         what = "times in every mode, fits of time = a + b·T, errors, what was not run"
         parts.append(f"[All tables]({tables_file}): {what}.")

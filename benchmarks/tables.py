@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from rich.box import SIMPLE
@@ -138,9 +138,9 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
     rows = []
     for t in targets(results, threads):
         if t.value is not None:
-            wanted = f"{'≥' if t.at_least else '≤'} {t.bound:g}{t.unit}"
             bound = ABSENT if t.limit is None else f"{t.limit:.2f}{t.unit}"
-            rows.append([t.text, wanted, target_text(t, t.value), "reached" if t.reached else "not reached", bound])
+            result = target_text(t, t.value), "reached" if t.reached else "not reached"
+            rows.append([t.text, bound_text(t), *result, bound])
     if rows:
         header = ["", "target", "measured", "", "at best"]
         footer = [
@@ -149,6 +149,38 @@ def target_tables(results: Results, threads: int) -> Iterator[Table]:
             "sum, product and activation of all steps at once; and its calls. torch_rnn likewise, as rows."
         ]
         yield Table(f"Targets, {_threads(threads)}", header, rows, footer=footer)
+
+
+def beside_tables(results: Results, beside: Mapping[str, Results], threads: int) -> Iterator[Table]:
+    """The targets that results have reached, and beside them those of other results, by the names of their files."""
+    others = {name: {t.text: t for t in targets(other, main_threads(other))} for name, other in beside.items()}
+    rows = []
+    for target in targets(results, threads):
+        found = [target, *(of_one.get(target.text) for of_one in others.values())]
+        if any(t and t.value is not None for t in found):
+            rows.append([target.text, bound_text(target), *map(_with_limit, found)])
+    if rows and beside:
+        names = ("these", *(f"{name}, {other.environment['date'][:10]}" for name, other in beside.items()))
+        footer = ["In brackets: at best, as above. ✓ reached. Each with the code of its day."]
+        yield Table("The targets on other processors", ["", "target", *names], rows, footer=footer)
+
+
+def _with_limit(target: Target | None) -> str:
+    if target is None or target.value is None:
+        return ABSENT
+    text = target_text(target, target.value) + (" ✓" if target.reached else "")
+    return text if target.limit is None else f"{text} ({target.limit:.2f})"
+
+
+def bound_text(target: Target) -> str:
+    """What a figure is meant to be.
+
+    Examples
+    --------
+    >>> bound_text(Target("peak memory", None, 0.5, at_least=False, unit="×"))
+    '≤ 0.5×'
+    """
+    return f"{'≥' if target.at_least else '≤'} {target.bound:g}{target.unit}"
 
 
 def target_text(target: Target, value: float) -> str:
@@ -168,7 +200,7 @@ def target_text(target: Target, value: float) -> str:
 def gpu_target_tables(results: Results) -> Iterator[Table]:
     """What torch_rnn is meant to reach on a GPU."""
     rows = [
-        [t.text, f"≥ {t.bound:g}{t.unit}", target_text(t, t.value), "reached" if t.reached else "not reached"]
+        [t.text, bound_text(t), target_text(t, t.value), "reached" if t.reached else "not reached"]
         for t in gpu_targets(results)
         if t.value is not None
     ]

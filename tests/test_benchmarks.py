@@ -692,6 +692,40 @@ def test_targets_follow_from_the_measurements():
     )
 
 
+def test_other_processors_stand_beside_the_targets(tmp_path):
+    here, there, page = (tmp_path / name for name in ("here.json", "there.json", "README.md"))
+    results.save(grid_results(3.0), here)
+    results.save(grid_results(2.9), there)
+    page.write_text("\n".join(report.MARKS["cpu"]), encoding="utf-8")
+    mean = "| RNN float32, torch.nn's time / numpy_rnn's, geometric mean | ≥ 3× | 3.00× ✓ (3.09) |"
+
+    done = bench("report", here, "--readme", page, "--beside", there)
+    assert done.status == 0, done.err
+    written = page.read_text(encoding="utf-8")
+    assert f"|  | target | these | there, {environment.describe('cpu')['date'][:10]} |" in written
+    assert f"{mean} 2.90× (2.99) |" in written
+    assert "| RNN float32, two directions" not in written  # nobody measured it
+
+    results.save(changed(grid_results(2.9), lambda m: m if m.cell != "rnn" else None), there)
+    assert bench("report", here, "--readme", page, "--beside", there).status == 0
+    assert f"{mean} · |" in page.read_text(encoding="utf-8")
+
+
+def test_what_cannot_stand_beside_the_targets(tmp_path):
+    here, page = tmp_path / "here.json", tmp_path / "README.md"
+    results.save(grid_results(3.0), here)
+    page.write_text("\n".join(report.MARKS["cpu"]), encoding="utf-8")
+    done = bench("report", here, "--readme", page, "--beside", tmp_path / "nowhere.json")
+    assert done.status == 1
+    assert "nowhere.json" in done.err
+    assert page.read_text(encoding="utf-8") == "\n".join(report.MARKS["cpu"])
+    gpu = grid_results(3.0)
+    results.save(gpu._replace(environment={**gpu.environment, "device": "cuda"}), here)
+    done = bench("report", here, "--beside", here)
+    assert done.status == 2
+    assert done.err == "benchmarks: --beside is for results of CPUs, whose targets stand beside one another\n"
+
+
 def changed(found: Results, change) -> Results:
     """The results with each measurement as a function makes it, or without it."""
     return found._replace(measurements=[new for m in found.measurements if (new := change(m))])

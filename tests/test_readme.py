@@ -17,6 +17,7 @@ from numpy_rnn.tasks import TASKS
 from numpy_rnn.tasks.table import MARKS
 
 ROOT = pathlib.Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 README, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/README.zh.md"))
 in_both = pytest.mark.parametrize("readme", [README, CHINESE], ids=["en", "zh"])
 
@@ -98,17 +99,22 @@ def test_the_readme_has_the_tables_of_the_tasks_as_they_were_measured():
 
 
 @pytest.mark.parametrize(
-    ("device", "page", "plots"),
+    ("device", "page", "plots", "beside"),
     [
-        ("cpu", "docs/benchmarks.md", [f"docs/plots/{name}-cpu.png" for name in report.CAPTIONS]),
-        ("cuda", "docs/benchmarks-gpu.md", []),
+        (
+            "cpu",
+            "docs/benchmarks.md",
+            [f"docs/plots/{name}-cpu.png" for name in report.CAPTIONS],
+            ("cpu-amd-zen4", "cpu-intel-xeon"),
+        ),
+        ("cuda", "docs/benchmarks-gpu.md", [], ()),
     ],
 )
-def test_the_readme_has_the_benchmarks_as_they_were_measured(device, page, plots):
+def test_the_readme_has_the_benchmarks_as_they_were_measured(device, page, plots, beside):
     """What `python -m benchmarks report` makes of the results today, so that nothing is said that was not measured."""
-    measured = results.load(ROOT / "benchmarks" / "results" / f"{device}.json")
+    measured, *others = (results.load(RESULTS / f"{name}.json") for name in (device, *beside))
     begin, end = report.MARKS[device]
     shown = README.split(begin)[1].split(end)[0]
-    assert shown.splitlines() == ["", *report.section(measured, plots, page).splitlines()]
+    assert shown.splitlines() == ["", *report.section(measured, plots, page, dict(zip(beside, others))).splitlines()]
     assert (ROOT / page).read_text(encoding="utf-8").splitlines() == report.everything(measured).splitlines()
     assert all((ROOT / plot).exists() for plot in plots)
