@@ -186,20 +186,29 @@ def report_command(
 ) -> None:
     """Print the tables of a FILE that was measured before; write plots and the README's section."""
     results = load(file)
+    others, before = (
+        _beside(beside, results.environment["device"]),
+        load(old) if old else None,
+    )  # first: nothing is written
     if again:
-        before, results = results, measured_again(results, load(again))
+        former, results = results, measured_again(results, load(again))
         save(results, file)
-        for setting, what in lost(before, results).items():  # such as what belongs to a sweep, too
+        for setting, what in lost(former, results).items():  # such as what belongs to a sweep, too
             click.echo(f"benchmarks: {setting.label}: not measured again, so gone: {', '.join(what)}", err=True)
-    others = _beside(beside, results.environment["device"])
-    _show(results, file, load(old) if old else None, Outputs(readme, markdown, plots_folder, others))
+    _show(results, file, before, Outputs(readme, markdown, plots_folder, others))
 
 
 def _beside(paths: Sequence[Path], device: str) -> dict[str, Results]:
     """Results of other processors, by the names of their files."""
-    if paths and device != "cpu":
-        raise click.UsageError("--beside is for results of CPUs, whose targets stand beside one another")
-    return {path.stem: load(path) for path in paths}
+    found: dict[str, Results] = {}
+    for path in paths:
+        other = load(path)
+        if {device, other.environment["device"]} != {"cpu"}:
+            raise click.UsageError("--beside is for results of CPUs, whose targets stand beside one another")
+        if path.stem in found:
+            raise click.UsageError(f"--beside got two files of the name {path.stem}, which heads a column")
+        found[path.stem] = other
+    return found
 
 
 def _check(chosen: plan.Selection, out: Path) -> None:

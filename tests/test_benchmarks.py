@@ -719,11 +719,25 @@ def test_what_cannot_stand_beside_the_targets(tmp_path):
     assert done.status == 1
     assert "nowhere.json" in done.err
     assert page.read_text(encoding="utf-8") == "\n".join(report.MARKS["cpu"])
-    gpu = grid_results(3.0)
-    results.save(gpu._replace(environment={**gpu.environment, "device": "cuda"}), here)
-    done = bench("report", here, "--beside", here)
+    before = here.read_bytes()
+    for missing in ("--beside", "--compare"):  # and nothing has been merged by then
+        done = bench(
+            "report", here, "--again", saved(tmp_path / "again.json", made(5.0)), missing, tmp_path / "no.json"
+        )
+        assert (done.status, here.read_bytes()) == (1, before)
+
+    (tmp_path / "folder").mkdir()
+    results.save(grid_results(2.9), tmp_path / "folder" / "here.json")
+    done = bench("report", here, "--beside", here, "--beside", tmp_path / "folder" / "here.json")
     assert done.status == 2
-    assert done.err == "benchmarks: --beside is for results of CPUs, whose targets stand beside one another\n"
+    assert done.err == "benchmarks: --beside got two files of the name here, which heads a column\n"
+
+    gpu = grid_results(3.0)
+    results.save(gpu._replace(environment={**gpu.environment, "device": "cuda"}), tmp_path / "gpu.json")
+    for file, beside in ((here, "gpu.json"), (tmp_path / "gpu.json", "here.json")):
+        done = bench("report", file, "--beside", tmp_path / beside)
+        assert done.status == 2
+        assert done.err == "benchmarks: --beside is for results of CPUs, whose targets stand beside one another\n"
 
 
 def changed(found: Results, change) -> Results:

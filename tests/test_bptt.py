@@ -23,7 +23,7 @@ from support import (
     tensor,
 )
 from torch.autograd import forward_ad
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 from torch.testing._internal.common_utils import gradcheck, gradgradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -333,10 +333,35 @@ def test_sequences_of_different_lengths_are_one_function(name):
     (x, *rest), upstream = operands_of_rows(name)
     y, *s_n = function_of(name, bptt.by_hand, BLOCKS)(x.detach(), *rest)
     assert [z.grad_fn.name() for z in (y, *s_n)] == ["ForwardBackward"] * (1 + len(s_n))
+    torch.autograd.grad((y, *s_n), rest, upstream)
+
+
+@each_cell
+@pytest.mark.parametrize("chunk", [512, 90], ids=lambda n: f"chunks of {n} columns")
+def test_blocks_use_the_same_memory(name, chunk, monkeypatch):
+    """That of the largest, which is neither the first nor the last."""
+    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(passes, "CHUNK_COLUMNS", chunk)
+    B = 18
+    lengths = torch.tensor([80] + 5 * [60] + 6 * [40] + 6 * [5])
+    blocks = blocks_of(batch_sizes_of(lengths))
+    assert [steps * n for steps, n in blocks] == [90, 420, 120, 20]
+    (x, *rest), (dy, *ds_n) = operands_of(name, T=80, B=B)
+    x, dy = (z.detach().flatten(0, 1)[: lengths.sum()] for z in (x, dy))
+    outputs = function_of(name, bptt.by_hand, blocks)(x, *rest)
     with Allocations() as taken:
-        torch.autograd.grad((y, *s_n), rest, upstream)
-    largest = max(steps * n for steps, n in BLOCKS)
-    assert sum(taken.sizes) < sum(z.nbytes for z in rest) + ROOM[name] * largest * H * 8 + len(BLOCKS) * 60 * H * 8
+        torch.autograd.grad(outputs, rest, [dy, *ds_n])
+    gradients = max(z.nbytes for z in rest)
+    assert sum(size for size in taken.sizes if size > gradients) == ROOM[name] * min(420, chunk // 18 * 18) * H * 8
+
+
+def test_packed_sequences_under_another_default_device():
+    """batch_sizes stay on the CPU, as they do in torch.nn."""
+    packed = PackedSequence(torch.empty(7, I, device="meta"), torch.tensor([2, 2, 1, 1, 1]))
+    layer = torch_rnn.LSTM(I, H, bidirectional=True, device="meta")
+    with torch.device("meta"):
+        output, (h_n, _) = layer(packed)
+    assert (output.data.shape, h_n.shape) == ((7, 2 * H), (2, 2, H))
 
 
 @each_cell

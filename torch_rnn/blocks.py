@@ -39,7 +39,7 @@ def batch_sizes_of(lengths: Tensor) -> Tensor:
     >>> batch_sizes_of(torch.tensor([7, 5, 3, 3, 0])).tolist()
     [4, 4, 4, 2, 2, 1, 1]
     """
-    steps = torch.arange(int(lengths.max()) if len(lengths) else 0)
+    steps = torch.arange(int(lengths.max()) if len(lengths) else 0, device=lengths.device)
     return (lengths > steps[:, None]).sum(1)
 
 
@@ -63,7 +63,8 @@ def places(batch_sizes: Tensor) -> tuple[Tensor, Tensor]:
     >>> [index.tolist() for index in places(torch.tensor([2, 2, 1]))]
     [[0, 0, 1, 1, 2], [0, 1, 0, 1, 0]]
     """
-    alive = torch.arange(int(batch_sizes[0]) if len(batch_sizes) else 0) < batch_sizes[:, None]
+    sequences = torch.arange(int(batch_sizes[0]) if len(batch_sizes) else 0, device=batch_sizes.device)
+    alive = sequences < batch_sizes[:, None]
     t, b = alive.nonzero(as_tuple=True)
     return t, b
 

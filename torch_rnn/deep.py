@@ -47,7 +47,7 @@ def forward(
     masks : L-1 tensors (T, B, D·R), optional
         What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
     run : `bptt.by_loop` or `bptt.by_hand`
-        What runs a cell over a block.
+        What runs a cell over all blocks.
 
     Returns
     -------

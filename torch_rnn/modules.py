@@ -1,7 +1,7 @@
 """`RNN`, `LSTM`, `GRU`: drop-ins for torch.nn's classes of the same names, with the time loop in plain Python.
 
-The classes own parameters by torch's names, check what comes in, and hand it to `deep.forward`; autograd does the
-backward. A parameter's name and shape follow from the field of the cell's `Params` that it fills:
+The classes own parameters by torch's names, check what comes in, and hand it to `deep.stack`; backward is by hand
+(`bptt`) or autograd's. A parameter's name and shape follow from the field of the cell's `Params` that it fills:
 
     field of Params    W_ih       W_hh       b_ih     b_hh     W_hr       P
     name               weight_ih  weight_hh  bias_ih  bias_hh  weight_hr  weight_peephole
@@ -67,7 +67,7 @@ class Recurrent(Module):
 
     @property
     def _run_cell(self) -> deep.Run:
-        """What runs a cell over a block."""
+        """What runs a cell over all steps."""
         return BPTT[check_bptt(self.bptt)]
 
     def _fields(self) -> list[str]:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..blocks import Blocks, apart, joined
 from ..cell import Cell
-from .passes import Manual, Part, Room, backward_by_blocks, backward_by_chunks, forward_by_blocks
+from .passes import Manual, Part, backward_by_blocks, backward_by_chunks, forward_by_blocks
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -164,13 +164,13 @@ class Backward(torch.autograd.Function):
         (dy, *ds_n), operands, (y, *saved) = _parts(cell, tensors)
         params, x, s0 = _named(cell, operands)
         dx = x.new_empty(x.shape) if wants_dx else None
-        grads, room = cell.Params(*map(torch.zeros_like, params)), Room(like=x)
+        grads = cell.Params(*map(torch.zeros_like, params))
         whole = Part(x, s0, y, tuple(saved), dy, cell.State(*ds_n), dx)
         with below_autograd():
             if blocks is None:
-                ds0 = backward_by_chunks(manual, params, whole, grads, room)
+                ds0 = backward_by_chunks(manual, params, whole, grads)
             else:
-                ds0 = backward_by_blocks(manual, params, whole, blocks, grads, room)
+                ds0 = backward_by_blocks(manual, params, whole, blocks, grads)
         return dx, *grads, *ds0
 
     @staticmethod
