@@ -721,6 +721,18 @@ def test_half_precision_adds_up_many_steps(monkeypatch):
         assert torch.equal(p.grad, torch.full_like(p, 1024))
 
 
+def test_half_precision_adds_up_many_blocks():
+    """1 + 2 + … + 200, each of which bfloat16 holds, and of their sum it shall miss the last rounding only."""
+    layer = torch_rnn.RNN(1, 4, dtype=torch.bfloat16)
+    for p in layer.parameters():
+        p.data.zero_()
+    packed = pack_padded_sequence(torch.ones(200, 200, 1, dtype=torch.bfloat16), torch.arange(200, 0, -1))
+    output, _ = layer(packed)
+    output.data.backward(torch.ones_like(output.data))
+    for p in (layer.bias_ih_l0, layer.bias_hh_l0, layer.weight_ih_l0):
+        assert torch.equal(p.grad, torch.full_like(p, 20100))
+
+
 @pytest.mark.parametrize("layer", ["RNN", "LSTM", "GRU"])
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")  # the number of steps is fixed in it

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..blocks import Blocks, apart, joined
@@ -50,7 +51,6 @@ def chunk_length(y: Tensor) -> int:
 
     Examples
     --------
-    >>> import torch
     >>> chunk_length(torch.empty(1000, 4, 64))
     250
     """
@@ -69,7 +69,6 @@ class Room:
 
     Examples
     --------
-    >>> import torch
     >>> room = Room(like=torch.empty(0), columns=6)
     >>> first, second = room("da", 3, 2, 4), room("da", 2, 1, 4)
     >>> second.shape, second.data_ptr() == first.data_ptr()
@@ -146,10 +145,17 @@ def backward_by_blocks(manual: Manual, params: Any, part: Part, blocks: Blocks, 
     each = len(part.saved) // len(blocks)
     saved = [part.saved[k * each : (k + 1) * each] for k in range(len(blocks))]
     s0 = [part.s0, *(State(*(z[-1] for z in manual.states(*block))) for block in zip(y[:-1], saved))]
+    half = part.x.dtype.itemsize < 4
+    totals = [z.float() for z in grads] if half else []  # a sum over many blocks would soon not grow any more
     for k in reversed(range(len(blocks))):
         n = blocks[k].n
+        own = type(grads)(*map(torch.zeros_like, grads)) if half else grads
         s, ds_n = (State(*(z[:n] for z in state)) for state in (s0[k], ds))
-        ds_0 = backward_by_chunks(manual, params, Part(x[k], s, y[k], saved[k], dy[k], ds_n, dx[k]), grads, room)
+        ds_0 = backward_by_chunks(manual, params, Part(x[k], s, y[k], saved[k], dy[k], ds_n, dx[k]), own, room)
         for z, z_0 in zip(ds, ds_0):
             z[:n] = z_0  # the others end before
+        for total, z in zip(totals, own):
+            total += z
+    for z, total in zip(grads, totals):
+        z.copy_(total)
     return ds
