@@ -33,7 +33,7 @@ from .parts import (
     steps,
     tanh_for,
 )
-from .passes import Room, Saved, Wanted
+from .passes import Part, Room, Saved
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -58,20 +58,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     return y, State(y[-1].clone()), (u, v_n)
 
 
-def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Wanted,
-    grads: Params,
-    room: Room,
-) -> State:
+def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
+    x, s0, y, saved, dy, ds_n, dx = part
     gates, v_n = saved
     H = W_hh.shape[1]
     by_kernel = fused.backward("gru", W_hh, (gates, v_n, s0.h, y), dy, ds_n, blocks=4)

@@ -34,7 +34,7 @@ from .parts import (
     steps,
     tanh_for,
 )
-from .passes import Room, Saved, Wanted
+from .passes import Part, Room, Saved
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -56,20 +56,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     return y, State(h_t.clone()), (a, q)
 
 
-def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Wanted,
-    grads: Params,
-    room: Room,
-) -> State:
+def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
+    x, s0, y, saved, dy, ds_n, dx = part
     gates, q = saved
     T, B, H = y.shape
     W_rz, W_n = W_hh[: 2 * H], W_hh[2 * H :]

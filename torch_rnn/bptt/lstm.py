@@ -35,7 +35,7 @@ from .parts import (
     steps,
     tanh_for,
 )
-from .passes import Room, Saved, Wanted
+from .passes import Part, Room, Saved
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -57,20 +57,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     return y, State(y[-1].clone(), c[-1].clone()), (a, c)
 
 
-def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Wanted,
-    grads: Params,
-    room: Room,
-) -> State:
+def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
+    x, s0, y, saved, dy, ds_n, dx = part
     gates, c = saved
     by_kernel = fused.backward("lstm", W_hh, (gates, s0.c, c), dy, ds_n, blocks=4)
     da, ds0 = by_kernel or by_factors(W_hh, gates, s0.c, c, dy, ds_n, room)

@@ -26,7 +26,7 @@ from ..lstm import State
 from ..lstm_peephole import Params
 from .lstm import factors, walk_back
 from .parts import add_outer, add_outer_before, add_sum, affine, product, steps, tanh_for
-from .passes import Room, Saved, Wanted
+from .passes import Part, Room, Saved
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -48,20 +48,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     return y, State(h_t.clone(), c_t.clone()), (a, c)
 
 
-def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Wanted,
-    grads: Params,
-    room: Room,
-) -> State:
+def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _, P = params
+    x, s0, y, saved, dy, ds_n, dx = part
     gates, c = saved
     i, f, g, o = gates.chunk(4, dim=2)
     P_i, P_f, P_o = P.chunk(3)

@@ -19,7 +19,7 @@ from ..lstm import State
 from ..lstm_projection import Params
 from .lstm import factors
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
-from .passes import Room, Saved, Wanted
+from .passes import Part, Room, Saved
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -39,20 +39,10 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     return y, State(h_t.clone(), c_t.clone()), (a, c, m)
 
 
-def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Wanted,
-    grads: Params,
-    room: Room,
-) -> State:
+def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _, W_hr = params
+    x, s0, y, saved, dy, ds_n, dx = part
     gates, c, m = saved
     T, B, H = c.shape
     i, f, g, o = gates.chunk(4, dim=2)

@@ -23,6 +23,22 @@ Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 CHUNK_NUMBERS, CHUNK_COLUMNS = 2**16, 512
 
 
+class Part(NamedTuple):
+    """Some steps, and the gradients that arrive there: what `Manual.backward` goes back through.
+
+    dy and ds_n are the gradients of the outputs y and of the final state; that of x is to be written to dx, unless this
+    is None.
+    """
+
+    x: Tensor
+    s0: Any
+    y: Tensor
+    saved: Saved
+    dy: Tensor
+    ds_n: Any
+    dx: Wanted
+
+
 class Manual(NamedTuple):
     """A cell's two passes by hand.
 
@@ -30,9 +46,9 @@ class Manual(NamedTuple):
     returns the outputs y (T, B, R), which are h after every step, the final state in memory of its own, and what
     backward needs besides.
 
-    `backward(params, x, s0, y, saved, dy, ds_n, dx, grads, room) -> ds0` takes the gradients of y and of the final
-    state and returns that of the initial state; those of the parameters it adds to grads, that of x it writes to dx,
-    unless this is None. No other argument of the two is changed. What it needs for itself stands in room.
+    `backward(params, part, grads, room) -> ds0` goes back through a `Part` and returns the gradient of its initial
+    state; those of the parameters it adds to grads. Nothing else that it is given is changed, but for dx. What it needs
+    for itself stands in room.
 
     What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
     states after every step, fields of the State.
@@ -106,25 +122,13 @@ def forward_by_blocks(manual: Manual, params: Any, x: Tensor, s0: Any, blocks: B
     return joined(outputs), s, tuple(saved)
 
 
-class Part(NamedTuple):
-    """Some steps, and the gradients that arrive there: what `Manual.backward` goes back through."""
-
-    x: Tensor
-    s0: Any
-    y: Tensor
-    saved: Saved
-    dy: Tensor
-    ds_n: Any
-    dx: Wanted
-
-
 def backward_by_chunks(manual: Manual, params: Any, part: Part, grads: Any, room: Room | None = None) -> Any:
     """`manual.backward` from the last steps to the first, some at a time; see `chunk_length`."""
     room = room or Room(part.x, chunk_columns(part.y))
     x, s0, y, saved, dy, ds, dx = part
     length = chunk_length(y)
     if length == len(x):  # most often; to cut out all of a tensor takes a microsecond
-        return manual.backward(params, *part, grads, room)
+        return manual.backward(params, part, grads, room)
     for stop in range(len(x), 0, -length):  # the shortest last
         start = max(0, stop - length)
         steps = slice(start, stop)
@@ -132,7 +136,7 @@ def backward_by_chunks(manual: Manual, params: Any, part: Part, grads: Any, room
         chunk = Part(
             x[steps], s, y[steps], tuple(z[steps] for z in saved), dy[steps], ds, None if dx is None else dx[steps]
         )
-        ds = manual.backward(params, *chunk, grads, room)
+        ds = manual.backward(params, chunk, grads, room)
     return ds
 
 

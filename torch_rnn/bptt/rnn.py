@@ -21,7 +21,7 @@ from torch import Tensor
 from .. import fused
 from ..rnn import Params, State
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
-from .passes import Room, Saved, Wanted
+from .passes import Part, Room, Saved
 
 
 class Nonlinearity(NamedTuple):
@@ -57,21 +57,10 @@ def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = T
     return y, State(y[-1].clone()), ()
 
 
-def backward(
-    params: Params,
-    x: Tensor,
-    s0: State,
-    y: Tensor,
-    saved: Saved,
-    dy: Tensor,
-    ds_n: State,
-    dx: Wanted,
-    grads: Params,
-    room: Room,
-    nonlinearity: Nonlinearity = TANH,
-) -> State:
+def backward(params: Params, part: Part, grads: Params, room: Room, nonlinearity: Nonlinearity = TANH) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
+    x, s0, y, _, dy, ds_n, dx = part
     by_kernel = fused.backward("rnn", W_hh, [y], dy, ds_n, blocks=1, RELU=nonlinearity is RELU)
     da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity, room)
     add_outer(da, x, grads.W_ih)  # (1')
