@@ -47,6 +47,7 @@ from benchmarks.problem import CELLS, CPU_DTYPES, MODES, Setting
 from benchmarks.results import Measurement, Results
 from numpy_rnn import numerics
 from torch_rnn import fused
+from torch_rnn.bptt import products
 
 ROOT = Path(__file__).parents[1]
 TINY = "4x3x2x5"
@@ -320,8 +321,9 @@ def test_calls_are_as_many_as_with_the_real_sizes():
         assert contestants.point_of(name, point) == point
 
 
+@pytest.mark.parametrize("way", ["by_mm", "by_onednn", "Ordered"])
 @pytest.mark.parametrize("D", [1, 2])
-def test_the_floor_by_torch_does_the_same_products(D, monkeypatch):
+def test_the_floor_by_torch_does_the_same_products(D, way, monkeypatch):
     floor, by_torch = contestants.load("floor"), contestants.load("torch-floor")
     given = problem.make("gru", sizes.Point(5, 3, 4, 2, D=D), "float32")
     monkeypatch.setattr(floor, "_trial", lambda serial: 0.0)  # the first layout, whichever is quicker here
@@ -329,18 +331,20 @@ def test_the_floor_by_torch_does_the_same_products(D, monkeypatch):
 
     def noted(product):
         def call(a, b, c):
-            product(a, b, c)
-            done[-1].append((tuple(a.shape), tuple(b.shape), np.asarray(c).copy()))
+            wanted = np.asarray(a) @ np.asarray(b)  # beforehand, as c may be an operand of the next
+            assert np.allclose(np.asarray(product(a, b, c)), wanted, rtol=1e-6)
+            done[-1].append((tuple(a.shape), tuple(b.shape)))
 
         return call
 
-    for library in (floor.Library((noted(np.matmul),)), floor.Library((noted(by_torch.product),), torch.from_numpy)):
+    if way != "by_mm" and not products.onednn_is_there():
+        pytest.skip("needs a PyTorch with oneDNN")
+    product = getattr(by_torch, way)() if way == "Ordered" else getattr(by_torch, way)
+    for library in (floor.Library((noted(np.matmul),)), floor.Library((noted(product),), torch.from_numpy)):
         done.append([])
         floor.prepare(given, 1, "cpu", library).calls["forward-backward"]()
     assert len(done[0]) == D * (1 + 5 + 5 + 3)
-    for (*shapes, c), (*same, c_torch) in zip(*done, strict=True):
-        assert shapes == same
-        assert np.allclose(c, c_torch, rtol=1e-6)
+    assert done[0] == done[1]
 
 
 @pytest.mark.parametrize(("cell", "forward", "backward"), [("rnn", 2, 2), ("lstm", 5, 5), ("gru", 4, 5)])

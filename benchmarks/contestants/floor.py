@@ -38,7 +38,7 @@ class Serial(NamedTuple):
 
 
 class Library(NamedTuple):
-    """Who multiplies: `products`, called with (a, b, c), write a b into c; `of` makes their operands of arrays."""
+    """Who multiplies: `products`, called with (a, b, c), make a b, in c if they can; `of` makes operands of arrays."""
 
     products: tuple[Product, ...] = (np.matmul, np.dot)
     of: Callable[[Array], Any] = np.asarray
@@ -71,8 +71,11 @@ def products(
     # The same numbers for every layer and direction: only the sizes count.
     up = fastest(library, *(layout(alive, h, W_hh.T, a) for layout in layouts))
     down = fastest(library, *(layout(alive, a, W_hh, dh) for layout in layouts))
-    inputs = [at_once(library, [(x, W_ih.T, a)]) for x, W_ih, _, _ in layers]
-    gradients = [at_once(library, [(a.T, h, dW_hh), (a.T, x, dW_ih), (a, W_ih, dx)]) for x, W_ih, dx, dW_ih in layers]
+    inputs = [fastest(library, [(x, W_ih.T, a)]) for x, W_ih, _, _ in layers]
+    gradients = [
+        [fastest(library, [operands]) for operands in ((a.T, h, dW_hh), (a.T, x, dW_ih), (a, W_ih, dx))]
+        for x, W_ih, dx, dW_ih in layers
+    ]
 
     def forward() -> None:
         for product in inputs:
@@ -83,21 +86,17 @@ def products(
         forward()
         for transposed in gradients:
             down.run()
-            transposed.run()
+            for product in transposed:
+                product.run()
 
     return forward, both
 
 
-def at_once(library: Library, operands: Operands) -> Serial:
-    """The products for all steps, by the library's first function."""
-    of = library.of
-    return Serial(library.products[0], [(of(a), of(b), of(c)) for a, b, c in operands])
-
-
 def fastest(library: Library, *layouts: Operands) -> Serial:
-    """The serial products c = a W, in any of the layouts, by any of the library's functions: whichever is fastest."""
-    serials = [at_once(library, operands) for operands in layouts]
-    candidates = [Serial(product, s.operands) for product, s in itertools.product(library.products, serials)]
+    """The same products in any of the layouts, by any of the library's functions: whichever is fastest."""
+    of = library.of
+    serials = [[(of(a), of(b), of(c)) for a, b, c in operands] for operands in layouts]
+    candidates = [Serial(product, operands) for product, operands in itertools.product(library.products, serials)]
     return min(candidates, key=_trial)
 
 

@@ -1,20 +1,44 @@
-"""The floor by torch's BLAS: the same matrix products by torch.mm, into tensors that are there already."""
+"""The floor by the libraries that come with torch: the same matrix products, each by the quickest of `torch.mm` into a
+tensor that is there already and, in float32 on a CPU, oneDNN, as `torch_rnn.bptt.products` calls it.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from torch_rnn.bptt import products
+
 from ..problem import Problem
 from . import Ready, floor
 
 
-def product(a: Tensor, b: Tensor, c: Tensor) -> None:
+def by_mm(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Write a b into c."""
-    torch.mm(a, b, out=c)
+    return torch.mm(a, b, out=c)
+
+
+def by_onednn(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Make a b, which takes a tensor of its own."""
+    return products.linear(a, products.dense(b.T))
+
+
+class Ordered:
+    """By oneDNN, which gets b in its own order: put into it where it is not the last product's."""
+
+    def __init__(self) -> None:
+        self.last, self.M = (0, torch.Size()), torch.empty(0)
+
+    def __call__(self, a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+        """Make a b, which takes a tensor of its own."""
+        this = b.data_ptr(), b.shape
+        if this != self.last:
+            self.last, self.M = this, products.ordered(b.T, len(a))
+        return products.linear(a, self.M)
 
 
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
     """Lay out the operands of all layers and directions."""
     torch.set_num_threads(threads)
-    return floor.prepare(problem, threads, device, floor.Library((product,), torch.from_numpy))
+    onednn = (by_onednn, Ordered()) if problem.dtype == "float32" and products.onednn_is_there() else ()
+    return floor.prepare(problem, threads, device, floor.Library((by_mm, *onednn), torch.from_numpy))

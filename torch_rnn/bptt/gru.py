@@ -34,23 +34,25 @@ from .parts import (
     tanh_for,
 )
 from .passes import Part, Room, Saved
+from .products import times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
     """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     H = W_hh.shape[1]
-    W_rz_T, W_n_T, b_n = W_hh[: 2 * H].T, W_hh[2 * H :].T, b_hh[2 * H :]
+    b_n = b_hh[2 * H :]
     b = torch.cat([b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :]])  # of r and z both biases, of n the input side's
     u = affine(W_ih, x, b)  # (1); r, z, n will stand where u_r, u_z, u_n do
     v_n = x.new_empty(*x.shape[:2], H)
     y = fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n))
     if y is None:
         y, h_t, tanh_ = torch.empty_like(v_n), s0.h, tanh_for(v_n)
+        W_rz_T, W_n_T = (times(W.T, len(h_t), len(x)) for W in (W_hh[: 2 * H], W_hh[2 * H :]))
         for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
-            rz.addmm_(h_t, W_rz_T)  # (1)
+            W_rz_T.add(rz, h_t)  # (1)
             rz.sigmoid_()  # (2)
-            torch.addmm(b_n, h_t, W_n_T, out=v_n_t)  # (1)
+            W_n_T.sum(v_n_t, b_n, h_t)  # (1)
             n.addcmul_(r, v_n_t)  # (3)
             tanh_(n)  # (3)
             torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
@@ -87,11 +89,12 @@ def walk_back(
     d = factors(r, z, n, v_n, h_0, y, room)
     dh = dy[-1] + ds_n.h
     dh_wide = dh[:, None]  # a view that stands beside four blocks
+    W = room.times("W_hh", W_hh, B, T)
     walk = zip(backwards(d.view(T, B, 4, H), d[:, :, H:], z), before(dy, torch.zeros_like(dh)))
     for (d_t, dv_t, z_t), dy_before in walk:
         d_t.mul_(dh_wide)  # (4') (3') (2')
         torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
-        dh.addmm_(dv_t, W_hh)  # (1')
+        W.add(dh, dv_t)  # (1')
     return d, State(dh)
 
 

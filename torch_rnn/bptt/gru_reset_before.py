@@ -35,21 +35,22 @@ from .parts import (
     tanh_for,
 )
 from .passes import Part, Room, Saved
+from .products import times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
     """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
     H = W_hh.shape[1]
-    W_rz_T, W_n_T = W_hh[: 2 * H].T, W_hh[2 * H :].T
+    W_rz_T, W_n_T = (times(W.T, x.shape[1], len(x)) for W in (W_hh[: 2 * H], W_hh[2 * H :]))
     a = affine(W_ih, x, b_ih + b_hh)  # (1): u and the biases of v; r, z, n will stand here
     y, q = (x.new_empty(*x.shape[:2], H) for _ in range(2))
     h_t, tanh_ = s0.h, tanh_for(q)
     for rz, r, z, n, q_t, h_next in steps(a[:, :, : 2 * H], *a.chunk(3, dim=2), q, y):
-        rz.addmm_(h_t, W_rz_T)  # (1)
+        W_rz_T.add(rz, h_t)  # (1)
         rz.sigmoid_()  # (2)
         torch.mul(r, h_t, out=q_t)  # (3)
-        n.addmm_(q_t, W_n_T)  # (3)
+        W_n_T.add(n, q_t)  # (3)
         tanh_(n)  # (3)
         torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
         h_t = h_next
@@ -62,7 +63,7 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     x, s0, y, saved, dy, ds_n, dx = part
     gates, q = saved
     T, B, H = y.shape
-    W_rz, W_n = W_hh[: 2 * H], W_hh[2 * H :]
+    W_rz, W_n = room.times("W_rz", W_hh[: 2 * H], B, T), room.times("W_n", W_hh[2 * H :], B, T)
     r, z, n = gates.chunk(3, dim=2)
     da = factors(r, z, n, s0.h, y, room)
     da_r, _, da_n = da.chunk(3, dim=2)
@@ -73,10 +74,10 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     walk = zip(backwards(da_zn, da_n, da_r, da_rz, r, z), before(dy, torch.zeros_like(dh)))
     for (da_zn_t, da_n_t, da_r_t, da_rz_t, r_t, z_t), dy_before in walk:
         da_zn_t.mul_(dh_wide)  # (4') (3') (2')
-        torch.mm(da_n_t, W_n, out=dq)  # (3')
+        W_n.put(dq, da_n_t)  # (3')
         da_r_t.mul_(dq)  # (3') (2')
         torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
-        dh.addcmul_(dq, r_t).addmm_(da_rz_t, W_rz)  # (3') (1')
+        W_rz.add(dh.addcmul_(dq, r_t), da_rz_t)  # (3') (1')
 
     add_outer(da, x, grads.W_ih)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')

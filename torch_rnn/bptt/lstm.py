@@ -36,6 +36,7 @@ from .parts import (
     tanh_for,
 )
 from .passes import Part, Room, Saved
+from .products import times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -47,9 +48,9 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     y = fused.forward("lstm", W_hh, s0, (a, c))
     if y is None:
         y = torch.empty_like(c)
-        (h_t, c_t), W_hh_T, tanh_ = s0, W_hh.T, tanh_for(c)
+        (h_t, c_t), W_T, tanh_ = s0, times(W_hh.T, len(s0.h), len(x)), tanh_for(c)
         for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
-            a_t.addmm_(h_t, W_hh_T)  # (1)
+            W_T.add(a_t, h_t)  # (1)
             a_if.sigmoid_(), tanh_(g), o.sigmoid_()  # (2)
             torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
             torch.tanh(c_next, out=h_next).mul_(o)  # (4)
@@ -77,7 +78,7 @@ def by_factors(
     """The loop backwards: da (T, B, 4H), and the gradient of the initial state."""
     i, f, g, o = gates.chunk(4, dim=2)
     da, dc_dh = factors(i, f, g, o, c_0, c, room)
-    return da, walk_back(da, dc_dh, f, W_hh, dy, ds_n)
+    return da, walk_back(da, dc_dh, f, W_hh, dy, ds_n, room)
 
 
 def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor, room: Room) -> tuple[Tensor, Tensor]:
@@ -109,7 +110,7 @@ def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor, 
     return da, dtanh(o, tanh_c, out=tanh_c)  # (4')
 
 
-def walk_back(da: Tensor, dc_dh: Tensor, dc_dc: Tensor, W_hh: Tensor, dy: Tensor, ds_n: State) -> State:
+def walk_back(da: Tensor, dc_dh: Tensor, dc_dc: Tensor, W_hh: Tensor, dy: Tensor, ds_n: State, room: Room) -> State:
     """The loop backwards: multiply what `factors` made with the running gradients, and let these run.
 
     Parameters
@@ -121,6 +122,7 @@ def walk_back(da: Tensor, dc_dh: Tensor, dc_dc: Tensor, W_hh: Tensor, dy: Tensor
     W_hh : tensor (4H, H)
     dy : tensor (T, B, H)
     ds_n : State
+    room : Room
 
     Returns
     -------
@@ -131,11 +133,12 @@ def walk_back(da: Tensor, dc_dh: Tensor, dc_dc: Tensor, W_hh: Tensor, dy: Tensor
     da_ifg, da_o = da.view(T, B, 4, H)[:, :, :3], da[:, :, 3 * H :]
     dh, dc = dy[-1] + ds_n.h, ds_n.c.clone(memory_format=torch.contiguous_format)
     dc_wide = dc[:, None]  # a view that stands beside three gates
+    W = room.times("W_hh", W_hh, B, T)
     walk = zip(backwards(da, da_ifg, da_o, dc_dh, dc_dc), before(dy, torch.zeros_like(dh)))
     for (da_t, da_ifg_t, da_o_t, dc_dh_t, dc_dc_t), dy_before in walk:
         da_o_t.mul_(dh)  # (4') (2')
         dc.addcmul_(dh, dc_dh_t)  # (4')
         da_ifg_t.mul_(dc_wide)  # (3') (2')
         dc.mul_(dc_dc_t)  # (3')
-        torch.addmm(dy_before, da_t, W_hh, out=dh)  # (1')
+        W.sum(dh, dy_before, da_t)  # (1')
     return State(dh, dc)

@@ -27,6 +27,7 @@ from ..lstm_peephole import Params
 from .lstm import factors, walk_back
 from .parts import add_outer, add_outer_before, add_sum, affine, product, steps, tanh_for
 from .passes import Part, Room, Saved
+from .products import times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -37,9 +38,9 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
     a_if = a.view(T, B, 4, H)[:, :, :2]
     y, c = (x.new_empty(T, B, H) for _ in range(2))
-    (h_t, c_t), W_hh_T, tanh_ = s0, W_hh.T, tanh_for(c)
+    (h_t, c_t), W_T, tanh_ = s0, times(W_hh.T, B, T), tanh_for(c)
     for a_t, a_if_t, i, f, g, o, c_next, h_next in steps(a, a_if, *a.chunk(4, dim=2), c, y):
-        a_t.addmm_(h_t, W_hh_T)  # (1)
+        W_T.add(a_t, h_t)  # (1)
         a_if_t.addcmul_(P_if, c_t[:, None]).sigmoid_(), tanh_(g)  # (2)
         torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
         o.addcmul_(P_o, c_next).sigmoid_()  # (4)
@@ -60,7 +61,7 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     da_i, da_f, _, da_o = da.chunk(4, dim=2)
     dc_dh.addcmul_(da_o, P_o)  # (4')
     dc_dc = torch.addcmul(f, da_i, P_i, out=room("dc_dc", *c.shape)).addcmul_(da_f, P_f)  # (3') (2')
-    ds0 = walk_back(da, dc_dh, dc_dc, W_hh, dy, ds_n)
+    ds0 = walk_back(da, dc_dh, dc_dc, W_hh, dy, ds_n, room)
 
     dP_i, dP_f, dP_o = grads.P.chunk(3)
     products = dc_dc  # of every step, where this stood

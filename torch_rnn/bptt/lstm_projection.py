@@ -20,6 +20,7 @@ from ..lstm_projection import Params
 from .lstm import factors
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
 from .passes import Part, Room, Saved
+from .products import times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
@@ -28,13 +29,13 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     T, B, R, H = *x.shape[:2], *W_hr.shape
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
     c, m, y = (x.new_empty(T, B, size) for size in (H, H, R))
-    (h_t, c_t), W_hh_T, W_hr_T, tanh_ = s0, W_hh.T, W_hr.T, tanh_for(c)
+    (h_t, c_t), W_T, W_r_T, tanh_ = s0, times(W_hh.T, B, T), times(W_hr.T, B, T), tanh_for(c)
     for a_t, a_if, i, f, g, o, c_next, m_t, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, m, y):
-        a_t.addmm_(h_t, W_hh_T)  # (1)
+        W_T.add(a_t, h_t)  # (1)
         a_if.sigmoid_(), tanh_(g), o.sigmoid_()  # (2)
         torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
         torch.tanh(c_next, out=m_t).mul_(o)  # (4)
-        torch.mm(m_t, W_hr_T, out=h_next)  # (5)
+        W_r_T.put(h_next, m_t)  # (5)
         h_t, c_t = h_next, c_next
     return y, State(h_t.clone(), c_t.clone()), (a, c, m)
 
@@ -54,14 +55,15 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     torch.add(dy[-1], ds_n.h, out=dh[-1])
     dh_0, dm, dc = torch.empty_like(ds_n.h), torch.empty_like(ds_n.c), ds_n.c.clone()
     dc_wide = dc[:, None]  # a view that stands beside three gates
+    W, W_r = room.times("W_hh", W_hh, B, T), room.times("W_hr", W_hr, B, T)
     walk = zip(backwards(da, da_ifg, da_o, dc_dh, f, dh), before(dy, torch.zeros_like(dh_0)), before(dh, dh_0))
     for (da_t, da_ifg_t, da_o_t, dc_dh_t, f_t, dh_next), dy_before, dh_t in walk:
-        torch.mm(dh_next, W_hr, out=dm)  # (5')
+        W_r.put(dm, dh_next)  # (5')
         da_o_t.mul_(dm)  # (4') (2')
         dc.addcmul_(dm, dc_dh_t)  # (4')
         da_ifg_t.mul_(dc_wide)  # (3') (2')
         dc.mul_(f_t)  # (3')
-        torch.addmm(dy_before, da_t, W_hh, out=dh_t)  # (1')
+        W.sum(dh_t, dy_before, da_t)  # (1')
 
     add_outer(da, x, grads.W_ih)  # (1')
     add_outer_before(da, s0.h, y, grads.W_hh)  # (1')

@@ -8,6 +8,8 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from .products import COPIED, add_transposed, dense, linear, onednn
+
 # Numbers of a row from which on MKL's tanh, which PyTorch calls row by row where these are apart, wakes its threads for
 # each row: 16 rows of 128 take 30 µs, by way of one piece 6.
 LONG_ROW = 100
@@ -35,6 +37,8 @@ def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
     torch.Size([5, 2, 4])
     """
     T, B, I = x.shape
+    if onednn(x.numel() * len(W), x, W):
+        return linear(x, dense(W), b)
     a = x.new_empty(T, B, len(W))
     torch.addmm(b, x.reshape(T * B, I), W.T, out=a.view(T * B, len(W)))
     return a
@@ -92,7 +96,7 @@ def add_outer(da: Tensor, x: Tensor, out: Tensor) -> None:
     >>> dW[0]
     tensor([3., 3., 3.])
     """
-    out.addmm_(da.flatten(0, 1).T, x.reshape(-1, x.shape[2]))
+    add_transposed(da.flatten(0, 1), x.reshape(-1, x.shape[2]), out)
 
 
 def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
@@ -112,8 +116,8 @@ def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
     >>> dW
     tensor([[13.]])
     """
-    out.addmm_(da[0].T, h_0)
-    out.addmm_(da[1:].flatten(0, 1).T, y[:-1].flatten(0, 1))
+    add_transposed(da[0], h_0, out)
+    add_transposed(da[1:].flatten(0, 1), y[:-1].flatten(0, 1), out)
 
 
 def add_sum(da: Tensor, *outs: Tensor) -> None:
@@ -147,9 +151,14 @@ def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> Non
     >>> dx[0, 0]
     tensor([4., 4., 4.])
     """
-    if out is not None:
-        T, B, I = out.shape
-        da, out = da.flatten(0, 1), out.view(T * B, I)
+    if out is None:
+        return
+    T, B, I = out.shape
+    da, out = da.flatten(0, 1), out.view(T * B, I)
+    if onednn(da.numel() * I // COPIED, da, W):
+        dx = linear(da, dense(W.T))
+        out.add_(dx) if add else out.copy_(dx)
+    else:
         out.addmm_(da, W) if add else torch.mm(da, W, out=out)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..blocks import Blocks, apart, joined
+from .products import Times, times
 
 Saved = tuple[Tensor, ...]
 Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
@@ -94,6 +95,7 @@ class Room:
     def __init__(self, like: Tensor, columns: int) -> None:
         self.like, self.columns = like, columns
         self.pieces: dict[str, Tensor] = {}
+        self.products: dict[str, tuple[int, Times]] = {}
 
     def __call__(self, name: str, T: int, B: int, size: int) -> Tensor:
         """A tensor (T, B, size) that is not initialized, in one piece."""
@@ -101,6 +103,14 @@ class Room:
         if piece is None:
             piece = self.pieces[name] = self.like.new_empty(self.columns, size)
         return (piece if self.columns == T * B else piece[: T * B]).view(T, B, size)
+
+    def times(self, name: str, M: Tensor, B: int, T: int) -> Times:
+        """`products.times`, once for chunks of as many sequences that follow one another."""
+        rows, found = self.products.get(name, (0, None))
+        if found is None or rows != B:
+            found = times(M, B, T)
+            self.products[name] = B, found
+        return found
 
 
 def chunk_columns(y: Tensor) -> int:

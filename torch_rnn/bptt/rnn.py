@@ -22,6 +22,7 @@ from .. import fused
 from ..rnn import Params, State
 from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
 from .passes import Part, Room, Saved
+from .products import times
 
 
 class Nonlinearity(NamedTuple):
@@ -50,9 +51,9 @@ def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = T
     y = fused.forward("rnn", W_hh, (s0.h, a), (), RELU=nonlinearity is RELU)
     if y is None:
         y = a  # h_{t+1} will stand where a_t does
-        h_t, W_hh_T, f_ = s0.h, W_hh.T, nonlinearity.f_
+        h_t, W_T, f_ = s0.h, times(W_hh.T, len(s0.h), len(x)), nonlinearity.f_
         for a_t in y.unbind():
-            a_t.addmm_(h_t, W_hh_T)  # (1)
+            W_T.add(a_t, h_t)  # (1)
             h_t = f_(a_t)  # (2)
     return y, State(y[-1].clone()), ()
 
@@ -77,7 +78,8 @@ def walk_back(
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
     da = nonlinearity.df(y, room("da", *y.shape))
     dh = dy[-1] + ds_n.h
+    W = room.times("W_hh", W_hh, len(dh), len(y))
     for (da_t,), dy_before in zip(backwards(da), before(dy, torch.zeros_like(dh))):
         da_t.mul_(dh)  # (2')
-        torch.addmm(dy_before, da_t, W_hh, out=dh)  # (1')
+        W.sum(dh, dy_before, da_t)  # (1')
     return da, State(dh)
