@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from torch_rnn import bptt
 from torch_rnn.blocks import blocks_of
-from torch_rnn.bptt import parts, passes, products
+from torch_rnn.bptt import passes, products
 
 T, B, I, H, R = 9, 5, 19, 24, 18
 each_cell = pytest.mark.parametrize("name", CELLS)
@@ -30,7 +30,8 @@ def quicker(monkeypatch):
 @pytest.fixture
 def always(quicker, monkeypatch):
     """Every product is large."""
-    for name in ("LARGE", "COPIED", "BOTH_TURNED", "BROAD"):
+    monkeypatch.setattr(products, "LARGE", 1)
+    for name in ("TURNED", "PIECES", "BROAD"):
         monkeypatch.setattr(products, name, 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
@@ -54,8 +55,6 @@ class Calls(list):
             return original(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, watched)
-        if hasattr(parts, name):
-            monkeypatch.setattr(parts, name, watched)
 
 
 @pytest.fixture
@@ -175,19 +174,17 @@ def test_operands_that_are_not_in_one_piece(name, laid_out, order, always, monke
 
 
 @needs_onednn
-def test_sums_of_outer_products_take_memory_for_some_rows_at_a_time(always, monkeypatch):
-    monkeypatch.setattr(products, "ROWS", 4)
-    linear, rows = products.linear, []
-
-    def watched(x, W):
-        rows.append(len(x))
-        return linear(x, W)
-
-    monkeypatch.setattr(products, "linear", watched)
-    da, x, out = torch.ones(3, 10), torch.ones(3, 7), torch.ones(10, 7)
-    products.add_transposed(da, x, out)
-    assert rows == [4, 4, 2]
-    assert torch.equal(out, torch.full((10, 7), 4.0))
+@pytest.mark.parametrize("add", [True, False])
+def test_gradients_of_all_inputs_are_made_piece_by_piece(add, quicker, calls, monkeypatch):
+    for name, value in (("LARGE", 1), ("PIECES", 1), ("SMALL", 30)):
+        monkeypatch.setattr(products, name, value)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    generator = torch.Generator().manual_seed(0)
+    da, W, dx = (torch.randn(*size, generator=generator) for size in ((5, 2, 4), (4, 7), (5, 2, 7)))
+    wanted = da.double() @ W.double() + (dx.double() if add else 0)
+    products.product(da, W, dx, add)
+    assert calls == ["oneDNN"] * 3  # of 4, 4 and 2 rows
+    assert_near([dx], [wanted])
 
 
 @needs_onednn
@@ -246,15 +243,23 @@ def test_steps_of_a_few_sequences_stay_with_mm(quicker, monkeypatch):
 
 @needs_onednn
 @pytest.mark.parametrize(
-    ("N", "O", "I", "by"), [(512, 128, 128, "oneDNN"), (508, 128, 128, "mm"), (4096, 127, 128, "mm")]
+    ("sizes", "times"),
+    [
+        ((512, 128, 128), 1),
+        ((508, 128, 128), 0),  # fewer than 2**23 multiplications
+        ((2048, 127, 128), 0),  # narrow
+        ((256, 1024, 256), 1),
+        ((256, 1028, 256), 2),  # more than 2**18 weights
+    ],
 )
-def test_sums_of_outer_products_have_to_be_larger(N, O, I, by, quicker, calls, monkeypatch):
+def test_how_the_gradient_of_a_weight_is_made(sizes, times, quicker, calls, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    N, O, I = sizes
     generator = torch.Generator().manual_seed(N)
-    da, x, out = (torch.randn(*size, generator=generator) for size in ((N, O), (N, I), (O, I)))
-    wanted = out.double() + da.double().T @ x.double()
-    products.add_transposed(da, x, out)
-    assert calls == [by]
+    da, x, out = (torch.randn(*size, generator=generator) for size in ((4, N // 4, O), (4, N // 4, I), (O, I)))
+    wanted = out.double() + da.flatten(0, 1).double().T @ x.flatten(0, 1).double()
+    products.add_outer(da, x, out)
+    assert calls == (["oneDNN"] * times or ["mm"])
     assert_near([out], [wanted])
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_rnn.bptt import products
+from torch_rnn.bptt.passes import CHUNK_COLUMNS
 
 from ..problem import Problem
 from . import Ready, floor
@@ -37,8 +38,17 @@ class Ordered:
         return products.linear(a, self.M)
 
 
+def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Add a b to c, as torch_rnn does where a b is a weight's gradient: some steps at a time."""
+    da, x = a.T[None], b[None]
+    for k in range(0, len(b), CHUNK_COLUMNS):
+        columns = slice(k, k + CHUNK_COLUMNS)
+        products.add_outer(da[:, columns], x[:, columns], c)
+    return c
+
+
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
     """Lay out the operands of all layers and directions."""
     torch.set_num_threads(threads)
-    onednn = (by_onednn, Ordered()) if problem.dtype == "float32" and products.onednn_is_there() else ()
+    onednn = (by_onednn, Ordered(), in_chunks) if problem.dtype == "float32" and products.onednn_is_there() else ()
     return floor.prepare(problem, threads, device, floor.Library((by_mm, *onednn), torch.from_numpy))

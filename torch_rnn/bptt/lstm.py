@@ -22,21 +22,9 @@ from torch import Tensor
 
 from .. import fused
 from ..lstm import Params, State
-from .parts import (
-    add_outer,
-    add_outer_before,
-    add_sum,
-    affine,
-    backwards,
-    before,
-    dsigmoid,
-    dtanh,
-    product,
-    steps,
-    tanh_for,
-)
+from .parts import add_sum, backwards, before, dsigmoid, dtanh, steps, tanh_for
 from .passes import Part, Room, Saved
-from .products import times
+from .products import add_outer, add_outer_before, affine, product, times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:

@@ -18,9 +18,9 @@ from torch import Tensor
 from ..lstm import State
 from ..lstm_projection import Params
 from .lstm import factors
-from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product, steps, tanh_for
+from .parts import add_sum, backwards, before, steps, tanh_for
 from .passes import Part, Room, Saved
-from .products import times
+from .products import add_outer, add_outer_before, affine, product, times
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:

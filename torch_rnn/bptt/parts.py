@@ -1,4 +1,4 @@
-"""What the cells share: products over all steps, walks through them, derivatives of activations."""
+"""What the cells share beside the products: walks through the steps, sums, derivatives of activations."""
 
 from __future__ import annotations
 
@@ -8,40 +8,11 @@ from itertools import chain
 import torch
 from torch import Tensor
 
-from .products import COPIED, add_transposed, dense, linear, onednn
-
 # Numbers of a row from which on MKL's tanh, which PyTorch calls row by row where these are apart, wakes its threads for
 # each row: 16 rows of 128 take 30 µs, by way of one piece 6.
 LONG_ROW = 100
 # Steps of a trajectory that are views at a time: a view takes 650 bytes, as many as 160 numbers.
 STRETCH = 32
-
-
-def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
-    """W x_t + b of every step as one product.
-
-    Parameters
-    ----------
-    W : tensor (O, I)
-    x : tensor (T, B, I)
-    b : tensor (O,)
-
-    Returns
-    -------
-    tensor (T, B, O)
-        In one piece of memory, and no view of another tensor: PyTorch has rules for outputs of a Function that are.
-
-    Examples
-    --------
-    >>> affine(torch.ones(4, 3), torch.ones(5, 2, 3), torch.zeros(4)).shape
-    torch.Size([5, 2, 4])
-    """
-    T, B, I = x.shape
-    if onednn(x.numel() * len(W), x, W):
-        return linear(x, dense(W), b)
-    a = x.new_empty(T, B, len(W))
-    torch.addmm(b, x.reshape(T * B, I), W.T, out=a.view(T * B, len(W)))
-    return a
 
 
 def steps(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -80,46 +51,6 @@ def before(z: Tensor, first: Tensor) -> Iterator[Tensor]:
     return chain(chain.from_iterable(z[k : min(k + STRETCH, len(z) - 1)].unbind()[::-1] for k in starts), [first])
 
 
-def add_outer(da: Tensor, x: Tensor, out: Tensor) -> None:
-    """Add Σ da_t x_tᵀ over steps and sequences to `out`, as one product.
-
-    Parameters
-    ----------
-    da : tensor (T, B, O)
-    x : tensor (T, B, I)
-    out : tensor (O, I)
-
-    Examples
-    --------
-    >>> dW = torch.ones(4, 3)
-    >>> add_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3), dW)
-    >>> dW[0]
-    tensor([3., 3., 3.])
-    """
-    add_transposed(da.flatten(0, 1), x.reshape(-1, x.shape[2]), out)
-
-
-def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
-    """Add Σ da_t h_tᵀ over steps and sequences to `out`, where h_t = y_{t-1}: step t meets the state before it.
-
-    Parameters
-    ----------
-    da : tensor (T, B, O)
-    h_0 : tensor (B, R)
-    y : tensor (T, B, R)
-    out : tensor (O, R)
-
-    Examples
-    --------
-    >>> dW, y = torch.zeros(1, 1), torch.tensor([[[1.0]], [[2.0]], [[4.0]]])
-    >>> add_outer_before(torch.ones(3, 1, 1), torch.tensor([[10.0]]), y, dW)
-    >>> dW
-    tensor([[13.]])
-    """
-    add_transposed(da[0], h_0, out)
-    add_transposed(da[1:].flatten(0, 1), y[:-1].flatten(0, 1), out)
-
-
 def add_sum(da: Tensor, *outs: Tensor) -> None:
     """Add Σ da_t over steps and sequences to each of the biases' gradients.
 
@@ -133,33 +64,6 @@ def add_sum(da: Tensor, *outs: Tensor) -> None:
     db = da.sum((0, 1))
     for out in outs:
         out.add_(db)
-
-
-def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> None:
-    """Write Wᵀ da_t of every step to `out`, or add it, as one product; nothing if that is None.
-
-    Parameters
-    ----------
-    da : tensor (T, B, O)
-    W : tensor (O, I)
-    out : tensor (T, B, I), contiguous, or None
-
-    Examples
-    --------
-    >>> dx = torch.zeros(5, 2, 3)
-    >>> product(torch.ones(5, 2, 4), torch.ones(4, 3), out=dx)
-    >>> dx[0, 0]
-    tensor([4., 4., 4.])
-    """
-    if out is None:
-        return
-    T, B, I = out.shape
-    da, out = da.flatten(0, 1), out.view(T * B, I)
-    if onednn(da.numel() * I // COPIED, da, W):
-        dx = linear(da, dense(W.T))
-        out.add_(dx) if add else out.copy_(dx)
-    else:
-        out.addmm_(da, W) if add else torch.mm(da, W, out=out)
 
 
 def tanh_for(z: Tensor) -> Callable[[Tensor], Tensor]:

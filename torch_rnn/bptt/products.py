@@ -1,4 +1,4 @@
-"""Products with matrices of weights, by the library that is quicker at them.
+"""Products: of all steps at once, and of one after the other; by the library that is quicker at them.
 
 PyTorch has float32 products on a CPU from MKL, which on AMD's processors does without AVX-512, even where they have it.
 oneDNN, which comes with PyTorch as well and computes torch.nn's LSTM, uses it: large products take half the time there.
@@ -9,6 +9,7 @@ and on sizes alone, so that results are the same each time; those of the two dif
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,12 @@ from torch import Tensor
 
 # Multiplications a thread from which on a product is quicker by oneDNN: its calls take 12 µs, those of `addmm` 2.
 LARGE = 2**20
-# How many times that where the result has to be copied to its place, or a matrix turned first; and where both operands
-# of a sum of outer products have to be, which is not so soon quicker if it is narrow: the fewest rows and columns.
-COPIED, BOTH_TURNED, BROAD = 4, 8, 128
-# Rows of such a sum at a time: each time they need memory.
-ROWS = 256
-# Products with one matrix for which it pays to turn this beforehand, and the most numbers in it: of larger ones the
-# memory for another is not worth the 4 % that it saves.
-MANY, SMALL = 8, 2**18
+# How many times that where it has to turn a matrix first, and where it makes a result piece by piece, in other memory;
+# a weight's gradient, for which it turns both operands, is not so soon quicker if it has few rows or columns.
+TURNED, PIECES, BROAD = 4, 8, 128
+# Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
+# not worth the 4 % that it saves), and for how many; and numbers in a piece.
+SMALL, MANY = 2**18, 8
 PLAIN = Tensor, torch.nn.Parameter
 
 # x Wᵀ + b into a new tensor, and W in the order that such products of n rows read it in: what `torch.compile` calls.
@@ -89,22 +88,122 @@ def ordered(W: Tensor, rows: int) -> Tensor:
     return _ordered(W, rows)  # type: ignore[no-any-return]
 
 
-def add_transposed(da: Tensor, x: Tensor, out: Tensor) -> None:
-    """Add daᵀ x to `out`: da (N, O), x (N, I), out (O, I).
+def pieces(out: Tensor) -> Iterator[slice]:
+    """Rows of a matrix that together are not much memory, from the first to the last ones.
+
+    Examples
+    --------
+    >>> [*pieces(torch.empty(600, 1024))]
+    [slice(0, 256, None), slice(256, 512, None), slice(512, 768, None)]
+    """
+    each = max(1, SMALL // out.shape[1])
+    return (slice(k, k + each) for k in range(0, len(out), each))
+
+
+def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
+    """W x_t + b of every step as one product.
+
+    Parameters
+    ----------
+    W : tensor (O, I)
+    x : tensor (T, B, I)
+    b : tensor (O,)
+
+    Returns
+    -------
+    tensor (T, B, O)
+        In one piece of memory, and no view of another tensor: PyTorch has rules for outputs of a Function that are.
+
+    Examples
+    --------
+    >>> affine(torch.ones(4, 3), torch.ones(5, 2, 3), torch.zeros(4)).shape
+    torch.Size([5, 2, 4])
+    """
+    T, B, I = x.shape
+    if onednn(x.numel() * len(W), x, W):
+        return linear(x, dense(W), b)
+    a = x.new_empty(T, B, len(W))
+    torch.addmm(b, x.reshape(T * B, I), W.T, out=a.view(T * B, len(W)))
+    return a
+
+
+def add_outer(da: Tensor, x: Tensor, out: Tensor) -> None:
+    """Add Σ da_t x_tᵀ over steps and sequences to `out`, as one product.
+
+    Parameters
+    ----------
+    da : tensor (T, B, O)
+    x : tensor (T, B, I)
+    out : tensor (O, I)
 
     Examples
     --------
     >>> dW = torch.ones(4, 3)
-    >>> add_transposed(torch.ones(2, 4), torch.ones(2, 3), dW)
+    >>> add_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3), dW)
     >>> dW[0]
     tensor([3., 3., 3.])
     """
-    if min(out.shape) >= BROAD and onednn(out.numel() * len(x) // BOTH_TURNED, da, x):
+    add_transposed(da.flatten(0, 1), x.reshape(-1, x.shape[2]), out)
+
+
+def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
+    """Add Σ da_t h_tᵀ over steps and sequences to `out`, where h_t = y_{t-1}: step t meets the state before it.
+
+    Parameters
+    ----------
+    da : tensor (T, B, O)
+    h_0 : tensor (B, R)
+    y : tensor (T, B, R)
+    out : tensor (O, R)
+
+    Examples
+    --------
+    >>> dW, y = torch.zeros(1, 1), torch.tensor([[[1.0]], [[2.0]], [[4.0]]])
+    >>> add_outer_before(torch.ones(3, 1, 1), torch.tensor([[10.0]]), y, dW)
+    >>> dW
+    tensor([[13.]])
+    """
+    add_transposed(da[0], h_0, out)
+    add_transposed(da[1:].flatten(0, 1), y[:-1].flatten(0, 1), out)
+
+
+def add_transposed(da: Tensor, x: Tensor, out: Tensor) -> None:
+    """Add daᵀ x to `out`: da (N, O), x (N, I), out (O, I)."""
+    if onednn(len(x) * out.numel() // PIECES, da, x) and min(out.shape) >= BROAD:
         da_T, x_T = da.T, dense(x.T)
-        for rows in (slice(k, k + ROWS) for k in range(0, len(out), ROWS)):
+        for rows in pieces(out):
             out[rows].add_(linear(da_T[rows], x_T))
     else:
         out.addmm_(da.T, x)
+
+
+def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> None:
+    """Write Wᵀ da_t of every step to `out`, or add it, as one product; nothing if that is None.
+
+    Parameters
+    ----------
+    da : tensor (T, B, O)
+    W : tensor (O, I)
+    out : tensor (T, B, I), contiguous, or None
+
+    Examples
+    --------
+    >>> dx = torch.zeros(5, 2, 3)
+    >>> product(torch.ones(5, 2, 4), torch.ones(4, 3), out=dx)
+    >>> dx[0, 0]
+    tensor([4., 4., 4.])
+    """
+    if out is None:
+        return
+    T, B, I = out.shape
+    da, out = da.flatten(0, 1), out.view(T * B, I)
+    if onednn(da.numel() * I // PIECES, da, W):
+        W_T = dense(W.T)
+        for rows in pieces(out):
+            dx = linear(da[rows], W_T)
+            out[rows].add_(dx) if add else out[rows].copy_(dx)
+    else:
+        out.addmm_(da, W) if add else torch.mm(da, W, out=out)
 
 
 class Times:
@@ -156,6 +255,6 @@ def times(M: Tensor, B: int, T: int) -> Times:
     tensor([4., 4., 4., 4.])
     """
     order = T >= MANY and M.numel() <= SMALL
-    if not onednn(B * M.numel() // (1 if order else COPIED), M):
+    if not onednn(B * M.numel() // (1 if order else TURNED), M):
         return Times(M)
     return TimesByOneDNN(ordered(M.T, B) if order else dense(M.T))

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from .. import fused
 from ..rnn import Params, State
-from .parts import add_outer, add_outer_before, add_sum, affine, backwards, before, product
+from .parts import add_sum, backwards, before
 from .passes import Part, Room, Saved
-from .products import times
+from .products import add_outer, add_outer_before, affine, product, times
 
 
 class Nonlinearity(NamedTuple):
