@@ -9,6 +9,7 @@ autograd over the loop:
 * forward keeps what backward reads and nothing else, and writes it where the pre-activations stood;
 * the running gradient enters the transposes as a factor only. What it is multiplied with is computed for all steps at
   once, before the loop backwards, and waits where the gradients of the pre-activations will stand.
+* large products are by the library that is quicker at them on the processor at hand (`products`).
 
 Vectors are rows, as torch.nn's users hold them: x_t is (B, I), and W x is `x @ W.T`.
 """

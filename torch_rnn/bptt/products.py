@@ -23,8 +23,8 @@ LARGE = 2**20
 # a weight's gradient, for which it turns both operands, is not so soon quicker if it has few rows or columns.
 TURNED, PIECES, BROAD = 4, 8, 128
 # Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
-# not worth the 4 % that it saves), and for how many; and numbers in a piece.
-SMALL, MANY = 2**18, 8
+# not worth the 4 % that it saves), and for how many; and numbers in a piece, which has no more rows than said.
+SMALL, MANY, ROWS = 2**18, 8, 512
 PLAIN = Tensor, torch.nn.Parameter
 
 # x Wᵀ + b into a new tensor, and W in the order that such products of n rows read it in: what `torch.compile` calls.
@@ -96,7 +96,7 @@ def pieces(out: Tensor) -> Iterator[slice]:
     >>> [*pieces(torch.empty(600, 1024))]
     [slice(0, 256, None), slice(256, 512, None), slice(512, 768, None)]
     """
-    each = max(1, SMALL // out.shape[1])
+    each = min(ROWS, max(1, SMALL // out.shape[1]))
     return (slice(k, k + each) for k in range(0, len(out), each))
 
 
@@ -170,9 +170,10 @@ def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
 def add_transposed(da: Tensor, x: Tensor, out: Tensor) -> None:
     """Add daᵀ x to `out`: da (N, O), x (N, I), out (O, I)."""
     if onednn(len(x) * out.numel() // PIECES, da, x) and min(out.shape) >= BROAD:
-        da_T, x_T = da.T, dense(x.T)
+        x_T = dense(x.T)
         for rows in pieces(out):
-            out[rows].add_(linear(da_T[rows], x_T))
+            da_T = da[:, rows].contiguous().T  # which PyTorch turns in less time than columns of a wider matrix
+            out[rows].add_(linear(da_T, x_T))
     else:
         out.addmm_(da.T, x)
 
