@@ -248,8 +248,10 @@ def test_steps_of_a_few_sequences_stay_with_mm(quicker, monkeypatch):
         ((512, 128, 128), 1),
         ((508, 128, 128), 0),  # fewer than 2**23 multiplications
         ((2048, 127, 128), 0),  # narrow
-        ((256, 1024, 256), 1),
-        ((256, 1028, 256), 2),  # more than 2**18 weights
+        ((256, 512, 256), 1),
+        ((256, 516, 256), 2),  # more than 512 rows
+        ((256, 256, 1024), 1),
+        ((256, 257, 1024), 2),  # more than 2**18 weights
     ],
 )
 def test_how_the_gradient_of_a_weight_is_made(sizes, times, quicker, calls, monkeypatch):
