@@ -31,7 +31,7 @@ def quicker(monkeypatch):
 def always(quicker, monkeypatch):
     """Every product is large."""
     monkeypatch.setattr(products, "LARGE", 1)
-    for name in ("TURNED", "PIECES", "BROAD"):
+    for name in ("TURNED", "PIECES", "BOTH_TURNED", "BROAD"):
         monkeypatch.setattr(products, name, 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
@@ -245,13 +245,12 @@ def test_steps_of_a_few_sequences_stay_with_mm(quicker, monkeypatch):
 @pytest.mark.parametrize(
     ("sizes", "times"),
     [
-        ((512, 128, 128), 1),
-        ((508, 128, 128), 0),  # fewer than 2**23 multiplications
+        ((192, 256, 256), 1),
+        ((188, 256, 256), 0),  # fewer than 12 · 2**20 multiplications
         ((2048, 127, 128), 0),  # narrow
-        ((256, 512, 256), 1),
-        ((256, 516, 256), 2),  # more than 512 rows
-        ((256, 256, 1024), 1),
-        ((256, 257, 1024), 2),  # more than 2**18 weights
+        ((384, 260, 256), 2),  # more than 256 rows
+        ((256, 128, 2048), 1),
+        ((256, 129, 2048), 2),  # more than 2**18 weights
     ],
 )
 def test_how_the_gradient_of_a_weight_is_made(sizes, times, quicker, calls, monkeypatch):

@@ -19,12 +19,12 @@ from torch import Tensor
 
 # Multiplications a thread from which on a product is quicker by oneDNN: its calls take 12 µs, those of `addmm` 2.
 LARGE = 2**20
-# How many times that where it has to turn a matrix first, and where it makes a result piece by piece, in other memory;
-# a weight's gradient, for which it turns both operands, is not so soon quicker if it has few rows or columns.
-TURNED, PIECES, BROAD = 4, 8, 128
+# How many times that where it has to turn a matrix first; where it makes a result piece by piece, in other memory; and
+# where it has to turn both operands besides, for a weight's gradient, which must not be narrow: its rows and columns.
+TURNED, PIECES, BOTH_TURNED, BROAD = 4, 8, 12, 128
 # Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
 # not worth the 4 % that it saves), and for how many; and numbers in a piece, which has no more rows than said.
-SMALL, MANY, ROWS = 2**18, 8, 512
+SMALL, MANY, ROWS = 2**18, 8, 256
 PLAIN = Tensor, torch.nn.Parameter
 
 # x Wᵀ + b into a new tensor, and W in the order that such products of n rows read it in: what `torch.compile` calls.
@@ -169,7 +169,7 @@ def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
 
 def add_transposed(da: Tensor, x: Tensor, out: Tensor) -> None:
     """Add daᵀ x to `out`: da (N, O), x (N, I), out (O, I)."""
-    if onednn(len(x) * out.numel() // PIECES, da, x) and min(out.shape) >= BROAD:
+    if onednn(len(x) * out.numel() // BOTH_TURNED, da, x) and min(out.shape) >= BROAD:
         x_T = dense(x.T)
         for rows in pieces(out):
             da_T = da[:, rows].contiguous().T  # which PyTorch turns in less time than columns of a wider matrix
