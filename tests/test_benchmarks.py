@@ -321,7 +321,7 @@ def test_calls_are_as_many_as_with_the_real_sizes():
         assert contestants.point_of(name, point) == point
 
 
-@pytest.mark.parametrize("way", ["by_mm", "by_onednn", "Ordered", "in_chunks"])
+@pytest.mark.parametrize("way", ["by_mm", "by_onednn", "Ordered", "in_pieces", "in_chunks"])
 @pytest.mark.parametrize("D", [1, 2])
 def test_the_floor_by_torch_does_the_same_products(D, way, monkeypatch):
     floor, by_torch = contestants.load("floor"), contestants.load("torch-floor")

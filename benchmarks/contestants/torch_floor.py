@@ -38,6 +38,12 @@ class Ordered:
         return products.linear(a, self.M)
 
 
+def in_pieces(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """Write a b into c, as torch_rnn does where that is a gradient of all inputs: some rows at a time."""
+    products.product(a[None], b, c[None])
+    return c
+
+
 def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Add a b to c, as torch_rnn does where a b is a weight's gradient: some steps at a time."""
     da, x = a.T[None], b[None]
@@ -50,5 +56,9 @@ def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
     """Lay out the operands of all layers and directions."""
     torch.set_num_threads(threads)
-    onednn = (by_onednn, Ordered(), in_chunks) if problem.dtype == "float32" and products.onednn_is_there() else ()
+    onednn = (
+        (by_onednn, Ordered(), in_pieces, in_chunks)
+        if problem.dtype == "float32" and products.onednn_is_there()
+        else ()
+    )
     return floor.prepare(problem, threads, device, floor.Library((by_mm, *onednn), torch.from_numpy))
