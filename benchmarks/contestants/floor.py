@@ -38,9 +38,13 @@ class Serial(NamedTuple):
 
 
 class Library(NamedTuple):
-    """Who multiplies: `products`, called with (a, b, c), make a b, in c if they can; `of` makes operands of arrays."""
+    """Who multiplies: functions that, called with (a, b, c), make a b, in c if they can.
 
-    products: tuple[Product, ...] = (np.matmul, np.dot)
+    `serial` are for one step after another, `at_once` for all steps; `of` makes their operands of arrays.
+    """
+
+    serial: tuple[Product, ...] = (np.matmul, np.dot)
+    at_once: tuple[Product, ...] = (np.matmul,)
     of: Callable[[Array], Any] = np.asarray
 
 
@@ -69,11 +73,14 @@ def products(
         x, W_ih = np.full((N, problem.point.inputs(l)), 0.5, dtype), np.full((GH, problem.point.inputs(l)), 0.1, dtype)
         layers += [(x, W_ih, np.empty_like(x), np.empty_like(W_ih))] * D
     # The same numbers for every layer and direction: only the sizes count.
-    up = fastest(library, *(layout(alive, h, W_hh.T, a) for layout in layouts))
-    down = fastest(library, *(layout(alive, a, W_hh, dh) for layout in layouts))
-    inputs = [fastest(library, [(x, W_ih.T, a)]) for x, W_ih, _, _ in layers]
+    up = fastest(library.serial, library.of, *(layout(alive, h, W_hh.T, a) for layout in layouts))
+    down = fastest(library.serial, library.of, *(layout(alive, a, W_hh, dh) for layout in layouts))
+    inputs = [fastest(library.at_once, library.of, [(x, W_ih.T, a)]) for x, W_ih, _, _ in layers]
     gradients = [
-        [fastest(library, [operands]) for operands in ((a.T, h, dW_hh), (a.T, x, dW_ih), (a, W_ih, dx))]
+        [
+            fastest(library.at_once, library.of, [operands])
+            for operands in ((a.T, h, dW_hh), (a.T, x, dW_ih), (a, W_ih, dx))
+        ]
         for x, W_ih, dx, dW_ih in layers
     ]
 
@@ -92,11 +99,10 @@ def products(
     return forward, both
 
 
-def fastest(library: Library, *layouts: Operands) -> Serial:
-    """The same products in any of the layouts, by any of the library's functions: whichever is fastest."""
-    of = library.of
+def fastest(products: Sequence[Product], of: Callable[[Array], Any], *layouts: Operands) -> Serial:
+    """The same products in any of the layouts, by any of the functions: whichever is fastest."""
     serials = [[(of(a), of(b), of(c)) for a, b, c in operands] for operands in layouts]
-    candidates = [Serial(product, operands) for product, operands in itertools.product(library.products, serials)]
+    candidates = [Serial(product, operands) for product, operands in itertools.product(products, serials)]
     return min(candidates, key=_trial)
 
 

@@ -56,9 +56,8 @@ def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
     """Lay out the operands of all layers and directions."""
     torch.set_num_threads(threads)
-    onednn = (
-        (by_onednn, Ordered(), in_pieces, in_chunks)
-        if problem.dtype == "float32" and products.onednn_is_there()
-        else ()
-    )
-    return floor.prepare(problem, threads, device, floor.Library((by_mm, *onednn), torch.from_numpy))
+    library = floor.Library((by_mm,), (by_mm,), torch.from_numpy)
+    if problem.dtype == "float32" and products.onednn_is_there():
+        serial, at_once = (by_mm, by_onednn, Ordered()), (by_mm, by_onednn, in_pieces, in_chunks)
+        library = floor.Library(serial, at_once, torch.from_numpy)
+    return floor.prepare(problem, threads, device, library)
