@@ -343,9 +343,9 @@ def test_the_floor_by_torch_does_the_same_products(D, way, monkeypatch):
         pytest.skip("needs a PyTorch with oneDNN")
     product = getattr(by_torch, way)() if way == "Ordered" else getattr(by_torch, way)
     monkeypatch.setattr(by_torch, "CHUNK_COLUMNS", 4)
-    for library in (floor.Library((noted(np.matmul),)), floor.Library((noted(product),), torch.from_numpy)):
+    for multiply, of in ((noted(np.matmul), np.asarray), (noted(product), torch.from_numpy)):
         done.append([])
-        floor.prepare(given, 1, "cpu", library).calls["forward-backward"]()
+        floor.prepare(given, 1, "cpu", floor.Library((multiply,), (multiply,), of)).calls["forward-backward"]()
     assert len(done[0]) == D * (1 + 5 + 5 + 3)
     assert done[0] == done[1]
 
@@ -492,7 +492,7 @@ def test_the_floor_does_the_products_of_every_layer_direction_and_step_alive():
         return np.matmul(a, b, out)
 
     floor = contestants.load("floor")
-    library = floor.Library((recorded,))
+    library = floor.Library((recorded,), (recorded,))
     for size in ("7x3x4x5", "7x3x4x5-L2-D2"):
         point = sizes.parse(size)
         ready = floor.prepare(problem.make("gru", point, "float32"), 1, "cpu", library)
