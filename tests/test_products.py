@@ -241,6 +241,14 @@ def test_steps_of_a_few_sequences_stay_with_mm(quicker, monkeypatch):
     assert not products.times(torch.empty(257, 1024), 16, 100).M.is_mkldnn  # too much memory for a copy
 
 
+def test_a_matrix_is_made_ready_once_for_chunks_of_as_many_sequences():
+    room, W, W_r = passes.Room(torch.empty(0), columns=8), torch.ones(3, 2), torch.ones(3, 4)
+    ready = room.times("W", W, 4, 2)
+    assert room.times("W", W, 4, 1) is ready
+    assert room.times("W_r", W_r, 4, 2).M is W_r
+    assert room.times("W", W, 3, 2) is not ready
+
+
 @needs_onednn
 @pytest.mark.parametrize(
     ("sizes", "times"),
