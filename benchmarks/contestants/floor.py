@@ -99,10 +99,10 @@ def products(
     return forward, both
 
 
-def fastest(products: Sequence[Product], of: Callable[[Array], Any], *layouts: Operands) -> Serial:
+def fastest(functions: Sequence[Product], of: Callable[[Array], Any], *layouts: Operands) -> Serial:
     """The same products in any of the layouts, by any of the functions: whichever is fastest."""
     serials = [[(of(a), of(b), of(c)) for a, b, c in operands] for operands in layouts]
-    candidates = [Serial(product, operands) for product, operands in itertools.product(products, serials)]
+    candidates = [Serial(product, operands) for product, operands in itertools.product(functions, serials)]
     return min(candidates, key=_trial)
 
 

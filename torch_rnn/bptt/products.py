@@ -2,8 +2,9 @@
 
 PyTorch has float32 products on a CPU from MKL, which on AMD's processors does without AVX-512, even where they have it.
 oneDNN, which comes with PyTorch as well and computes torch.nn's LSTM, uses it: large products take half the time there.
-On Intel's processors both use it, and everything stays with `torch.mm`. Which library it is depends on the processor
-and on sizes alone, so that results are the same each time; those of the two differ by float32's rounding.
+On Intel's processors both use it, and everything stays with `torch.mm`. Which library it is depends on the processor,
+on sizes and on the number of threads alone, so that results are the same each time; those of the two differ by
+float32's rounding.
 """
 
 from __future__ import annotations
