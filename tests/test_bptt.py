@@ -71,8 +71,7 @@ def test_every_cell_has_its_passes_by_hand():
 @pytest.mark.parametrize("sizes", [{}, {"T": 1}, {"B": 1}, {"T": 1, "B": 1}], ids=str)
 @pytest.mark.parametrize("columns", [2048, 6, 1], ids=lambda n: f"{n} columns at a time")
 def test_values_and_gradients_equal_numpys(name, sizes, columns, monkeypatch):
-    monkeypatch.setattr(passes, "CHUNK_COLUMNS", columns)
-    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(passes, "columns_at_a_time", lambda R: columns)
     operands, upstream = operands_of(name, **sizes)
     outputs = function_of(name)(*operands)
     values, gradients = by_numpy(name, operands, upstream)
@@ -266,8 +265,8 @@ ROOM = {
 def test_chunks_are_of_one_length_and_all_use_the_same_memory(name, chunks, monkeypatch):
     T, B = 40, 6
     length = math.ceil(T / chunks)
-    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
-    monkeypatch.setattr(passes, "CHUNK_COLUMNS", (T // chunks + 1) * B)  # 5 chunks of 9 would leave one of 4
+    columns = (T // chunks + 1) * B  # 5 chunks of 9 would leave one of 4
+    monkeypatch.setattr(passes, "columns_at_a_time", lambda R: columns)
     (x, *rest), upstream = operands_of(name, T=T, B=B)
     outputs = function_of(name)(x.detach(), *rest)
     with Allocations() as taken:
@@ -315,8 +314,7 @@ def one_by_one(name, operands, upstream):
 @pytest.mark.parametrize("run", [bptt.by_hand, bptt.by_loop])
 @pytest.mark.parametrize("columns", [2048, 3, 1], ids=lambda n: f"{n} columns at a time")
 def test_sequences_of_different_lengths(name, run, columns, monkeypatch):
-    monkeypatch.setattr(passes, "CHUNK_COLUMNS", columns)
-    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(passes, "columns_at_a_time", lambda R: columns)
     operands, upstream = operands_of_rows(name)
     values, gradients = one_by_one(name, operands, upstream)
     before = [z.detach().clone() for z in (*operands, *upstream)]
@@ -340,8 +338,7 @@ def test_sequences_of_different_lengths_are_one_function(name):
 @pytest.mark.parametrize("chunk", [512, 90], ids=lambda n: f"chunks of {n} columns")
 def test_blocks_use_the_same_memory(name, chunk, monkeypatch):
     """That of the largest, which is neither the first nor the last."""
-    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
-    monkeypatch.setattr(passes, "CHUNK_COLUMNS", chunk)
+    monkeypatch.setattr(passes, "columns_at_a_time", lambda R: chunk)
     B = 18
     lengths = torch.tensor([80] + 5 * [60] + 6 * [40] + 6 * [5])
     blocks = blocks_of(batch_sizes_of(lengths))
@@ -390,6 +387,27 @@ def test_changing_an_output_in_place_is_noticed(name):
     y.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.grad(y, operands, upstream[0])
+
+
+@each_cell
+def test_a_tensor_that_torch_func_left_behind(name):
+    """Outside of the transformation it is what it wraps, a number without a history."""
+    operands, upstream = operands_of(name)
+    outputs = function_of(name)(*operands)
+    expected = [*outputs, *torch.autograd.grad(outputs, operands[1:], upstream)]
+    left_behind = []
+
+    def square(x):
+        left_behind.append(x * 1)
+        return (x * x).sum()
+
+    torch.func.grad(square)(operands[0].detach())
+    (x,) = left_behind
+    assert torch._C._functorch.is_functorch_wrapped_tensor(x)
+    outputs = function_of(name)(x, *operands[1:])
+    assert_all_close([*outputs, *torch.autograd.grad(outputs, operands[1:], upstream)], expected, 0.0)
+    history, _ = outputs[0].grad_fn.next_functions[0]
+    assert history is None
 
 
 @each_cell
@@ -710,8 +728,7 @@ def test_half_precisions(name):
 
 def test_half_precision_adds_up_many_steps(monkeypatch):
     """In chunks a bias's gradient of ones would stop at 256, where the next number of bfloat16 is 258."""
-    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 1)
-    monkeypatch.setattr(passes, "CHUNK_COLUMNS", 1)
+    monkeypatch.setattr(passes, "columns_at_a_time", lambda R: 1)
     layer = torch_rnn.RNN(1, 4, dtype=torch.bfloat16)
     for p in layer.parameters():
         p.data.zero_()
@@ -809,19 +826,21 @@ def test_no_operation_by_hand_asks_autograd(name, guarded, monkeypatch):
 
     def watched(way):
         def run(*arguments):
-            key = torch._C.DispatchKey.AutogradFunctionality
-            skipped.append(torch._C._dispatch_tls_is_dispatch_key_excluded(key))
+            keys = torch._C.DispatchKey.AutogradFunctionality, torch._C.DispatchKey.ADInplaceOrView
+            skipped.append([torch._C._dispatch_tls_is_dispatch_key_excluded(key) for key in keys])
             return way(*arguments)
 
         return run
 
     if not guarded:
         monkeypatch.setattr(bptt.function, "below_autograd", contextlib.nullcontext)
+        monkeypatch.setattr(bptt.function, "exclude", contextlib.nullcontext)
+        monkeypatch.setattr(bptt.function, "quick_apply", bptt.function.Forward.apply)
     monkeypatch.setitem(
         bptt.MANUAL, cell.name, manual._replace(forward=watched(manual.forward), backward=watched(manual.backward))
     )
     gradients = torch.autograd.grad(function_of(name)(*operands), operands, upstream)
-    assert skipped == [guarded, guarded]
+    assert skipped == [[guarded, guarded]] * 2
     assert_all_close(gradients, expected, 0.0)
 
 

@@ -31,7 +31,7 @@ def quicker(monkeypatch):
 def always(quicker, monkeypatch):
     """Every product is large."""
     monkeypatch.setattr(products, "LARGE", 1)
-    for name in ("TURNED", "PIECES", "BOTH_TURNED", "BROAD"):
+    for name in ("TURNED", "PIECES", "ADDED", "BROAD"):
         monkeypatch.setattr(products, name, 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
@@ -100,8 +100,7 @@ def assert_near(got, wanted):
 @pytest.mark.parametrize("columns", [2048, 10], ids=lambda n: f"{n} columns at a time")
 def test_values_and_gradients_by_onednn(name, many, columns, always, calls, monkeypatch):
     monkeypatch.setattr(products, "MANY", many)
-    monkeypatch.setattr(passes, "CHUNK_COLUMNS", columns)
-    monkeypatch.setattr(passes, "CHUNK_NUMBERS", 0)
+    monkeypatch.setattr(passes, "columns_at_a_time", lambda R: columns)
     operands, upstream = operands_of(name)
     got = results(name, bptt.by_hand, operands, upstream)
     assert set(calls) == {"oneDNN"}
@@ -241,6 +240,13 @@ def test_steps_of_a_few_sequences_stay_with_mm(quicker, monkeypatch):
     assert not products.times(torch.empty(257, 1024), 16, 100).M.is_mkldnn  # too much memory for a copy
 
 
+def test_for_few_sequences_a_matrix_is_turned_for_mm_too():
+    M = torch.empty(40, 30).T
+    assert products.times(M, 3, 8).M.is_contiguous()
+    assert products.times(M, 4, 8).M is M
+    assert products.times(M, 3, 7).M is M  # for a few products
+
+
 def test_a_matrix_is_made_ready_once_for_chunks_of_as_many_sequences():
     room, W, W_r = passes.Room(torch.empty(0), columns=8), torch.ones(3, 2), torch.ones(3, 4)
     ready = room.times("W", W, 4, 2)
@@ -253,23 +259,59 @@ def test_a_matrix_is_made_ready_once_for_chunks_of_as_many_sequences():
 @pytest.mark.parametrize(
     ("sizes", "times"),
     [
-        ((192, 256, 256), 1),
-        ((188, 256, 256), 0),  # fewer than 12 · 2**20 multiplications
-        ((2048, 127, 128), 0),  # narrow
-        ((384, 260, 256), 2),  # more than 256 rows
-        ((256, 128, 2048), 1),
-        ((256, 129, 2048), 2),  # more than 2**18 weights
+        ((64, 512, 128), 1),
+        ((60, 512, 128), 0),  # fewer than 4 · 2**20 multiplications
+        ((2048, 256, 127), 0),  # narrow
+        ((64, 1032, 256), 2),  # more than 2**18 weights
+        ((16, 4096, 256), 4),
+        ((16, 4100, 256), -5),  # more than 2**20 weights
+        ((64, 256, 256), -1),  # no higher than broad
     ],
 )
 def test_how_the_gradient_of_a_weight_is_made(sizes, times, quicker, calls, monkeypatch):
+    """By how many products of oneDNN's, which come turned where that is quicker, the others not (negative here)."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     N, O, I = sizes
     generator = torch.Generator().manual_seed(N)
-    da, x, out = (torch.randn(*size, generator=generator) for size in ((4, N // 4, O), (4, N // 4, I), (O, I)))
-    wanted = out.double() + da.flatten(0, 1).double().T @ x.flatten(0, 1).double()
-    products.add_outer(da, x, out)
-    assert calls == (["oneDNN"] * times or ["mm"])
-    assert_near([out], [wanted])
+    da, x, W = (torch.randn(*size, generator=generator) for size in ((4, N // 4, O), (4, N // 4, I), (O, I)))
+    dW = products.zeros_for(W, N)
+    assert dW.is_contiguous() == (times <= 0)
+    assert dW.T.is_contiguous() == (times > 0)
+    wanted = 3 * da.flatten(0, 1).double().T @ x.flatten(0, 1).double()
+    products.add_outer(da, x, dW)
+    products.add_outer(2 * da, x, dW)
+    assert calls == 2 * (["oneDNN"] * abs(times) or ["mm"])
+    assert_near([dW], [wanted])
+    assert products.laid_out(dW, W).is_contiguous()
+    assert_all_close(products.laid_out(dW, W), dW, 0)
+
+
+@needs_onednn
+@pytest.mark.parametrize("turned_too", [True, False])
+def test_gradients_one_below_the_other(turned_too, always, calls, monkeypatch):
+    """Blocks of weights' gradients change places; small ones stay with mm, turned or not."""
+    generator = torch.Generator().manual_seed(0)
+    da, x = (torch.randn(*size, generator=generator) for size in ((5, 2, 7), (5, 2, 4)))
+    dW = torch.zeros(4, 7).T if turned_too else torch.zeros(7, 4)
+    wanted = da.flatten(0, 1).double().T @ x.flatten(0, 1).double()
+    products.add_outer(da, x, dW[3:], dW[:3])
+    assert_near([dW], [torch.cat([wanted[4:], wanted[:4]])])
+    assert calls == ["oneDNN"] * 2
+    monkeypatch.setattr(products, "LARGE", 10**9)
+    products.add_outer(da, x, dW[3:], dW[:3])
+    assert_near([dW], [2 * torch.cat([wanted[4:], wanted[:4]])])
+    assert calls[2:] == ["mm"] * 2
+
+
+@needs_onednn
+@pytest.mark.parametrize("laid_out", [turned, spread, torch.Tensor.contiguous])
+def test_gradients_are_laid_out_as_autograd_would(laid_out, always):
+    """So that nobody has to turn them who adds them up."""
+    operands, upstream = operands_of("lstm")
+    apart = [laid_out(z.detach()).requires_grad_() for z in operands]
+    got = results("lstm", bptt.by_hand, apart, upstream)[-len(operands) :]
+    for z, dz in list(zip(apart, got))[1:5]:
+        assert dz.stride() == (torch.empty_like(z).stride())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from torch_rnn.bptt import products
-from torch_rnn.bptt.passes import CHUNK_COLUMNS
+from torch_rnn.bptt.passes import columns_at_a_time
 
 from ..problem import Problem
 from . import Ready, floor
@@ -45,12 +45,12 @@ def in_pieces(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """Add a b to c, as torch_rnn does where a b is a weight's gradient: some steps at a time."""
-    da, x = a.T[None], b[None]
-    for k in range(0, len(b), CHUNK_COLUMNS):
-        columns = slice(k, k + CHUNK_COLUMNS)
-        products.add_outer(da[:, columns], x[:, columns], c)
-    return c
+    """Make a b, as torch_rnn does where that is a weight's gradient: some steps at a time, in a tensor of its own."""
+    da, x, most = a.T[None], b[None], columns_at_a_time(b.shape[1])
+    dW = products.zeros_for(c, min(most, len(b)))
+    for k in range(0, len(b), most):
+        products.add_outer(da[:, k : k + most], x[:, k : k + most], dW)
+    return products.laid_out(dW, c)
 
 
 def prepare(problem: Problem, threads: int, device: str) -> Ready:

@@ -52,20 +52,19 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
-    x, s0, y, saved, dy, ds_n, dx = part
+    x, s0, y, saved, dy, ds_n, dx, _ = part
     gates, v_n = saved
     H = W_hh.shape[1]
     by_kernel = fused.backward("gru", W_hh, (gates, v_n, s0.h, y), dy, ds_n, blocks=4)
     d, ds0 = by_kernel or walk_back(W_hh, gates, v_n, s0.h, y, dy, ds_n, room)
-    du_n, du_rz, dv = d[:, :, :H], d[:, :, H : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
-    add_outer(du_rz, x, grads.W_ih[: 2 * H])  # (1')
-    add_outer(du_n, x, grads.W_ih[2 * H :])  # (1')
-    add_outer_before(dv, s0.h, y, grads.W_hh)  # (1')
+    du, dv = d[:, :, : 3 * H], d[:, :, H:]  # blocks: n of u, then r, z, then n of v
+    add_outer(du, x, grads.W_ih[2 * H :], grads.W_ih[: 2 * H])  # (1')
+    add_outer_before(dv, part.h, grads.W_hh)  # (1')
     db = d.sum((0, 1))  # (1')
     grads.b_ih.add_(torch.cat([db[H : 3 * H], db[:H]]))  # (1')
     grads.b_hh.add_(db[H:])  # (1')
-    product(du_rz, W_ih[: 2 * H], out=dx)  # (1')
-    product(du_n, W_ih[2 * H :], out=dx, add=True)  # (1')
+    product(du[:, :, H:], W_ih[: 2 * H], out=dx)  # (1')
+    product(du[:, :, :H], W_ih[2 * H :], out=dx, add=True)  # (1')
     return ds0
 
 

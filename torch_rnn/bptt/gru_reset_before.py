@@ -48,7 +48,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
-    x, s0, y, saved, dy, ds_n, dx = part
+    x, s0, y, saved, dy, ds_n, dx, _ = part
     gates, q = saved
     T, B, H = y.shape
     W_rz, W_n = room.times("W_rz", W_hh[: 2 * H], B, T), room.times("W_n", W_hh[2 * H :], B, T)
@@ -69,7 +69,7 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
 
     add_outer(da, x, grads.W_ih)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
-    add_outer_before(da_rz, s0.h, y, grads.W_hh[: 2 * H])  # (1')
+    add_outer_before(da_rz, part.h, grads.W_hh[: 2 * H])  # (1')
     add_outer(da_n, q, grads.W_hh[2 * H :])  # (1')
     product(da, W_ih, out=dx)  # (1')
     return State(dh)

@@ -49,12 +49,12 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
-    x, s0, y, saved, dy, ds_n, dx = part
+    x, s0, _, saved, dy, ds_n, dx, _ = part
     gates, c = saved
     by_kernel = fused.backward("lstm", W_hh, (gates, s0.c, c), dy, ds_n, blocks=4)
     da, ds0 = by_kernel or by_factors(W_hh, gates, s0.c, c, dy, ds_n, room)
     add_outer(da, x, grads.W_ih)  # (1')
-    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_outer_before(da, part.h, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     product(da, W_ih, out=dx)  # (1')
     return ds0

@@ -52,7 +52,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _, P = params
-    x, s0, y, saved, dy, ds_n, dx = part
+    x, s0, _, saved, dy, ds_n, dx, _ = part
     gates, c = saved
     i, f, g, o = gates.chunk(4, dim=2)
     P_i, P_f, P_o = P.chunk(3)
@@ -70,7 +70,7 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
         dP.add_(products.sum((0, 1)))  # (2')
     dP_o.add_(torch.mul(da_o, c, out=products).sum((0, 1)))  # (4')
     add_outer(da, x, grads.W_ih)  # (1')
-    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_outer_before(da, part.h, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     product(da, W_ih, out=dx)  # (1')
     return ds0

@@ -43,7 +43,7 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
 def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _, W_hr = params
-    x, s0, y, saved, dy, ds_n, dx = part
+    x, s0, _, saved, dy, ds_n, dx, _ = part
     gates, c, m = saved
     T, B, H = c.shape
     i, f, g, o = gates.chunk(4, dim=2)
@@ -66,7 +66,7 @@ def backward(params: Params, part: Part, grads: Params, room: Room) -> State:
         W.sum(dh_t, dy_before, da_t)  # (1')
 
     add_outer(da, x, grads.W_ih)  # (1')
-    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_outer_before(da, part.h, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     add_outer(dh, m, grads.W_hr)  # (5')
     product(da, W_ih, out=dx)  # (1')

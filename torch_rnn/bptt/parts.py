@@ -15,6 +15,20 @@ LONG_ROW = 100
 STRETCH = 32
 
 
+def stretches(*trajectories: Tensor) -> list[tuple[Tensor, ...]]:
+    """Tensors (T, …) together in parts of no more than `STRETCH` steps, from the first to the last ones.
+
+    Examples
+    --------
+    >>> [len(z) for (z,) in stretches(torch.empty(70))]
+    [32, 32, 6]
+    """
+    T = len(trajectories[0])
+    if T <= STRETCH:  # most often; to cut out all of a tensor takes a microsecond
+        return [trajectories]
+    return [tuple(z[k : k + STRETCH] for z in trajectories) for k in range(0, T, STRETCH)]
+
+
 def steps(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Walk through tensors (T, …) together, step by step.
 
@@ -23,8 +37,7 @@ def steps(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> [(int(a), int(b)) for a, b in steps(torch.tensor([1, 2]), torch.tensor([10, 20]))]
     [(1, 10), (2, 20)]
     """
-    starts = range(0, len(trajectories[0]), STRETCH)
-    return chain.from_iterable(zip(*(z[k : k + STRETCH].unbind() for z in trajectories)) for k in starts)
+    return chain.from_iterable(zip(*(z.unbind() for z in some)) for some in stretches(*trajectories))
 
 
 def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -35,8 +48,7 @@ def backwards(*trajectories: Tensor) -> Iterator[tuple[Tensor, ...]]:
     >>> [(int(a), int(b)) for a, b in backwards(torch.tensor([1, 2]), torch.tensor([10, 20]))]
     [(2, 20), (1, 10)]
     """
-    starts = reversed(range(0, len(trajectories[0]), STRETCH))
-    return chain.from_iterable(zip(*(z[k : k + STRETCH].unbind()[::-1] for z in trajectories)) for k in starts)
+    return chain.from_iterable(zip(*(z.unbind()[::-1] for z in some)) for some in reversed(stretches(*trajectories)))
 
 
 def before(z: Tensor, first: Tensor) -> Iterator[Tensor]:
@@ -47,8 +59,7 @@ def before(z: Tensor, first: Tensor) -> Iterator[Tensor]:
     >>> [int(v) for v in before(torch.tensor([1, 2, 3]), torch.tensor(0))]
     [2, 1, 0]
     """
-    starts = reversed(range(0, len(z) - 1, STRETCH))
-    return chain(chain.from_iterable(z[k : min(k + STRETCH, len(z) - 1)].unbind()[::-1] for k in starts), [first])
+    return chain(chain.from_iterable(some.unbind()[::-1] for (some,) in reversed(stretches(z[:-1]))), [first])
 
 
 def add_sum(da: Tensor, *outs: Tensor) -> None:

@@ -19,16 +19,17 @@ from .products import Times, times
 Saved = tuple[Tensor, ...]
 Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 
-# Numbers of a gate that backward works on at a time on a CPU, and columns (steps × sequences) at least: so few that
-# their gradients need little memory and stay in the cache, so many that adding to those of the weights costs little.
-CHUNK_NUMBERS, CHUNK_COLUMNS = 2**16, 512
+# Columns (steps × sequences) that backward works on at a time on a CPU, in layers of fewer units than said and in
+# others: so few that their gradients need little memory and stay in the cache, so many that adding to those of the
+# weights costs little. In small layers they are at least as many as make so many numbers of a gate.
+SMALL_COLUMNS, SMALL, COLUMNS, NUMBERS = 1024, 256, 512, 2**16
 
 
 class Part(NamedTuple):
     """Some steps, and the gradients that arrive there: what `Manual.backward` goes back through.
 
     dy and ds_n are the gradients of the outputs y and of the final state; that of x is to be written to dx, unless this
-    is None.
+    is None. `earlier` are the outputs one step before each, where these are there to be seen.
     """
 
     x: Tensor
@@ -38,6 +39,12 @@ class Part(NamedTuple):
     dy: Tensor
     ds_n: Any
     dx: Wanted
+    earlier: Tensor | None = None
+
+    @property
+    def h(self) -> tuple[Tensor, ...]:
+        """The state h before each step (T, B, R), in one piece, or the initial one and the others."""
+        return (self.s0.h[None], self.y[:-1]) if self.earlier is None else (self.earlier,)
 
 
 class Manual(NamedTuple):
@@ -60,6 +67,17 @@ class Manual(NamedTuple):
     states: Callable[[Tensor, Saved], tuple[Tensor, ...]]
 
 
+def columns_at_a_time(R: int) -> int:
+    """Columns that backward works on at a time, for R units of the state h.
+
+    Examples
+    --------
+    >>> [columns_at_a_time(R) for R in (16, 128, 256)]
+    [4096, 1024, 512]
+    """
+    return max(COLUMNS if R >= SMALL else SMALL_COLUMNS, NUMBERS // max(1, R))
+
+
 def chunk_length(y: Tensor) -> int:
     """Steps that backward works on at a time.
 
@@ -74,7 +92,7 @@ def chunk_length(y: Tensor) -> int:
     T, B, R = y.shape
     if y.device.type != "cpu" or y.dtype.itemsize < 4:
         return T
-    most = max(1, max(CHUNK_COLUMNS, CHUNK_NUMBERS // max(1, R)) // max(1, B))
+    most = max(1, columns_at_a_time(R) // max(1, B))
     return math.ceil(T / math.ceil(T / most))
 
 
@@ -135,7 +153,7 @@ def forward_by_blocks(manual: Manual, params: Any, x: Tensor, s0: Any, blocks: B
 def backward_by_chunks(manual: Manual, params: Any, part: Part, grads: Any, room: Room | None = None) -> Any:
     """`manual.backward` from the last steps to the first, some at a time; see `chunk_length`."""
     room = room or Room(part.x, chunk_columns(part.y))
-    x, s0, y, saved, dy, ds, dx = part
+    x, s0, y, saved, dy, ds, dx, _ = part
     length = chunk_length(y)
     if length == len(x):  # most often; to cut out all of a tensor takes a microsecond
         return manual.backward(params, part, grads, room)
@@ -143,9 +161,9 @@ def backward_by_chunks(manual: Manual, params: Any, part: Part, grads: Any, room
         start = max(0, stop - length)
         steps = slice(start, stop)
         s = type(s0)(*(z[start - 1] for z in manual.states(y, saved))) if start else s0
-        chunk = Part(
-            x[steps], s, y[steps], tuple(z[steps] for z in saved), dy[steps], ds, None if dx is None else dx[steps]
-        )
+        some, wanted = tuple(z[steps] for z in saved), None if dx is None else dx[steps]
+        earlier = y[start - 1 : stop - 1] if start else None
+        chunk = Part(x[steps], s, y[steps], some, dy[steps], ds, wanted, earlier)
         ds = manual.backward(params, chunk, grads, room)
     return ds
 

@@ -9,6 +9,7 @@ float32's rounding.
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterator
 from functools import cache
@@ -21,11 +22,14 @@ from torch import Tensor
 # Multiplications a thread from which on a product is quicker by oneDNN: its calls take 12 µs, those of `addmm` 2.
 LARGE = 2**20
 # How many times that where it has to turn a matrix first; where it makes a result piece by piece, in other memory; and
-# where it has to turn both operands besides, for a weight's gradient, which must not be narrow: its rows and columns.
-TURNED, PIECES, BOTH_TURNED, BROAD = 4, 8, 12, 128
+# where it has to turn an operand besides, for a weight's gradient, which must not be narrow: its rows and columns.
+TURNED, PIECES, ADDED, BROAD = 4, 5, 4, 128
 # Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
-# not worth the 4 % that it saves), and for how many; and numbers in a piece, which has no more rows than said.
-SMALL, MANY, ROWS = 2**18, 8, 256
+# not worth the 4 % that it saves), and for how many; numbers in a piece, too. With few sequences it pays for MKL.
+SMALL, MANY, FEW = 2**18, 8, 3
+# Numbers in a weight's gradient up to which the sum of products by oneDNN is quicker turned: for each of them x has to
+# be turned then, otherwise da, which has more columns; and in the end the sum.
+SUMMED_TURNED = 2**20
 PLAIN = Tensor, torch.nn.Parameter
 
 # x Wᵀ + b into a new tensor, and W in the order that such products of n rows read it in: what `torch.compile` calls.
@@ -97,7 +101,7 @@ def pieces(out: Tensor) -> Iterator[slice]:
     >>> [*pieces(torch.empty(600, 1024))]
     [slice(0, 256, None), slice(256, 512, None), slice(512, 768, None)]
     """
-    each = min(ROWS, max(1, SMALL // out.shape[1]))
+    each = max(1, SMALL // out.shape[1])
     return (slice(k, k + each) for k in range(0, len(out), each))
 
 
@@ -128,55 +132,82 @@ def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
     return a
 
 
-def add_outer(da: Tensor, x: Tensor, out: Tensor) -> None:
-    """Add Σ da_t x_tᵀ over steps and sequences to `out`, as one product.
+def zeros_for(W: Tensor, columns: int) -> Tensor:
+    """Zeros for the gradient of W, to which products of so many columns (steps × sequences) will be added at a time.
+
+    These may be turned, if that is quicker; `laid_out` turns the sum.
+    """
+    high = W.dim() == 2 and W.shape[0] > W.shape[1] and W.numel() <= SUMMED_TURNED
+    if high and W.is_contiguous() and onednn_adds(columns, W.shape, W):
+        return W.new_zeros(W.shape[::-1]).T
+    return torch.zeros_like(W)
+
+
+def laid_out(dW: Tensor, W: Tensor) -> Tensor:
+    """A gradient from `zeros_for`, laid out as W is."""
+    return dW.contiguous() if W.is_contiguous() else dW
+
+
+def onednn_adds(columns: int, shape: torch.Size, *operands: Tensor) -> bool:
+    """Whether a product of so many columns for a weight's gradient of such a shape is for oneDNN."""
+    return min(shape) >= BROAD and onednn(columns * math.prod(shape) // ADDED, *operands)
+
+
+def add_outer(da: Tensor, x: Tensor, *outs: Tensor) -> None:
+    """Add Σ da_t x_tᵀ over steps and sequences to `outs`, one below the other.
 
     Parameters
     ----------
     da : tensor (T, B, O)
     x : tensor (T, B, I)
-    out : tensor (O, I)
+    outs : tensors (·, I), of O rows in all
+        As `zeros_for` makes them, or rows of one.
 
     Examples
     --------
     >>> dW = torch.ones(4, 3)
-    >>> add_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3), dW)
+    >>> add_outer(torch.ones(2, 1, 4), torch.ones(2, 1, 3), dW[1:], dW[:1])
     >>> dW[0]
     tensor([3., 3., 3.])
     """
-    add_transposed(da.flatten(0, 1), x.reshape(-1, x.shape[2]), out)
+    da, x = da.flatten(0, 1), x.reshape(-1, x.shape[2])
+    x_T, row = x.T, 0
+    for out in outs:
+        da_out = da if len(out) == da.shape[1] else da[:, row : row + len(out)]
+        row += len(out)
+        if not onednn_adds(len(x), out.shape, da, x):
+            out.addmm_(da_out.T, x)
+        elif out.stride(0) == 1:  # turned
+            x_T = x_T.contiguous()
+            for rows in pieces(out):
+                out.T[:, rows].add_(linear(x_T, da_out[:, rows].contiguous().T))
+        else:
+            x_T = dense(x_T)
+            for rows in pieces(out):
+                out[rows].add_(linear(da_out[:, rows].contiguous().T, x_T))
 
 
-def add_outer_before(da: Tensor, h_0: Tensor, y: Tensor, out: Tensor) -> None:
-    """Add Σ da_t h_tᵀ over steps and sequences to `out`, where h_t = y_{t-1}: step t meets the state before it.
+def add_outer_before(da: Tensor, h: tuple[Tensor, ...], out: Tensor) -> None:
+    """Add Σ da_t h_tᵀ over steps and sequences to `out`, where h_t is the state before step t.
 
     Parameters
     ----------
     da : tensor (T, B, O)
-    h_0 : tensor (B, R)
-    y : tensor (T, B, R)
+    h : tensors (·, B, R), of T steps in all
+        As `passes.Part` has them.
     out : tensor (O, R)
 
     Examples
     --------
     >>> dW, y = torch.zeros(1, 1), torch.tensor([[[1.0]], [[2.0]], [[4.0]]])
-    >>> add_outer_before(torch.ones(3, 1, 1), torch.tensor([[10.0]]), y, dW)
+    >>> add_outer_before(torch.ones(3, 1, 1), (torch.tensor([[[10.0]]]), y[:-1]), dW)
     >>> dW
     tensor([[13.]])
     """
-    add_transposed(da[0], h_0, out)
-    add_transposed(da[1:].flatten(0, 1), y[:-1].flatten(0, 1), out)
-
-
-def add_transposed(da: Tensor, x: Tensor, out: Tensor) -> None:
-    """Add daᵀ x to `out`: da (N, O), x (N, I), out (O, I)."""
-    if onednn(len(x) * out.numel() // BOTH_TURNED, da, x) and min(out.shape) >= BROAD:
-        x_T = dense(x.T)
-        for rows in pieces(out):
-            da_T = da[:, rows].contiguous().T  # which PyTorch turns in less time than columns of a wider matrix
-            out[rows].add_(linear(da_T, x_T))
-    else:
-        out.addmm_(da.T, x)
+    start = 0
+    for z in h:
+        add_outer(da[start : start + len(z)], z, out)
+        start += len(z)
 
 
 def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> None:
@@ -258,5 +289,5 @@ def times(M: Tensor, B: int, T: int) -> Times:
     """
     order = T >= MANY and M.numel() <= SMALL
     if not onednn(B * M.numel() // (1 if order else TURNED), M):
-        return Times(M)
+        return Times(M.contiguous() if B <= FEW and T >= MANY else M)
     return TimesByOneDNN(ordered(M.T, B) if order else dense(M.T))

@@ -61,11 +61,11 @@ def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = T
 def backward(params: Params, part: Part, grads: Params, room: Room, nonlinearity: Nonlinearity = TANH) -> State:
     """Backpropagation through time: the transpose of `forward`; see `passes.Manual`."""
     W_ih, W_hh, _, _ = params
-    x, s0, y, _, dy, ds_n, dx = part
+    x, _, y, _, dy, ds_n, dx, _ = part
     by_kernel = fused.backward("rnn", W_hh, [y], dy, ds_n, blocks=1, RELU=nonlinearity is RELU)
     da, ds0 = by_kernel or walk_back(W_hh, y, dy, ds_n, nonlinearity, room)
     add_outer(da, x, grads.W_ih)  # (1')
-    add_outer_before(da, s0.h, y, grads.W_hh)  # (1')
+    add_outer_before(da, part.h, grads.W_hh)  # (1')
     add_sum(da, grads.b_ih, grads.b_hh)  # (1')
     product(da, W_ih, out=dx)  # (1')
     return ds0
