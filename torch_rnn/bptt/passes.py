@@ -19,10 +19,9 @@ from .products import Times, times
 Saved = tuple[Tensor, ...]
 Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 
-# Columns (steps × sequences) that backward works on at a time on a CPU, in layers of fewer units than said and in
-# others: so few that their gradients need little memory and stay in the cache, so many that adding to those of the
-# weights costs little. In small layers they are at least as many as make so many numbers of a gate.
-SMALL_COLUMNS, SMALL, COLUMNS, NUMBERS = 1024, 256, 512, 2**16
+# Columns (steps × sequences) that backward works on at a time on a CPU, at least: so few that their gradients need little
+# memory and stay in the cache, so many that adding to those of the weights costs little. And numbers of a gate.
+COLUMNS, NUMBERS = 512, 2**16
 
 
 class Part(NamedTuple):
@@ -72,10 +71,10 @@ def columns_at_a_time(R: int) -> int:
 
     Examples
     --------
-    >>> [columns_at_a_time(R) for R in (16, 128, 256)]
+    >>> [columns_at_a_time(R) for R in (16, 64, 256)]
     [4096, 1024, 512]
     """
-    return max(COLUMNS if R >= SMALL else SMALL_COLUMNS, NUMBERS // max(1, R))
+    return max(COLUMNS, NUMBERS // max(1, R))
 
 
 def chunk_length(y: Tensor) -> int:

@@ -25,8 +25,8 @@ LARGE = 2**20
 # where it has to turn an operand besides, for a weight's gradient, which must not be narrow: its rows and columns.
 TURNED, PIECES, ADDED, BROAD = 4, 5, 4, 128
 # Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
-# not worth the 4 % that it saves), and for how many; numbers in a piece, too. With few sequences it pays for MKL.
-SMALL, MANY, FEW = 2**18, 8, 3
+# not worth the 4 % that it saves), and for how many; with few sequences it pays for MKL, too. Numbers in a piece.
+SMALL, MANY, FEW, PIECE = 2**18, 8, 3, 2**18
 # Numbers in a weight's gradient up to which the sum of products by oneDNN is quicker turned: for each of them x has to
 # be turned then, otherwise da, which has more columns; and in the end the sum.
 SUMMED_TURNED = 2**20
@@ -101,7 +101,7 @@ def pieces(out: Tensor) -> Iterator[slice]:
     >>> [*pieces(torch.empty(600, 1024))]
     [slice(0, 256, None), slice(256, 512, None), slice(512, 768, None)]
     """
-    each = max(1, SMALL // out.shape[1])
+    each = max(1, PIECE // out.shape[1])
     return (slice(k, k + each) for k in range(0, len(out), each))
 
 
