@@ -19,7 +19,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def keep_freed_memory(size: int = KEPT) -> bool:
-    """Let the C library keep freed memory for the next array. `import numpy_rnn` calls it.
+    """Let the C library keep freed memory for the next array. `import numpy_rnn` and `import torch_rnn` call it.
 
     Parameters
     ----------

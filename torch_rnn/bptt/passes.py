@@ -19,8 +19,8 @@ from .products import Times, times
 Saved = tuple[Tensor, ...]
 Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 
-# Columns (steps × sequences) that backward works on at a time on a CPU, at least: so few that their gradients need little
-# memory and stay in the cache, so many that adding to those of the weights costs little. And numbers of a gate.
+# Columns (steps × sequences) that backward works on at a time on a CPU, at least: so few that their gradients need
+# little memory and stay in the cache, so many that adding to those of the weights costs little. And numbers of a gate.
 COLUMNS, NUMBERS = 512, 2**16
 
 

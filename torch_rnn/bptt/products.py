@@ -23,7 +23,7 @@ from torch import Tensor
 LARGE = 2**20
 # How many times that where it has to turn a matrix first; where it makes a result piece by piece, in other memory; and
 # where it has to turn an operand besides, for a weight's gradient, which must not be narrow: its rows and columns.
-TURNED, PIECES, ADDED, BROAD = 4, 5, 4, 128
+TURNED, PIECES, ADDED, BROAD = 4, 8, 12, 128
 # Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
 # not worth the 4 % that it saves), and for how many; with few sequences it pays for MKL, too. Numbers in a piece.
 SMALL, MANY, FEW, PIECE = 2**18, 8, 3, 2**18
