@@ -175,7 +175,7 @@ def test_operands_that_are_not_in_one_piece(name, laid_out, order, always, monke
 @needs_onednn
 @pytest.mark.parametrize("add", [True, False])
 def test_gradients_of_all_inputs_are_made_piece_by_piece(add, quicker, calls, monkeypatch):
-    for name, value in (("LARGE", 1), ("PIECES", 1), ("PIECE", 30)):
+    for name, value in (("LARGE", 1), ("PIECES", 1), ("PIECE_NUMBERS", 30)):
         monkeypatch.setattr(products, name, value)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     generator = torch.Generator().manual_seed(0)

@@ -94,8 +94,9 @@ def signed(function: F) -> F:
 
 
 def untransformed(cell: Cell, manual: Manual, blocks: Blocks | None, *operands: Tensor) -> tuple[Tensor, ...]:
-    """`Forward.apply` without what it does for `torch.func` alone, to bind operands to names: 12 µs a call."""
-    return quick_apply(cell, manual, blocks, *map(torch._C._functorch.unwrap_if_dead, operands))  # type: ignore[no-any-return]
+    """`Forward.apply` where no `torch.func` transforms: it need not bind operands to names then, 12 µs a call."""
+    outputs: tuple[Tensor, ...] = quick_apply(cell, manual, blocks, *map(torch._C._functorch.unwrap_if_dead, operands))
+    return outputs
 
 
 class Forward(torch.autograd.Function):

@@ -28,7 +28,7 @@ class Part(NamedTuple):
     """Some steps, and the gradients that arrive there: what `Manual.backward` goes back through.
 
     dy and ds_n are the gradients of the outputs y and of the final state; that of x is to be written to dx, unless this
-    is None. `earlier` are the outputs one step before each, where these are there to be seen.
+    is None. `earlier` are the outputs one step before each of y, None where y begins with the first step.
     """
 
     x: Tensor

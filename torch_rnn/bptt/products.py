@@ -26,7 +26,7 @@ LARGE = 2**20
 TURNED, PIECES, ADDED, BROAD = 4, 8, 12, 128
 # Numbers in a matrix up to which it pays to turn it for some products beforehand (memory for another of larger ones is
 # not worth the 4 % that it saves), and for how many; with few sequences it pays for MKL, too. Numbers in a piece.
-SMALL, MANY, FEW, PIECE = 2**18, 8, 3, 2**18
+SMALL, MANY, FEW, PIECE_NUMBERS = 2**18, 8, 3, 2**18
 # Numbers in a weight's gradient up to which the sum of products by oneDNN is quicker turned: for each of them x has to
 # be turned then, otherwise da, which has more columns; and in the end the sum.
 SUMMED_TURNED = 2**20
@@ -101,7 +101,7 @@ def pieces(out: Tensor) -> Iterator[slice]:
     >>> [*pieces(torch.empty(600, 1024))]
     [slice(0, 256, None), slice(256, 512, None), slice(512, 768, None)]
     """
-    each = max(1, PIECE // out.shape[1])
+    each = max(1, PIECE_NUMBERS // out.shape[1])
     return (slice(k, k + each) for k in range(0, len(out), each))
 
 
