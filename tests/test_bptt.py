@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import io
 import math
 from functools import partial
@@ -31,7 +30,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import torch_rnn
 from torch_rnn import bptt
 from torch_rnn.blocks import batch_sizes_of, blocks_of
-from torch_rnn.bptt import function, parts, passes
+from torch_rnn.bptt import function, passes
 from torch_rnn.modules import to_caller
 
 T, B, I, H, R = 5, 3, 7, 8, 6  # all distinct, and distinct from 2 layers and their 2 directions, 4
@@ -79,38 +78,6 @@ def test_values_and_gradients_equal_numpys(name, sizes, columns, monkeypatch):
     assert_all_close(torch.autograd.grad(outputs, operands, upstream), gradients, 1e-13, "gradients")
 
 
-def test_rows_of_a_gate_go_through_one_piece_where_mkls_threads_would_meet_at_each(monkeypatch):
-    long = torch.zeros(T, 3, parts.LONG_ROW)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    for z in (long, long.double()):
-        assert parts.tanh_for(z) is not torch.Tensor.tanh_
-    for z in (long[:, :2], long[:, :, 1:], long.bfloat16(), long.to("meta")):
-        assert parts.tanh_for(z) is torch.Tensor.tanh_
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
-    assert parts.tanh_for(long) is torch.Tensor.tanh_
-
-
-@pytest.mark.parametrize("name", [name for name in CELLS if not name.startswith("rnn")])
-def test_the_way_through_one_piece_gives_the_same(name, monkeypatch):
-    monkeypatch.setattr(parts, "LONG_ROW", 1)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    through = []
-
-    def tanh_for(z):
-        tanh_ = parts.tanh_for(z)
-        through.append(tanh_)
-        return tanh_
-
-    monkeypatch.setattr(inspect.getmodule(bptt.MANUAL[name].forward), "tanh_for", tanh_for)
-    operands, upstream = operands_of(name)
-    values, gradients = by_numpy(name, operands, upstream)
-    outputs = function_of(name)(*operands)
-    assert len(through) == 1
-    assert through[0] is not torch.Tensor.tanh_
-    assert_all_close(outputs, values, 1e-14, "values")
-    assert_all_close(torch.autograd.grad(outputs, operands, upstream), gradients, 1e-13, "gradients")
-
-
 @each_cell
 def test_no_sequence_at_all(name):
     operands, upstream = operands_of(name, B=0)
@@ -149,14 +116,14 @@ def test_who_wants_no_gradient_gets_none(name):
 
 def test_the_gradient_of_x_is_not_computed_in_vain(monkeypatch):
     seen = []
-    forward, backward, states = bptt.MANUAL["lstm"]
+    backward = bptt.MANUAL["lstm"].backward
 
     def watched(*args):
         _, part, *_ = args
         seen.append(part.dx)
         return backward(*args)
 
-    monkeypatch.setitem(bptt.MANUAL, "lstm", bptt.Manual(forward, watched, states))
+    monkeypatch.setitem(bptt.MANUAL, "lstm", bptt.MANUAL["lstm"]._replace(backward=watched))
     operands, upstream = operands_of("lstm")
     torch.autograd.grad(function_of("lstm")(operands[0].detach(), *operands[1:]), operands[1:], upstream)
     torch.autograd.grad(function_of("lstm")(*operands), operands, upstream)
@@ -206,26 +173,29 @@ class Products(TorchDispatchMode):
 
 # Of forward and of backward: products at every step, and products over all steps at once.
 PRODUCTS = {
-    "rnn_tanh": ((1, 1), (1, 4)),  # W_hh h; W_ih x. W_hhᵀ da; dW_ih, dx, and dW_hh of the first step and of the others
-    "rnn_relu": ((1, 1), (1, 4)),
-    "lstm": ((1, 1), (1, 4)),
-    "lstm_projection": ((2, 1), (2, 5)),  # W_hr m; W_hrᵀ dh and dW_hr
-    "lstm_peephole": ((1, 1), (1, 4)),
-    "gru": ((2, 1), (1, 6)),  # r and z by themselves; dW_ih and dx in two parts
-    "gru_reset_before": ((2, 1), (2, 5)),  # r and z by themselves, there and back; dW_hh of n
+    "rnn_tanh": ((1, 1), (1, 3)),  # W_hh h; W_ih x. W_hhᵀ da; dW_ih, dW_hh, dx
+    "rnn_relu": ((1, 1), (1, 3)),
+    "lstm": ((1, 1), (1, 3)),
+    "lstm_projection": ((2, 1), (2, 4)),  # W_hr m; W_hrᵀ dh and dW_hr
+    "lstm_peephole": ((1, 1), (1, 3)),
+    "gru": ((2, 1), (1, 5)),  # r and z by themselves; dW_ih and dx in two parts
+    "gru_reset_before": ((2, 1), (2, 4)),  # r and z by themselves, there and back; dW_hh of n
 }
 
 
 @each_cell
+@pytest.mark.parametrize("copied", [0, 2**14])
 @pytest.mark.parametrize("T", [4, 8])
-def test_what_needs_no_state_is_one_product_for_all_steps(name, T):
+def test_what_needs_no_state_is_one_product_for_all_steps(name, T, copied, monkeypatch):
+    monkeypatch.setattr(passes, "COPIED", copied)
     operands, upstream = operands_of(name, T=T)
     with Products() as forward:
         outputs = function_of(name)(*operands)
-    assert passes.chunk_length(outputs[0]) >= T  # a chunk has its own
+    assert passes.chunk_length(outputs[0], blocks=4) >= T  # a chunk has its own
     with Products() as backward:
         torch.autograd.grad(outputs, operands, upstream)
-    assert [forward.count, backward.count] == [every * T + once for every, once in PRODUCTS[name]]
+    own = 0 if copied else 1  # product of dW_hh for the first step, whose state is elsewhere
+    assert [forward.count, backward.count - own] == [every * T + once for every, once in PRODUCTS[name]]
 
 
 class Allocations(TorchDispatchMode):
@@ -265,6 +235,7 @@ ROOM = {
 def test_chunks_are_of_one_length_and_all_use_the_same_memory(name, chunks, monkeypatch):
     T, B = 40, 6
     length = math.ceil(T / chunks)
+    monkeypatch.setattr(passes, "COPIED", 0)
     columns = (T // chunks + 1) * B  # 5 chunks of 9 would leave one of 4
     monkeypatch.setattr(passes, "columns_at_a_time", lambda R: columns)
     (x, *rest), upstream = operands_of(name, T=T, B=B)
@@ -338,6 +309,7 @@ def test_sequences_of_different_lengths_are_one_function(name):
 @pytest.mark.parametrize("chunk", [512, 90], ids=lambda n: f"chunks of {n} columns")
 def test_blocks_use_the_same_memory(name, chunk, monkeypatch):
     """That of the largest, which is neither the first nor the last."""
+    monkeypatch.setattr(passes, "COPIED", 0)
     monkeypatch.setattr(passes, "columns_at_a_time", lambda R: chunk)
     B = 18
     lengths = torch.tensor([80] + 5 * [60] + 6 * [40] + 6 * [5])

@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 import torch_rnn
 from torch_rnn import graphs
+from torch_rnn.bptt import calls
 
 T, B, I, H = 5, 3, 4, 6
 LAYERS = {
@@ -61,6 +62,7 @@ class Graph(TorchDispatchMode):
 def record_in_place_of_cuda(monkeypatch):
     """Let whoever captures CUDA graphs do so on the CPU; the graphs, as they are made."""
     made = []
+    monkeypatch.setattr(calls, "numpy_has", lambda *operands: False)  # as on a GPU
 
     def graph():
         made.append(Graph())
@@ -80,15 +82,15 @@ def record_in_place_of_cuda(monkeypatch):
 @pytest.fixture
 def captures(monkeypatch):
     """Let captures run on the CPU; what is captured."""
-    calls = []
+    captures = []
 
     def captured(call, tensors, parameters, run=graphs.captured):
-        calls.append([tuple(z.shape) for z in tensors])
+        captures.append([tuple(z.shape) for z in tensors])
         return run(call, tensors, parameters)
 
     record_in_place_of_cuda(monkeypatch)
     monkeypatch.setattr(graphs, "captured", captured)
-    return calls
+    return captures
 
 
 def results_and_gradients(module, x):

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from torch_rnn import bptt
 from torch_rnn.blocks import blocks_of
+from torch_rnn.bptt import calls as by
 from torch_rnn.bptt import passes, products
 
 T, B, I, H, R = 9, 5, 19, 24, 18
@@ -29,7 +30,8 @@ def quicker(monkeypatch):
 
 @pytest.fixture
 def always(quicker, monkeypatch):
-    """Every product is large."""
+    """Every product is large, and none of a step is for NumPy."""
+    monkeypatch.setattr(by, "numpy_has", lambda *operands: False)
     monkeypatch.setattr(products, "LARGE", 1)
     for name in ("TURNED", "PIECES", "ADDED", "BROAD"):
         monkeypatch.setattr(products, name, 1)
@@ -249,10 +251,10 @@ def test_for_few_sequences_a_matrix_is_turned_for_mm_too():
 
 def test_a_matrix_is_made_ready_once_for_chunks_of_as_many_sequences():
     room, W, W_r = passes.Room(torch.empty(0), columns=8), torch.ones(3, 2), torch.ones(3, 4)
-    ready = room.times("W", W, 4, 2)
-    assert room.times("W", W, 4, 1) is ready
-    assert room.times("W_r", W_r, 4, 2).M is W_r
-    assert room.times("W", W, 3, 2) is not ready
+    ready = room.times(by.BY_TORCH, "W", W, 4, 2)
+    assert room.times(by.BY_TORCH, "W", W, 4, 1) is ready
+    assert room.times(by.BY_TORCH, "W_r", W_r, 4, 2).M is W_r
+    assert room.times(by.BY_TORCH, "W", W, 3, 2) is not ready
 
 
 @needs_onednn

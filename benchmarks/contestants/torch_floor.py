@@ -46,7 +46,7 @@ def in_pieces(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Make a b, as torch_rnn does where that is a weight's gradient: some steps at a time, in a tensor of its own."""
-    da, x, most = a.T[None], b[None], columns_at_a_time(b.shape[1])
+    da, x, most = a.T[None], b[None], columns_at_a_time(a.shape[0])
     dW = products.zeros_for(c, min(most, len(b)))
     for k in range(0, len(b), most):
         products.add_outer(da[:, k : k + most], x[:, k : k + most], dW)

@@ -38,13 +38,13 @@ def _h_and_c(y: Tensor, saved: Saved) -> tuple[Tensor, ...]:
 
 RELU = partial(rnn.forward, nonlinearity=rnn.RELU), partial(rnn.backward, nonlinearity=rnn.RELU)
 MANUAL = {
-    "rnn_tanh": Manual(rnn.forward, rnn.backward, _h),
-    "rnn_relu": Manual(*RELU, _h),
-    "lstm": Manual(lstm.forward, lstm.backward, _h_and_c),
-    "lstm_projection": Manual(lstm_projection.forward, lstm_projection.backward, _h_and_c),
-    "lstm_peephole": Manual(lstm_peephole.forward, lstm_peephole.backward, _h_and_c),
-    "gru": Manual(gru.forward, gru.backward, _h),
-    "gru_reset_before": Manual(gru_reset_before.forward, gru_reset_before.backward, _h),
+    "rnn_tanh": Manual(rnn.forward, rnn.backward, _h, blocks=1),
+    "rnn_relu": Manual(*RELU, _h, blocks=1),
+    "lstm": Manual(lstm.forward, lstm.backward, _h_and_c, blocks=4),
+    "lstm_projection": Manual(lstm_projection.forward, lstm_projection.backward, _h_and_c, blocks=4),
+    "lstm_peephole": Manual(lstm_peephole.forward, lstm_peephole.backward, _h_and_c, blocks=4),
+    "gru": Manual(gru.forward, gru.backward, _h, blocks=4),
+    "gru_reset_before": Manual(gru_reset_before.forward, gru_reset_before.backward, _h, blocks=3),
 }
 
 

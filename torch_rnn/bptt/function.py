@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -107,7 +108,7 @@ class Forward(torch.autograd.Function):
     def forward(cell: Cell, manual: Manual, blocks: Blocks | None, *operands: Tensor) -> tuple[Tensor, ...]:
         """By hand."""
         params, x, s0 = _named(cell, operands)
-        with below_autograd(), exclude(VIEWS):
+        with below_autograd(), exclude(VIEWS), np.errstate(all="ignore"):
             if blocks is None:
                 y, s_n, saved = manual.forward(params, x, s0)
             else:
@@ -178,10 +179,10 @@ class Backward(torch.autograd.Function):
         (dy, *ds_n), operands, (y, *saved) = _parts(cell, tensors)
         params, x, s0 = _named(cell, operands)
         dx = x.new_empty(x.shape) if wants_dx else None
-        columns = len(y) if blocks else chunk_columns(y)
+        columns = len(y) if blocks else chunk_columns(y, manual.blocks)
         grads = [zeros_for(p, columns) for p in params]
         whole = Part(x, s0, y, tuple(saved), dy, cell.State(*ds_n), dx)
-        with below_autograd(), exclude(VIEWS):
+        with below_autograd(), exclude(VIEWS), np.errstate(all="ignore"):
             if blocks is None:
                 ds0 = backward_by_chunks(manual, params, whole, cell.Params(*grads))
             else:

@@ -21,30 +21,34 @@ from torch import Tensor
 
 from .. import fused
 from ..gru import Params, State
-from .parts import backwards, before, dsigmoid, dtanh, steps, tanh_for
+from .calls import calls_for
+from .parts import backwards, before, dsigmoid, dtanh, steps
 from .passes import Part, Room, Saved
-from .products import add_outer, add_outer_before, affine, product, times
+from .products import add_outer, add_outer_before, affine, product
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
     """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
-    H = W_hh.shape[1]
+    T, B, H = *x.shape[:2], W_hh.shape[1]
     b_n = b_hh[2 * H :]
     b = torch.cat([b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :]])  # of r and z both biases, of n the input side's
     u = affine(W_ih, x, b)  # (1); r, z, n will stand where u_r, u_z, u_n do
-    v_n = x.new_empty(*x.shape[:2], H)
+    v_n = x.new_empty(T, B, H)
     y = fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n))
     if y is None:
-        y, h_t, tanh_ = torch.empty_like(v_n), s0.h, tanh_for(v_n)
-        W_rz_T, W_n_T = (times(W.T, len(h_t), len(x)) for W in (W_hh[: 2 * H], W_hh[2 * H :]))
-        for rz, r, z, n, v_n_t, h_next in steps(u[:, :, : 2 * H], *u.chunk(3, dim=2), v_n, y):
+        y, by = torch.empty_like(v_n), calls_for(v_n, W_hh, s0.h)
+        u_σ, gates = u[:, :, : 2 * H], by.see(u)
+        h_t, b_n = by.see(s0.h), by.see(b_n)
+        W_rz_T, W_n_T = (by.times(W.T, B, T) for W in (W_hh[: 2 * H], W_hh[2 * H :]))
+        seen = gates[:, :, : 2 * H], *by.gates(gates, 3), by.see(v_n), by.see(y)
+        for u_rz, rz, r, z, n, v_n_t, h_next in steps(u_σ, *seen):
             W_rz_T.add(rz, h_t)  # (1)
-            rz.sigmoid_()  # (2)
+            u_rz.sigmoid_()  # (2)
             W_n_T.sum(v_n_t, b_n, h_t)  # (1)
-            n.addcmul_(r, v_n_t)  # (3)
-            tanh_(n)  # (3)
-            torch.lerp(n, h_t, z, out=h_next)  # (4): n + z ∘ (h_t - n)
+            by.add_mul(r, v_n_t, n)  # (3)
+            by.tanh(n, n)  # (3)
+            by.lerp(n, h_t, z, h_next)  # (4): n + z ∘ (h_t - n)
             h_t = h_next
     return y, State(y[-1].clone()), (u, v_n)
 
@@ -75,15 +79,16 @@ def walk_back(
     T, B, H = y.shape
     r, z, n = gates.chunk(3, dim=2)
     d = factors(r, z, n, v_n, h_0, y, room)
-    dh = dy[-1] + ds_n.h
+    by, ds = calls_for(y, W_hh, dy, ds_n.h), State((dy[-1] + ds_n.h).contiguous())
+    dh, dv, z, dy, dy_0 = map(by.see, (ds.h, d, z, dy, torch.zeros_like(ds.h)))
     dh_wide = dh[:, None]  # a view that stands beside four blocks
-    W = room.times("W_hh", W_hh, B, T)
-    walk = zip(backwards(d.view(T, B, 4, H), d[:, :, H:], z), before(dy, torch.zeros_like(dh)))
+    W = room.times(by, "W_hh", W_hh, B, T)
+    walk = zip(backwards(dv.reshape(T, B, 4, H), dv[:, :, H:], z), before(dy, dy_0))
     for (d_t, dv_t, z_t), dy_before in walk:
-        d_t.mul_(dh_wide)  # (4') (3') (2')
-        torch.addcmul(dy_before, dh, z_t, out=dh)  # (4')
+        by.mul(d_t, dh_wide, d_t)  # (4') (3') (2')
+        by.mul_add(dh, z_t, dy_before, dh)  # (4')
         W.add(dh, dv_t)  # (1')
-    return d, State(dh)
+    return d, ds
 
 
 def factors(r: Tensor, z: Tensor, n: Tensor, v_n: Tensor, h_0: Tensor, y: Tensor, room: Room) -> Tensor:

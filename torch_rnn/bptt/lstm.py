@@ -22,26 +22,29 @@ from torch import Tensor
 
 from .. import fused
 from ..lstm import Params, State
-from .parts import add_sum, backwards, before, dsigmoid, dtanh, steps, tanh_for
+from .calls import calls_for, tanh
+from .parts import add_sum, backwards, before, dsigmoid, dtanh, steps
 from .passes import Part, Room, Saved
-from .products import add_outer, add_outer_before, affine, product, times
+from .products import add_outer, add_outer_before, affine, product
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
     """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh = params
-    H = W_hh.shape[1]
+    T, B, H = *x.shape[:2], W_hh.shape[1]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
-    c = x.new_empty(*x.shape[:2], H)
+    c = x.new_empty(T, B, H)
     y = fused.forward("lstm", W_hh, s0, (a, c))
     if y is None:
         y = torch.empty_like(c)
-        (h_t, c_t), W_T, tanh_ = s0, times(W_hh.T, len(s0.h), len(x)), tanh_for(c)
-        for a_t, a_if, i, f, g, o, c_next, h_next in steps(a, a[:, :, : 2 * H], *a.chunk(4, dim=2), c, y):
+        by = calls_for(c, W_hh, *s0)
+        (h_t, c_t), W_T = map(by.see, s0), by.times(W_hh.T, B, T)
+        a_σ, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
+        for a_if, a_o, a_t, i, f, g, o, c_next, h_next in steps(*a_σ, gates, *by.gates(gates, 4), by.see(c), by.see(y)):
             W_T.add(a_t, h_t)  # (1)
-            a_if.sigmoid_(), tanh_(g), o.sigmoid_()  # (2)
-            torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
-            torch.tanh(c_next, out=h_next).mul_(o)  # (4)
+            a_if.sigmoid_(), by.tanh(g, g), a_o.sigmoid_()  # (2)
+            by.mul(f, c_t, c_next), by.add_mul(i, g, c_next)  # (3)
+            by.tanh(c_next, h_next), by.mul(h_next, o, h_next)  # (4)
             h_t, c_t = h_next, c_next
     return y, State(y[-1].clone(), c[-1].clone()), (a, c)
 
@@ -94,7 +97,7 @@ def factors(i: Tensor, f: Tensor, g: Tensor, o: Tensor, c_0: Tensor, c: Tensor, 
     dsigmoid(c_0, f[0], out=da_f[0])  # (3') (2')
     dsigmoid(c[:-1], f[1:], out=da_f[1:])  # (3') (2')
     dtanh(i, g, out=da_g)  # (3') (2')
-    dsigmoid(torch.tanh(c, out=tanh_c), o, out=da_o)  # (4') (2')
+    dsigmoid(tanh(c, tanh_c), o, out=da_o)  # (4') (2')
     return da, dtanh(o, tanh_c, out=tanh_c)  # (4')
 
 
@@ -118,15 +121,17 @@ def walk_back(da: Tensor, dc_dh: Tensor, dc_dc: Tensor, W_hh: Tensor, dy: Tensor
         Gradient of the initial state.
     """
     T, B, H = dc_dh.shape
-    da_ifg, da_o = da.view(T, B, 4, H)[:, :, :3], da[:, :, 3 * H :]
-    dh, dc = dy[-1] + ds_n.h, ds_n.c.clone(memory_format=torch.contiguous_format)
+    by = calls_for(dc_dh, W_hh, dy, *ds_n)
+    ds = State((dy[-1] + ds_n.h).contiguous(), ds_n.c.clone(memory_format=torch.contiguous_format))
+    dh, dc, da, dc_dh, dc_dc, dy, dy_0 = map(by.see, (*ds, da, dc_dh, dc_dc, dy, torch.zeros_like(ds.h)))
+    da_ifg, da_o = da.reshape(T, B, 4, H)[:, :, :3], da[:, :, 3 * H :]
     dc_wide = dc[:, None]  # a view that stands beside three gates
-    W = room.times("W_hh", W_hh, B, T)
-    walk = zip(backwards(da, da_ifg, da_o, dc_dh, dc_dc), before(dy, torch.zeros_like(dh)))
+    W = room.times(by, "W_hh", W_hh, B, T)
+    walk = zip(backwards(da, da_ifg, da_o, dc_dh, dc_dc), before(dy, dy_0))
     for (da_t, da_ifg_t, da_o_t, dc_dh_t, dc_dc_t), dy_before in walk:
-        da_o_t.mul_(dh)  # (4') (2')
-        dc.addcmul_(dh, dc_dh_t)  # (4')
-        da_ifg_t.mul_(dc_wide)  # (3') (2')
-        dc.mul_(dc_dc_t)  # (3')
+        by.mul(da_o_t, dh, da_o_t)  # (4') (2')
+        by.add_mul(dh, dc_dh_t, dc)  # (4')
+        by.mul(da_ifg_t, dc_wide, da_ifg_t)  # (3') (2')
+        by.mul(dc, dc_dc_t, dc)  # (3')
         W.sum(dh, dy_before, da_t)  # (1')
-    return State(dh, dc)
+    return ds

@@ -24,29 +24,32 @@ from torch import Tensor
 
 from ..lstm import State
 from ..lstm_peephole import Params
+from .calls import calls_for
 from .lstm import factors, walk_back
-from .parts import add_sum, steps, tanh_for
+from .parts import add_sum, steps
 from .passes import Part, Room, Saved
-from .products import add_outer, add_outer_before, affine, product, times
+from .products import add_outer, add_outer_before, affine, product
 
 
 def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]:
     """Run the cell over T steps; arguments and results as `passes.Manual` says."""
     W_ih, W_hh, b_ih, b_hh, P = params
     T, B, H = *x.shape[:2], W_hh.shape[1]
-    P_if, P_o = P[: 2 * H].view(2, H), P[2 * H :]
     a = affine(W_ih, x, b_ih + b_hh)  # (1), all of it that needs no state; the gates will stand where a_i … a_o do
-    a_if = a.view(T, B, 4, H)[:, :, :2]
     y, c = (x.new_empty(T, B, H) for _ in range(2))
-    (h_t, c_t), W_T, tanh_ = s0, times(W_hh.T, B, T), tanh_for(c)
-    for a_t, a_if_t, i, f, g, o, c_next, h_next in steps(a, a_if, *a.chunk(4, dim=2), c, y):
+    by = calls_for(c, W_hh, *s0, P)
+    (h_t, c_t), P, W_T = map(by.see, s0), by.see(P), by.times(W_hh.T, B, T)
+    P_if, P_o = P[: 2 * H].reshape(2, H), P[2 * H :]
+    a_σ, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
+    seen = gates, gates.reshape(T, B, 4, H)[:, :, :2], *by.gates(gates, 4), by.see(c), by.see(y)
+    for a_if, a_o, a_t, if_, i, f, g, o, c_next, h_next in steps(*a_σ, *seen):
         W_T.add(a_t, h_t)  # (1)
-        a_if_t.addcmul_(P_if, c_t[:, None]).sigmoid_(), tanh_(g)  # (2)
-        torch.mul(f, c_t, out=c_next).addcmul_(i, g)  # (3)
-        o.addcmul_(P_o, c_next).sigmoid_()  # (4)
-        torch.tanh(c_next, out=h_next).mul_(o)  # (5)
+        by.add_mul(P_if, c_t[:, None], if_), a_if.sigmoid_(), by.tanh(g, g)  # (2)
+        by.mul(f, c_t, c_next), by.add_mul(i, g, c_next)  # (3)
+        by.add_mul(P_o, c_next, o), a_o.sigmoid_()  # (4)
+        by.tanh(c_next, h_next), by.mul(h_next, o, h_next)  # (5)
         h_t, c_t = h_next, c_next
-    return y, State(h_t.clone(), c_t.clone()), (a, c)
+    return y, State(y[-1].clone(), c[-1].clone()), (a, c)
 
 
 def backward(params: Params, part: Part, grads: Params, room: Room) -> State:

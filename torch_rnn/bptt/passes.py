@@ -14,14 +14,16 @@ import torch
 from torch import Tensor
 
 from ..blocks import Blocks, apart, joined
-from .products import Times, times
+from .calls import Calls
+from .products import Times
 
 Saved = tuple[Tensor, ...]
 Wanted = Tensor | None  # where a gradient goes; None: nobody wants it
 
 # Columns (steps × sequences) that backward works on at a time on a CPU, at least: so few that their gradients need
-# little memory and stay in the cache, so many that adding to those of the weights costs little. And numbers of a gate.
-COLUMNS, NUMBERS = 512, 2**16
+# little memory and stay in the cache, so many that adding to those of the weights costs little. And their numbers.
+COLUMNS, NUMBERS = 512, 2**18
+COPIED = 2**14  # numbers up to which a copy takes less than another product
 
 
 class Part(NamedTuple):
@@ -43,7 +45,10 @@ class Part(NamedTuple):
     @property
     def h(self) -> tuple[Tensor, ...]:
         """The state h before each step (T, B, R), in one piece, or the initial one and the others."""
-        return (self.s0.h[None], self.y[:-1]) if self.earlier is None else (self.earlier,)
+        if self.earlier is not None:
+            return (self.earlier,)
+        h = self.s0.h[None], self.y[:-1]
+        return (torch.cat(h),) if self.y.numel() <= COPIED else h
 
 
 class Manual(NamedTuple):
@@ -58,26 +63,27 @@ class Manual(NamedTuple):
     for itself stands in room.
 
     What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
-    states after every step, fields of the State.
+    states after every step, fields of the State. `blocks` says how much room backward needs for a step: so many (B, R).
     """
 
     forward: Callable[..., tuple[Tensor, Any, Saved]]
     backward: Callable[..., Any]
     states: Callable[[Tensor, Saved], tuple[Tensor, ...]]
+    blocks: int
 
 
-def columns_at_a_time(R: int) -> int:
-    """Columns that backward works on at a time, for R units of the state h.
+def columns_at_a_time(numbers: int) -> int:
+    """Columns that backward works on at a time, if it needs room for so many numbers of each.
 
     Examples
     --------
-    >>> [columns_at_a_time(R) for R in (16, 64, 256)]
+    >>> [columns_at_a_time(numbers) for numbers in (64, 256, 1024)]
     [4096, 1024, 512]
     """
-    return max(COLUMNS, NUMBERS // max(1, R))
+    return max(COLUMNS, NUMBERS // max(1, numbers))
 
 
-def chunk_length(y: Tensor) -> int:
+def chunk_length(y: Tensor, blocks: int) -> int:
     """Steps that backward works on at a time.
 
     On a GPU it is all of them: 5 to 15 % of forward + backward at 100 steps in a CUDA graph, a quarter without. In half
@@ -85,13 +91,13 @@ def chunk_length(y: Tensor) -> int:
 
     Examples
     --------
-    >>> chunk_length(torch.empty(1000, 4, 64))
+    >>> chunk_length(torch.empty(1000, 4, 64), blocks=4)
     250
     """
     T, B, R = y.shape
     if y.device.type != "cpu" or y.dtype.itemsize < 4:
         return T
-    most = max(1, columns_at_a_time(R) // max(1, B))
+    most = max(1, columns_at_a_time(blocks * R) // max(1, B))
     return math.ceil(T / math.ceil(T / most))
 
 
@@ -121,18 +127,18 @@ class Room:
             piece = self.pieces[name] = self.like.new_empty(self.columns, size)
         return (piece if self.columns == T * B else piece[: T * B]).view(T, B, size)
 
-    def times(self, name: str, M: Tensor, B: int, T: int) -> Times:
-        """`products.times`, once for chunks of as many sequences that follow one another."""
+    def times(self, by: Calls, name: str, M: Tensor, B: int, T: int) -> Times:
+        """`by.times`, once for chunks of as many sequences that follow one another."""
         rows, found = self.products.get(name, (0, None))
         if found is None or rows != B:
-            found = times(M, B, T)
+            found = by.times(M, B, T)
             self.products[name] = B, found
         return found
 
 
-def chunk_columns(y: Tensor) -> int:
+def chunk_columns(y: Tensor, blocks: int) -> int:
     """Columns (steps × sequences) of the longest chunk."""
-    return chunk_length(y) * y.shape[1]
+    return chunk_length(y, blocks) * y.shape[1]
 
 
 def forward_by_blocks(manual: Manual, params: Any, x: Tensor, s0: Any, blocks: Blocks) -> tuple[Tensor, Any, Saved]:
@@ -151,12 +157,12 @@ def forward_by_blocks(manual: Manual, params: Any, x: Tensor, s0: Any, blocks: B
 
 def backward_by_chunks(manual: Manual, params: Any, part: Part, grads: Any, room: Room | None = None) -> Any:
     """`manual.backward` from the last steps to the first, some at a time; see `chunk_length`."""
-    room = room or Room(part.x, chunk_columns(part.y))
+    room = room or Room(part.x, chunk_columns(part.y, manual.blocks))
     x, s0, y, saved, dy, ds, dx, _ = part
-    length = chunk_length(y)
-    if length == len(x):  # most often; to cut out all of a tensor takes a microsecond
+    length, T = chunk_length(y, manual.blocks), x.shape[0]
+    if length == T:  # most often; to cut out all of a tensor takes a microsecond
         return manual.backward(params, part, grads, room)
-    for stop in range(len(x), 0, -length):  # the shortest last
+    for stop in range(T, 0, -length):  # the shortest last
         start = max(0, stop - length)
         steps = slice(start, stop)
         s = type(s0)(*(z[start - 1] for z in manual.states(y, saved))) if start else s0
@@ -171,7 +177,7 @@ def backward_by_blocks(manual: Manual, params: Any, part: Part, blocks: Blocks, 
     """The transpose of `forward_by_blocks`: from the last block to the first."""
     State, ds = type(part.s0), type(part.s0)(*(z.clone() for z in part.ds_n))
     x, y, dy = (apart(z, blocks) for z in (part.x, part.y, part.dy))
-    room = Room(part.x, max(map(chunk_columns, y)))
+    room = Room(part.x, max(chunk_columns(z, manual.blocks) for z in y))
     dx = [None] * len(blocks) if part.dx is None else apart(part.dx, blocks)
     each = len(part.saved) // len(blocks)
     saved = [part.saved[k * each : (k + 1) * each] for k in range(len(blocks))]

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,7 +31,11 @@ SMALL, MANY, FEW, PIECE_NUMBERS = 2**18, 8, 3, 2**18
 # Numbers in a weight's gradient up to which the sum of products by oneDNN is quicker turned: for each of them x has to
 # be turned then, otherwise da, which has more columns; and in the end the sum.
 SUMMED_TURNED = 2**20
-PLAIN = Tensor, torch.nn.Parameter
+PLAIN = frozenset((Tensor, torch.nn.Parameter))
+# Multiplications up to which OpenBLAS, which NumPy calls, has one thread. With that it is quicker than PyTorch's
+# libraries, some rows at a time, up to so many multiplications in all (half as many where MKL has AVX-512), while the
+# matrix has no more numbers than stay in a core's cache and each part no fewer rows.
+ONE_THREAD, BY_NUMPY, IN_CACHE, LEAST_ROWS = 2**18, 2**21, 2**16, 4
 
 # x Wᵀ + b into a new tensor, and W in the order that such products of n rows read it in: what `torch.compile` calls.
 # Private to PyTorch; without them everything is by `torch.mm`.
@@ -51,9 +56,24 @@ def onednn(multiplications: int, *operands: Tensor) -> bool:
         and onednn_is_quicker()
         and multiplications >= LARGE * torch.get_num_threads()
         and torch._C._get_mkldnn_enabled()
-        and all(type(z) in PLAIN for z in operands)
-        and not torch._C._len_torch_dispatch_stack()
+        and plain(*operands)
     )
+
+
+def plain(*operands: Tensor) -> bool:
+    """Whether these are tensors of no class of their own, and no mode watches every operation."""
+    return PLAIN.issuperset(map(type, operands)) and not torch._C._len_torch_dispatch_stack()
+
+
+def numpy_has(*operands: Tensor) -> bool:
+    """Whether NumPy has the first one's numbers, and nobody has to see what is done with them."""
+    z = operands[0]
+    return (z.dtype is torch.float32 or z.dtype is torch.float64) and z.device.type == "cpu" and plain(*operands)
+
+
+def array(z: Tensor) -> Any:
+    """A tensor as an array in the same memory."""
+    return z.numpy(force=True)
 
 
 @cache
@@ -124,11 +144,11 @@ def affine(W: Tensor, x: Tensor, b: Tensor) -> Tensor:
     >>> affine(torch.ones(4, 3), torch.ones(5, 2, 3), torch.zeros(4)).shape
     torch.Size([5, 2, 4])
     """
-    T, B, I = x.shape
-    if onednn(x.numel() * len(W), x, W):
+    (T, B, I), O = x.shape, W.shape[0]
+    if onednn(T * B * I * O, x, W):
         return linear(x, dense(W), b)
-    a = x.new_empty(T, B, len(W))
-    torch.addmm(b, x.reshape(T * B, I), W.T, out=a.view(T * B, len(W)))
+    a = x.new_empty(T, B, O)
+    torch.addmm(b, x.reshape(T * B, I), W.T, out=a.view(T * B, O))
     return a
 
 
@@ -171,20 +191,21 @@ def add_outer(da: Tensor, x: Tensor, *outs: Tensor) -> None:
     tensor([3., 3., 3.])
     """
     da, x = da.flatten(0, 1), x.reshape(-1, x.shape[2])
-    x_T, row = x.T, 0
+    x_T, row, (columns, O) = x.T, 0, da.shape
     for out in outs:
-        da_out = da if len(out) == da.shape[1] else da[:, row : row + len(out)]
-        row += len(out)
-        if not onednn_adds(len(x), out.shape, da, x):
+        rows = out.shape[0]
+        da_out = da if rows == O else da[:, row : row + rows]
+        row += rows
+        if not onednn_adds(columns, out.shape, da, x):
             out.addmm_(da_out.T, x)
         elif out.stride(0) == 1:  # turned
             x_T = x_T.contiguous()
-            for rows in pieces(out):
-                out.T[:, rows].add_(linear(x_T, da_out[:, rows].contiguous().T))
+            for some in pieces(out):
+                out.T[:, some].add_(linear(x_T, da_out[:, some].contiguous().T))
         else:
             x_T = dense(x_T)
-            for rows in pieces(out):
-                out[rows].add_(linear(da_out[:, rows].contiguous().T, x_T))
+            for some in pieces(out):
+                out[some].add_(linear(da_out[:, some].contiguous().T, x_T))
 
 
 def add_outer_before(da: Tensor, h: tuple[Tensor, ...], out: Tensor) -> None:
@@ -206,8 +227,9 @@ def add_outer_before(da: Tensor, h: tuple[Tensor, ...], out: Tensor) -> None:
     """
     start = 0
     for z in h:
-        add_outer(da[start : start + len(z)], z, out)
-        start += len(z)
+        stop = start + z.shape[0]
+        add_outer(da[start:stop], z, out)
+        start = stop
 
 
 def product(da: Tensor, W: Tensor, out: Tensor | None, add: bool = False) -> None:
@@ -276,6 +298,60 @@ class TimesByOneDNN(Times):
     def sum(self, out: Tensor, b: Tensor, x: Tensor) -> Tensor:
         """Write b + x M to `out`."""
         return torch.add(b, linear(x, self.M), out=out)
+
+
+class TimesByNumPy(Times):
+    """The same by NumPy, for states that are arrays, some rows at a time; see `row_parts`."""
+
+    __slots__ = ("shape",)
+
+    def __init__(self, M: Tensor, B: int) -> None:
+        self.M: Any = np.ascontiguousarray(array(M))
+        parts = row_parts(B, M.numel())
+        self.shape = (parts, B // parts, -1) if parts > 1 else None
+
+    def put(self, out: Any, x: Any) -> Any:
+        """Write x M to `out`."""
+        if self.shape is None:
+            return x.dot(self.M, out)
+        np.matmul(x.reshape(self.shape), self.M, out.reshape(self.shape))
+        return out
+
+    def add(self, out: Any, x: Any) -> Any:
+        """Add x M to `out`."""
+        xM = x.dot(self.M) if self.shape is None else (x.reshape(self.shape) @ self.M).reshape(out.shape)
+        return np.add(out, xM, out)
+
+    def sum(self, out: Any, b: Any, x: Any) -> Any:
+        """Write b + x M to `out`."""
+        return np.add(self.put(out, x), b, out)
+
+
+def is_small(B: int, numbers: int) -> bool:
+    """Whether a step's product of a state (B, ·) with so many numbers is for NumPy.
+
+    Examples
+    --------
+    >>> is_small(16, 64 * 256), is_small(16, 1024 * 1024)
+    (True, False)
+    """
+    most = BY_NUMPY if onednn_is_quicker() else BY_NUMPY // 2
+    return B * numbers <= ONE_THREAD or (
+        numbers <= IN_CACHE and B * numbers <= most and B // row_parts(B, numbers) >= LEAST_ROWS
+    )
+
+
+def row_parts(B: int, numbers: int) -> int:
+    """How many parts of as many rows a product of a state (B, ·) is made in, so that OpenBLAS keeps to one thread.
+
+    Its threads and those of PyTorch would wait for each other, and it knows nothing of `torch.set_num_threads`.
+
+    Examples
+    --------
+    >>> [row_parts(B, numbers=128 * 512) for B in (4, 8, 12, 32)]
+    [1, 2, 3, 8]
+    """
+    return next(k for k in range(1, max(B, 1) + 1) if B % k == 0 and (B // k * numbers <= ONE_THREAD or k == B))
 
 
 def times(M: Tensor, B: int, T: int) -> Times:

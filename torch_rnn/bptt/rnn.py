@@ -13,22 +13,23 @@ step t+1 has sent back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .. import fused
 from ..rnn import Params, State
-from .parts import add_sum, backwards, before
+from .calls import Calls, calls_for
+from .parts import add_sum, before, walk, walk_backwards
 from .passes import Part, Room, Saved
-from .products import add_outer, add_outer_before, affine, product, times
+from .products import add_outer, add_outer_before, affine, product
 
 
 class Nonlinearity(NamedTuple):
     """An activation and its derivative, the latter as a function of the activation's *output*."""
 
-    f_: Callable[[Tensor], Tensor]  # in place
+    f: Callable[[Calls, Any], Any]  # in place
     df: Callable[[Tensor, Tensor], Tensor]  # writes to its second argument and returns it
 
 
@@ -40,8 +41,8 @@ def _relu_derivative(h: Tensor, out: Tensor) -> Tensor:
     return torch.gt(h, 0, out=out)
 
 
-TANH = Nonlinearity(Tensor.tanh_, _tanh_derivative)
-RELU = Nonlinearity(Tensor.relu_, _relu_derivative)
+TANH = Nonlinearity(lambda by, a: by.tanh(a, a), _tanh_derivative)
+RELU = Nonlinearity(lambda by, a: by.relu(a, a), _relu_derivative)
 
 
 def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = TANH) -> tuple[Tensor, State, Saved]:
@@ -51,10 +52,10 @@ def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = T
     y = fused.forward("rnn", W_hh, (s0.h, a), (), RELU=nonlinearity is RELU)
     if y is None:
         y = a  # h_{t+1} will stand where a_t does
-        h_t, W_T, f_ = s0.h, times(W_hh.T, len(s0.h), len(x)), nonlinearity.f_
-        for a_t in y.unbind():
-            W_T.add(a_t, h_t)  # (1)
-            h_t = f_(a_t)  # (2)
+        by, f = calls_for(y, W_hh, s0.h), nonlinearity.f
+        h_t, W_T = by.see(s0.h), by.times(W_hh.T, x.shape[1], x.shape[0])
+        for a_t in walk(by.see(a)):
+            h_t = f(by, W_T.add(a_t, h_t))  # (1) (2)
     return y, State(y[-1].clone()), ()
 
 
@@ -77,9 +78,11 @@ def walk_back(
     """The loop backwards: da (T, B, H), and the gradient of the initial state."""
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
     da = nonlinearity.df(y, room("da", *y.shape))
-    dh = dy[-1] + ds_n.h
-    W = room.times("W_hh", W_hh, len(dh), len(y))
-    for (da_t,), dy_before in zip(backwards(da), before(dy, torch.zeros_like(dh))):
-        da_t.mul_(dh)  # (2')
+    by = calls_for(y, W_hh, dy, ds_n.h)
+    ds = State((dy[-1] + ds_n.h).contiguous())
+    dh, dy_0 = by.see(ds.h), by.see(torch.zeros_like(ds.h))
+    W = room.times(by, "W_hh", W_hh, y.shape[1], y.shape[0])
+    for da_t, dy_before in zip(walk_backwards(by.see(da)), before(by.see(dy), dy_0)):
+        by.mul(da_t, dh, da_t)  # (2')
         W.sum(dh, dy_before, da_t)  # (1')
-    return da, State(dh)
+    return da, ds
