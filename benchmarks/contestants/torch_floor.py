@@ -1,8 +1,11 @@
-"""The floor by the libraries that come with torch: the same matrix products, each by the quickest of `torch.mm` into a
-tensor that is there already and, in float32 on a CPU, oneDNN, as `torch_rnn.bptt.products` calls it.
+"""The floor by torch's libraries: the same matrix products, each by the quickest of `torch.mm` into a tensor that is
+there already and what `torch_rnn.bptt.products` calls besides: oneDNN, in float32 on a CPU, and NumPy where a step is
+small.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +13,7 @@ from torch import Tensor
 from torch_rnn.bptt import products
 from torch_rnn.bptt.passes import columns_at_a_time
 
+from ..points import GATES
 from ..problem import Problem
 from . import Ready, floor
 
@@ -38,6 +42,21 @@ class Ordered:
         return products.linear(a, self.M)
 
 
+class ByNumPy:
+    """Write a b into c, by NumPy, which gets b in its own order: made where it is not the last product's."""
+
+    def __init__(self) -> None:
+        self.last: object = None
+        self.M: Any = None
+
+    def __call__(self, a: Tensor, b: Tensor, c: Tensor) -> Any:
+        """Write a b into c; an array in its memory."""
+        this = b.data_ptr(), b.shape, a.shape
+        if this != self.last:
+            self.last, self.M = this, products.TimesByNumPy(b, a.shape[0])
+        return self.M.put(products.array(c), products.array(a))
+
+
 def in_pieces(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     """Write a b into c, as torch_rnn does where that is a gradient of all inputs: some rows at a time."""
     products.product(a[None], b, c[None])
@@ -56,8 +75,10 @@ def in_chunks(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 def prepare(problem: Problem, threads: int, device: str) -> Ready:
     """Lay out the operands of all layers and directions."""
     torch.set_num_threads(threads)
-    library = floor.Library((by_mm,), (by_mm,), torch.from_numpy)
+    serial: tuple[Any, ...] = (by_mm,)
+    at_once: tuple[Any, ...] = (by_mm,)
     if problem.dtype == "float32" and products.onednn_is_there():
         serial, at_once = (by_mm, by_onednn, Ordered()), (by_mm, by_onednn, in_pieces, in_chunks)
-        library = floor.Library(serial, at_once, torch.from_numpy)
-    return floor.prepare(problem, threads, device, library)
+    if products.is_small(problem.point.B, GATES[problem.cell] * problem.point.H**2):
+        serial += (ByNumPy(),)
+    return floor.prepare(problem, threads, device, floor.Library(serial, at_once, torch.from_numpy))

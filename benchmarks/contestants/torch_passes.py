@@ -1,4 +1,4 @@
-"""The passes alone, by torch's functions: what stands between the products in torch_rnn's backpropagation by hand.
+"""The passes alone, by the functions that torch_rnn calls: what stands between the products in its passes by hand.
 
 Every activation, sum and product of forward and backward once, for all steps in one call and into tensors that are
 there already, on as many threads as torch takes for it. What `addmm` does on its way, such as adding a bias, counts
@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from torch_rnn.bptt.calls import tanh
 
 from ..points import GATES
 from ..problem import Problem
@@ -47,7 +49,7 @@ def prepare(problem: Problem, threads: int, device: str) -> Ready:
 
 def rnn_forward(a: Tensor, s: Tensor) -> None:
     """The activation: h = tanh(a)."""
-    torch.tanh(a[0], out=s[0])
+    tanh(a[0], out=s[0])
 
 
 def rnn_backward(a: Tensor, da: Tensor, s: Tensor) -> None:
@@ -63,11 +65,11 @@ def lstm_forward(a: Tensor, s: Tensor) -> None:
     c, c_next, h, *_ = s
     i, f, g, o = a
     a[:2].sigmoid_()
-    g.tanh_()
+    tanh(g, out=g)
     o.sigmoid_()
     torch.mul(f, c, out=c_next)
     c_next.addcmul_(i, g)
-    torch.tanh(c_next, out=h)
+    tanh(c_next, out=h)
     h.mul_(o)
 
 
@@ -76,7 +78,7 @@ def lstm_backward(a: Tensor, da: Tensor, s: Tensor) -> None:
     c, c_next, tanh_c, dh, dc, _ = s
     i, f, g, o = a
     da_i, da_f, da_g, da_o = da
-    torch.tanh(c_next, out=tanh_c)
+    tanh(c_next, out=tanh_c)
     for gate, factor, out in ((i, g, da_i), (f, c, da_f), (o, tanh_c, da_o)):
         aten.sigmoid_backward.grad_input(factor, gate, grad_input=out)
     aten.tanh_backward.grad_input(i, g, grad_input=da_g)
@@ -94,7 +96,7 @@ def gru_forward(a: Tensor, s: Tensor) -> None:
     r, z, n = a
     a[:2].sigmoid_()
     n.addcmul_(r, v_n)
-    n.tanh_()
+    tanh(n, out=n)
     torch.lerp(n, h, z, out=h_next)
 
 
