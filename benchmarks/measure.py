@@ -13,12 +13,13 @@ from .child import Child, ChildError
 from .contestants import CONTESTANTS, missing
 from .plan import Task
 from .points import GATES, Point
-from .problem import Setting, bound
+from .problem import MODES, Setting, bound
 from .results import Measurement
 
 SAMPLE = 0.015  # seconds that a sample lasts at least, so that the clock and the odd interruption do not show
 # A mode whose call takes longer than this many seconds gets so many samples; 0: the first call is the sample.
 FEWER = ((5.0, 0), (1.0, 2), (0.3, 3))
+ALONE = 3  # processes that do nothing else, of whose peaks of memory the median counts where these are compared
 JUDGE = 0  # in place of a number of threads: the process that makes references, apart from the contestant's
 REFERENCE = 2**31  # bytes that a reference takes at most: more would take longer than what is measured
 LONG = 10_000  # steps from which the reference is numpy_rnn's: torch.nn would take minutes
@@ -94,6 +95,9 @@ class Contest:
         for contestant in task.contestants:
             self._drop(contestant, task.setting.threads)
         self._remember(task.setting, entries)
+        for entry in entries:
+            if entry.contestant in task.alone and entry.mode == MODES[-1] and entry.status == "ok":
+                entry.memory = self._memory_alone(entry, task.setting)
         return [_measurement(e, task.setting) for e in entries]
 
     def _first(self, contestant: str, task: Task) -> list[Entry]:
@@ -132,6 +136,26 @@ class Contest:
             entry.status, entry.note = "wrong", f"{entry.tensor} is off by {entry.error:.1e}"
         if entry.status == "ok" and samples_wanted(entry, self.repeats) == 0:
             entry.samples = [entry.first]
+
+    def _memory_alone(self, entry: Entry, setting: Setting) -> int | None:
+        """The peak of a process that does nothing else: what others leave in the heap can be a third of it.
+
+        Even so the loop under autograd needed between 61 and 76 MiB for the same call: the median of a few processes.
+        """
+        self.say(f"{setting.label}: memory of {entry.contestant}")
+        peaks = []
+        for _ in range(ALONE):
+            child = Child(entry.contestant, setting.threads, self.scratch)
+            try:
+                child.ask(60 + 5 * self.limit, do="setup", setting=setting.to_json())
+                answer = child.ask(10 + 5 * self.limit, do="first", mode=entry.mode, reference=None)
+            except ChildError as why:
+                self.say(f"memory of {entry.contestant}: {why}")
+                return entry.memory
+            finally:
+                child.close()
+            peaks.append(answer["memory"])
+        return None if None in peaks else sorted(peaks)[ALONE // 2]
 
     def _turn(self, contestant: str, setting: Setting, due: list[Entry]) -> None:
         numbers = {e.mode: e.number for e in due}

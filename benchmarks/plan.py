@@ -13,21 +13,26 @@ CORE = ("numpy_rnn", "torch_rnn", "torch_rnn-loop", "torch.nn", "floor", "calls"
 
 
 class Block(NamedTuple):
-    """A group of points and what is measured there unless the user says otherwise."""
+    """A group of points and what is measured there unless the user says otherwise.
+
+    The peak memory of contestants in `alone`, forward + backward, is that of processes which do nothing else.
+    """
 
     group: str
     threads: int
     dtypes: tuple[str, ...]
     contestants: tuple[str, ...]
     modes: tuple[str, ...] = MODES
+    alone: tuple[str, ...] = ()
 
 
 class Task(NamedTuple):
-    """One setting, its contestants, their modes."""
+    """One setting, its contestants, their modes; and whose peak memory is measured in processes of their own."""
 
     setting: Setting
     contestants: tuple[str, ...]
     modes: tuple[str, ...]
+    alone: tuple[str, ...] = ()
 
 
 class Selection(NamedTuple):
@@ -45,7 +50,7 @@ class Selection(NamedTuple):
 SNAPSHOTS, PLAIN = "numpy_rnn-snapshots", "plain"
 ALL, LAST = tuple(name for name in on_device("cpu") if name not in (SNAPSHOTS, PLAIN)), MODES[-1:]
 CPU_PLAN = (
-    Block("grid", 2, ("float32",), ALL),
+    Block("grid", 2, ("float32",), ALL, alone=("torch_rnn", "torch_rnn-loop")),
     Block("grid", 2, ("float64",), CORE),
     Block("grid", 1, ("float32",), CORE),
     Block("extra", 2, ("float32",), (*CORE, PLAIN)),
@@ -92,7 +97,8 @@ def tasks(selection: Selection) -> list[Task]:
                 for dtype in selection.dtypes or block.dtypes:
                     setting = Setting(cell, point, dtype, block.threads, selection.device)
                     contestants = tuple(selection.contestants or block.contestants)
-                    new = Task(setting, contestants, tuple(selection.modes or block.modes))
+                    alone = tuple(c for c in contestants if c in block.alone)
+                    new = Task(setting, contestants, tuple(selection.modes or block.modes), alone)
                     found[setting] = _union(found[setting], new) if setting in found else new
     # Whatever has the same sizes stands side by side, so that the machine has changed little in between.
     sizes = list(dict.fromkeys(setting.point[:4] for setting in found))
@@ -123,7 +129,8 @@ def _blocks(selection: Selection) -> list[tuple[Block, tuple[Point, ...]]]:
 
 def _union(a: Task, b: Task) -> Task:
     contestants = tuple(dict.fromkeys((*a.contestants, *b.contestants)))
-    return Task(a.setting, contestants, tuple(m for m in MODES if m in (*a.modes, *b.modes)))
+    modes, alone = tuple(m for m in MODES if m in (*a.modes, *b.modes)), tuple(dict.fromkeys((*a.alone, *b.alone)))
+    return Task(a.setting, contestants, modes, alone)
 
 
 def installed(planned: Sequence[Task]) -> tuple[list[Task], dict[str, str]]:

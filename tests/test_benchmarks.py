@@ -1026,6 +1026,41 @@ def test_a_contestant_that_hangs_or_dies_is_not_run_and_the_others_are(tmp_path)
     ]
 
 
+PEAKS = """
+import numpy as np
+from pathlib import Path
+from benchmarks.contestants import Ready
+
+SEEN = Path({seen!r})
+
+def prepare(problem, threads, device):
+    if problem.point.T > 3:  # no warming up
+        with SEEN.open("a") as file:
+            file.write("x")
+    size = {sizes}[len(SEEN.read_text()) if SEEN.exists() else 0]
+    return Ready(dict.fromkeys(["forward", "forward-backward"], lambda: np.ones(size * 2**17)), lambda _: {{}})
+"""
+
+
+def test_peaks_that_are_compared_are_medians_of_processes_that_do_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "judge", lambda contestant, setting: None)  # there are no results
+    contestant = tmp_path / "peaks.py"
+    contestant.write_text(PEAKS.format(seen=str(tmp_path / "seen"), sizes=[1, 200, 30, 20, 50]))
+    setting = Setting("rnn", sizes.parse(TINY), "float32", 1)
+    with measure.Contest(1, 5.0, tmp_path) as contest:
+        task = plan.Task(setting, (str(contestant),), ("forward", "forward-backward"), (str(contestant),))
+        forward, both = contest.measure(task)
+    assert [m.memory // 2**20 for m in (forward, both)] == [200, 30]
+
+
+def test_whose_peaks_are_compared():
+    for points, alone in (("grid", ("torch_rnn", "torch_rnn-loop")), ("quick", ()), ("extra", ())):
+        tasks = plan.tasks(plan.Selection([points], threads=[2], dtypes=["float32"]))
+        assert {t.alone for t in tasks} == {alone}
+    tasks = plan.tasks(plan.Selection(["grid", "quick"], ["gru"], ["float32"], [2], ["torch_rnn", "torch.nn"]))
+    assert {t.alone for t in tasks} == {("torch_rnn",)}
+
+
 # ---- a GPU
 
 
