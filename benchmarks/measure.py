@@ -15,11 +15,12 @@ from .plan import Task
 from .points import GATES, Point
 from .problem import MODES, Setting, bound
 from .results import Measurement
+from .targets import LEAST_MEMORY
 
 SAMPLE = 0.015  # seconds that a sample lasts at least, so that the clock and the odd interruption do not show
 # A mode whose call takes longer than this many seconds gets so many samples; 0: the first call is the sample.
 FEWER = ((5.0, 0), (1.0, 2), (0.3, 3))
-ALONE = 3  # processes that do nothing else, of whose peaks of memory the median counts where these are compared
+ALONE = 5  # processes that do nothing else, of whose peaks of memory the median counts where these are compared
 JUDGE = 0  # in place of a number of threads: the process that makes references, apart from the contestant's
 REFERENCE = 2**31  # bytes that a reference takes at most: more would take longer than what is measured
 LONG = 10_000  # steps from which the reference is numpy_rnn's: torch.nn would take minutes
@@ -96,7 +97,8 @@ class Contest:
             self._drop(contestant, task.setting.threads)
         self._remember(task.setting, entries)
         for entry in entries:
-            if entry.contestant in task.alone and entry.mode == MODES[-1] and entry.status == "ok":
+            judged = entry.contestant in task.alone and entry.mode == MODES[-1] and entry.status == "ok"
+            if judged and entry.memory is not None and entry.memory >= LEAST_MEMORY:
                 entry.memory = self._memory_alone(entry, task.setting)
         return [_measurement(e, task.setting) for e in entries]
 
@@ -140,7 +142,7 @@ class Contest:
     def _memory_alone(self, entry: Entry, setting: Setting) -> int | None:
         """The peak of a process that does nothing else: what others leave in the heap can be a third of it.
 
-        Even so the loop under autograd needed between 61 and 76 MiB for the same call: the median of a few processes.
+        Even so autograd over the loop needed 61 to 76 MiB for the same call: hence the median of a few.
         """
         self.say(f"{setting.label}: memory of {entry.contestant}")
         peaks = []

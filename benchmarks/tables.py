@@ -32,7 +32,7 @@ LEGEND = (
     "with B = 1, I = H = 2, its calls of NumPy without their arithmetic. µs/step: numpy_rnn's time / T. Error: "
     "numpy_rnn's worst max|a - b| / max|b| of all values and gradients, against float64. Memory: peak beyond what "
     "was resident before, numpy_rnn / torch.nn; of torch_rnn and its loop over the CPU's grid, in float32 with two "
-    "threads, the median of three processes that do nothing else. On the CPU, torch's float32 LSTM is oneDNN's."
+    "threads, the median of five processes that do nothing else. On the CPU, torch's float32 LSTM is oneDNN's."
 )
 
 

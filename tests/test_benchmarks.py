@@ -1045,7 +1045,7 @@ def prepare(problem, threads, device):
 def test_peaks_that_are_compared_are_medians_of_processes_that_do_nothing_else(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "judge", lambda contestant, setting: None)  # there are no results
     contestant = tmp_path / "peaks.py"
-    contestant.write_text(PEAKS.format(seen=str(tmp_path / "seen"), sizes=[1, 200, 30, 20, 50]))
+    contestant.write_text(PEAKS.format(seen=str(tmp_path / "seen"), sizes=[1, 200, 30, 20, 50, 70, 10]))
     setting = Setting("rnn", sizes.parse(TINY), "float32", 1)
     with measure.Contest(1, 5.0, tmp_path) as contest:
         task = plan.Task(setting, (str(contestant),), ("forward", "forward-backward"), (str(contestant),))
