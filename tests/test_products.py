@@ -255,6 +255,10 @@ def test_a_matrix_is_made_ready_once_for_chunks_of_as_many_sequences():
     assert room.times(by.BY_TORCH, "W", W, 4, 1) is ready
     assert room.times(by.BY_TORCH, "W_r", W_r, 4, 2).M is W_r
     assert room.times(by.BY_TORCH, "W", W, 3, 2) is not ready
+    assert (
+        type(room.times(by.BY_NUMPY, "W", W, 3, 2)) is products.TimesByNumPy
+    )  # a chunk of fewer steps may be by torch
+    assert type(room.times(by.BY_TORCH, "W", W, 3, 2)) is products.Times
 
 
 @needs_onednn

@@ -2,8 +2,9 @@
 
 A step is a dozen calls, and while it is small, a call of NumPy takes a third of one of PyTorch: a product of two small
 tensors 0.2 µs instead of 0.8, a view 0.05 instead of 0.3, a product of small matrices by OpenBLAS 0.8 instead of 3.3 by
-MKL. So on a CPU small steps see their tensors as arrays, in the same memory. And tanh is NumPy's at any size: MKL, to
-which PyTorch leaves it, takes nine times as long for a number.
+MKL. So on a CPU small steps see their tensors as arrays, in the same memory. And tanh is NumPy's at almost any size:
+MKL, to which PyTorch leaves it, takes nine times as long for a number. (Times of an AMD Zen 5.) σ is always PyTorch's,
+for NumPy has none.
 
 The two are libraries of functions and nothing more: the equations are in the files of the cells, once for both.
 """
@@ -17,10 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .products import Times, TimesByNumPy, array, is_small, numpy_has, times
+from .products import MANY, Times, TimesByNumPy, array, is_small, numpy_has, times
 
-# Threads of PyTorch's that are as quick at tanh as NumPy, which has one, and how many numbers each of them takes.
-THREADS, GRAIN = 8, 2**15
+# Numbers from which on NumPy's tanh is quicker, though tensors have to be seen as arrays first, which is half a
+# microsecond each. Threads of PyTorch's that are as quick as NumPy, which has one, and the least that each one takes.
+LEAST, THREADS, GRAIN = 2**9, 8, 2**15
 
 Function = Callable[..., Any]
 
@@ -94,15 +96,15 @@ def calls_for(c: Tensor, W_hh: Tensor, *others: Tensor) -> Calls:
     """
     if not numpy_has(c, W_hh, *others):
         return BY_TORCH
-    _, B, H = c.shape
-    if is_small(B, W_hh.numel()):
+    T, B, H = c.shape
+    if T >= MANY and is_small(B, W_hh.numel()):  # for a few steps it does not pay to see tensors as arrays
         return BY_NUMPY
     return TANH_BY_NUMPY if is_quick(B * H) else BY_TORCH
 
 
 def is_quick(numbers: int) -> bool:
     """Whether NumPy's tanh is quicker for so many numbers than that of PyTorch's threads."""
-    return min(torch.get_num_threads(), numbers // GRAIN) <= THREADS
+    return numbers >= LEAST and min(torch.get_num_threads(), numbers // GRAIN) <= THREADS
 
 
 def tanh(a: Tensor, out: Tensor) -> Tensor:

@@ -118,7 +118,7 @@ class Room:
     def __init__(self, like: Tensor, columns: int) -> None:
         self.like, self.columns = like, columns
         self.pieces: dict[str, Tensor] = {}
-        self.products: dict[str, tuple[int, Times]] = {}
+        self.products: dict[str, tuple[int, Calls | None, Times | None]] = {}
 
     def __call__(self, name: str, T: int, B: int, size: int) -> Tensor:
         """A tensor (T, B, size) that is not initialized, in one piece."""
@@ -128,11 +128,11 @@ class Room:
         return (piece if self.columns == T * B else piece[: T * B]).view(T, B, size)
 
     def times(self, by: Calls, name: str, M: Tensor, B: int, T: int) -> Times:
-        """`by.times`, once for chunks of as many sequences that follow one another."""
-        rows, found = self.products.get(name, (0, None))
-        if found is None or rows != B:
+        """`by.times`, once for chunks of as many sequences that follow one another and call the same library."""
+        rows, library, found = self.products.get(name, (0, None, None))
+        if found is None or rows != B or library is not by:
             found = by.times(M, B, T)
-            self.products[name] = B, found
+            self.products[name] = B, by, found
         return found
 
 
