@@ -79,7 +79,7 @@ def walk_back(
     T, B, H = y.shape
     r, z, n = gates.chunk(3, dim=2)
     d = factors(r, z, n, v_n, h_0, y, room)
-    by, ds = calls_for(y, W_hh, dy, ds_n.h), State((dy[-1] + ds_n.h).contiguous())
+    by, ds = calls_for(y, W_hh, dy, ds_n.h), State(dy[-1] + ds_n.h)
     dh, dv, z, dy, dy_0 = map(by.see, (ds.h, d, z, dy, torch.zeros_like(ds.h)))
     dh_wide = dh[:, None]  # a view that stands beside four blocks
     W = room.times(by, "W_hh", W_hh, B, T)

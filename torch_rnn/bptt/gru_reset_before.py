@@ -70,7 +70,7 @@ def walk_back(da: Tensor, W_hh: Tensor, r: Tensor, z: Tensor, dy: Tensor, ds_n: 
     T, B, H = z.shape
     by = calls_for(z, W_hh, dy, ds_n.h)
     W_rz, W_n = room.times(by, "W_rz", W_hh[: 2 * H], B, T), room.times(by, "W_n", W_hh[2 * H :], B, T)
-    ds, dq = State((dy[-1] + ds_n.h).contiguous()), z.new_empty(B, H)
+    ds, dq = State(dy[-1] + ds_n.h), z.new_empty(B, H)
     dh, dq, da, r, z, dy, dy_0 = map(by.see, (ds.h, dq, da, r, z, dy, torch.zeros_like(ds.h)))
     da_r, _, da_n = by.gates(da, 3)
     da_rz, da_zn = da[:, :, : 2 * H], da.reshape(T, B, 3, H)[:, :, 1:]
