@@ -63,7 +63,7 @@ class Manual(NamedTuple):
     for itself stands in room.
 
     What is saved are tensors (T, B, ·), so any stretch of steps can go backwards by itself; `states(y, saved)` are the
-    states after every step, fields of the State. `blocks` says how much room backward needs for a step: so many (B, R).
+    states after every step, fields of the State. Chunks are as long as if each step needed room for `blocks` (B, R).
     """
 
     forward: Callable[..., tuple[Tensor, Any, Saved]]
