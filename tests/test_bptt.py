@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 import torch_rnn
 from torch_rnn import bptt
 from torch_rnn.blocks import batch_sizes_of, blocks_of
-from torch_rnn.bptt import function, passes
+from torch_rnn.bptt import calls, function, passes
 from torch_rnn.modules import to_caller
 
 T, B, I, H, R = 5, 3, 7, 8, 6  # all distinct, and distinct from 2 layers and their 2 directions, 4
@@ -41,6 +41,15 @@ pytestmark = [
     pytest.mark.usefixtures("tiny_tensors"),
 ]
 each_cell = pytest.mark.parametrize("name", CELLS)
+
+
+@pytest.fixture(autouse=True, params=["NumPy", "PyTorch"])
+def library(request, monkeypatch):
+    """What steps call, however few they are."""
+    monkeypatch.setattr(calls, "MANY", 1)
+    monkeypatch.setattr(calls, "LEAST", 1)
+    if request.param == "PyTorch":
+        monkeypatch.setattr(calls, "numpy_has", lambda *operands: False)
 
 
 def problem(name, T=T, B=B):
