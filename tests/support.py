@@ -121,6 +121,39 @@ def by_numpy(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> tup
     return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
 
 
+def random_operands(
+    name: str, sizes: Sequence[int], dtype: Any = torch.float64, rows: int | None = None
+) -> tuple[list[Any], list[Any]]:
+    """x, the parameters and the initial state as leaves, and random gradients of the outputs and the final state.
+
+    sizes are T, B, I, H, R; with rows, x and the gradients of the outputs are those of packed sequences.
+    """
+    T, B, I, H, R = sizes
+    cell, rng = CELLS[name][0], rng_of(name, T, B)
+    own = (rows,) if rows else (T, B)
+    params = random_params(cell, I, H, R, rng)
+    s0, ds_n = (random_state(cell, (B,), H, R, rng) for _ in range(2))
+    x, dy = rng.standard_normal((*own, I)), rng.standard_normal((*own, output_units(cell, H, R)))
+    leaves = [torch.tensor(a, dtype=dtype, requires_grad=True) for a in (x, *params, *s0)]
+    return leaves, [torch.tensor(a, dtype=dtype) for a in (dy, *ds_n)]
+
+
+def results(name: str, run: Any, operands: Sequence[Any], upstream: Sequence[Any], blocks: Any = None) -> list[Any]:
+    """Outputs, final state and all gradients."""
+    outputs = function_of(name, run, blocks)(*operands)
+    return [*outputs, *torch.autograd.grad(outputs, operands, upstream)]
+
+
+def turned(z: Any) -> Any:
+    """The same numbers, those of a column side by side."""
+    return z.mT.contiguous().mT if z.ndim > 1 else z
+
+
+def spread(z: Any) -> Any:
+    """The same numbers, other ones between those of a row and the next."""
+    return torch.stack([z, torch.full_like(z, torch.nan)], dim=-2).flatten(-2)[..., : z.shape[-1]]
+
+
 def assert_backward_can_be_run_again(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> None:
     """With the same result, no argument or output changed, and no two of the results in the same memory."""
     before = [z.clone() for z in (*operands, *upstream)]

@@ -14,11 +14,10 @@ from support import (
     assert_all_close,
     assert_backward_can_be_run_again,
     by_numpy,
-    function_of,
-    output_units,
-    random_params,
-    random_state,
-    rng_of,
+    random_operands,
+    results,
+    spread,
+    turned,
 )
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -63,21 +62,18 @@ def way(request, monkeypatch):
 
 
 def operands_of(name, dtype=torch.float64, rows=None, B=B):
-    """x, the parameters and the initial state as leaves, and random gradients of the outputs and the final state."""
-    cell = CELLS[name][0]
-    rng = rng_of(name, B)
-    own = (rows,) if rows else (T, B)
-    params = random_params(cell, I, H, R, rng)
-    s0, ds_n = (random_state(cell, (B,), H, R, rng) for _ in range(2))
-    x, dy = rng.standard_normal((*own, I)), rng.standard_normal((*own, output_units(cell, H, R)))
-    leaves = [torch.tensor(a, dtype=dtype, requires_grad=True) for a in (x, *params, *s0)]
-    return leaves, [torch.tensor(a, dtype=dtype) for a in (dy, *ds_n)]
+    """Of the sizes above."""
+    return random_operands(name, (T, B, I, H, R), dtype, rows)
 
 
-def results(name, operands, upstream, run=bptt.by_hand, blocks=None):
+def by_hand(name, operands, upstream, blocks=None):
     """Outputs, final state and all gradients."""
-    outputs = function_of(name, run, blocks)(*operands)
-    return [*outputs, *torch.autograd.grad(outputs, operands, upstream)]
+    return results(name, bptt.by_hand, operands, upstream, blocks)
+
+
+def by_loop(name, operands, upstream, blocks=None):
+    """The same by autograd over the loop."""
+    return results(name, bptt.by_loop, operands, upstream, blocks)
 
 
 @each_cell
@@ -87,7 +83,7 @@ def test_values_and_gradients_equal_numpys(name, columns, sequences, way, monkey
     monkeypatch.setattr(passes, "columns_at_a_time", lambda numbers: columns)
     operands, upstream = operands_of(name, B=sequences)
     values, gradients = by_numpy(name, operands, upstream)
-    assert_all_close(results(name, operands, upstream), [*values, *gradients], 1e-13)
+    assert_all_close(by_hand(name, operands, upstream), [*values, *gradients], 1e-13)
 
 
 @each_cell
@@ -96,22 +92,22 @@ def test_a_last_chunk_of_few_steps_is_by_the_other_library(name, monkeypatch):
     monkeypatch.setattr(calls, "MANY", 3)
     operands, upstream = operands_of(name)
     values, gradients = by_numpy(name, operands, upstream)
-    assert_all_close(results(name, operands, upstream), [*values, *gradients], 1e-13)
+    assert_all_close(by_hand(name, operands, upstream), [*values, *gradients], 1e-13)
 
 
 @each_cell
 def test_sequences_of_different_lengths(name, way):
     blocks = blocks_of(torch.tensor([6, 6, 4, 3, 3, 1]))
     operands, upstream = operands_of(name, rows=sum(T * n for T, n in blocks))
-    wanted = results(name, operands, upstream, bptt.by_loop, blocks)
-    assert_all_close(results(name, operands, upstream, blocks=blocks), wanted, 1e-13)
+    wanted = by_loop(name, operands, upstream, blocks)
+    assert_all_close(by_hand(name, operands, upstream, blocks=blocks), wanted, 1e-13)
 
 
 @each_cell
 def test_float32(name, way):
     operands, upstream = operands_of(name, torch.float32)
     values, gradients = by_numpy(name, operands, upstream)
-    got = results(name, operands, upstream)
+    got = by_hand(name, operands, upstream)
     assert all(z.dtype is torch.float32 for z in got)
     for z, w in zip(got, [*values, *gradients]):
         assert np.linalg.norm(z.detach().double().numpy() - w) <= 4e-6 * np.linalg.norm(w)
@@ -120,16 +116,6 @@ def test_float32(name, way):
 @each_cell
 def test_backward_can_be_run_again_and_changes_no_argument(name, way):
     assert_backward_can_be_run_again(name, *operands_of(name))
-
-
-def turned(z):
-    """The same numbers, those of a column side by side."""
-    return z.mT.contiguous().mT if z.ndim > 1 else z
-
-
-def spread(z):
-    """The same numbers, other ones between those of a row and the next."""
-    return torch.stack([z, torch.full_like(z, torch.nan)], dim=-2).flatten(-2)[..., : z.shape[-1]]
 
 
 def mirrored(z):
@@ -142,8 +128,8 @@ def mirrored(z):
 def test_operands_laid_out_in_other_ways(name, laid_out, way):
     operands, upstream = operands_of(name)
     others = [laid_out(z.detach()).requires_grad_() for z in operands]
-    got = results(name, others, [laid_out(z) for z in upstream])
-    assert_all_close(got, results(name, operands, upstream, bptt.by_loop), 1e-13)
+    got = by_hand(name, others, [laid_out(z) for z in upstream])
+    assert_all_close(got, by_loop(name, operands, upstream), 1e-13)
 
 
 @each_cell
@@ -155,8 +141,8 @@ def test_what_overflows_is_as_by_the_loop_and_no_warning(name, value, way):
         upstream[0][3, 1] = value
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        got = results(name, operands, upstream)
-    wanted = results(name, operands, upstream, bptt.by_loop)
+        got = by_hand(name, operands, upstream)
+    wanted = by_loop(name, operands, upstream)
     fields = len(CELLS[name][0].State._fields)
     for z, w in zip(got[: 1 + fields], wanted):  # of gradients some are NaN in one order of products and not in another
         torch.testing.assert_close(z, w, rtol=1e-12, atol=1e-12, equal_nan=True)
@@ -191,11 +177,14 @@ def test_tanh_is_numpys_unless_there_are_many_threads(monkeypatch):
         (1, 511, False),
     ):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert calls.is_quick(numbers) == quick
+        assert calls.tanh_is_quick(numbers) == quick
     a = torch.linspace(-3, 3, large)
+    used, original = [], calls._tanh
+    monkeypatch.setattr(calls, "_tanh", lambda a, out: used.append(threads) or original(a, out))
     for threads in (1, 9):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         torch.testing.assert_close(calls.tanh(a, torch.empty_like(a)), torch.tanh(a), rtol=1e-6, atol=1e-7)
+    assert used == [1]
 
 
 def test_which_products_of_a_step_are_small(monkeypatch):

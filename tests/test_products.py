@@ -6,7 +6,7 @@ import platform
 
 import pytest
 import torch
-from support import CELLS, assert_all_close, function_of, output_units, random_params, random_state, rng_of
+from support import CELLS, assert_all_close, random_operands, results, spread, turned
 from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -66,21 +66,8 @@ def calls(monkeypatch):
 
 
 def operands_of(name, rows=None, T=T):
-    """x, the parameters and the initial state as leaves, and random gradients of the outputs and the final state."""
-    cell = CELLS[name][0]
-    rng = rng_of(name, T, B)
-    own = (rows,) if rows else (T, B)
-    params = random_params(cell, I, H, R, rng)
-    s0, ds_n = (random_state(cell, (B,), H, R, rng) for _ in range(2))
-    x, dy = rng.standard_normal((*own, I)), rng.standard_normal((*own, output_units(cell, H, R)))
-    leaves = [torch.tensor(a, dtype=torch.float32, requires_grad=True) for a in (x, *params, *s0)]
-    return leaves, [torch.tensor(a, dtype=torch.float32) for a in (dy, *ds_n)]
-
-
-def results(name, run, operands, upstream, blocks=None):
-    """Outputs, final state and all gradients."""
-    outputs = function_of(name, run, blocks)(*operands)
-    return [*outputs, *torch.autograd.grad(outputs, operands, upstream)]
+    """In float32."""
+    return random_operands(name, (T, B, I, H, R), torch.float32, rows)
 
 
 def exact(name, operands, upstream, blocks=None):
@@ -139,16 +126,6 @@ def test_weights_are_read_anew_at_every_call(always):
     with torch.no_grad():
         operands[2].mul_(-1)  # W_hh
     assert_near(results("lstm", bptt.by_hand, operands, upstream), exact("lstm", operands, upstream))
-
-
-def turned(z):
-    """The same numbers, those of a column side by side."""
-    return z.mT.contiguous().mT if z.ndim > 1 else z
-
-
-def spread(z):
-    """The same numbers, other ones between those of a row and the next."""
-    return torch.stack([z, torch.full_like(z, torch.nan)], dim=-2).flatten(-2)[..., : z.shape[-1]]
 
 
 @needs_onednn

@@ -99,10 +99,10 @@ def calls_for(c: Tensor, W_hh: Tensor, *others: Tensor) -> Calls:
     T, B, H = c.shape
     if T >= MANY and is_small(B, W_hh.numel()):  # for a few steps it does not pay to see tensors as arrays
         return BY_NUMPY
-    return TANH_BY_NUMPY if is_quick(B * H) else BY_TORCH
+    return TANH_BY_NUMPY if tanh_is_quick(B * H) else BY_TORCH
 
 
-def is_quick(numbers: int) -> bool:
+def tanh_is_quick(numbers: int) -> bool:
     """Whether NumPy's tanh is quicker for so many numbers than that of PyTorch's threads."""
     return numbers >= LEAST and min(torch.get_num_threads(), numbers // GRAIN) <= THREADS
 
@@ -115,5 +115,6 @@ def tanh(a: Tensor, out: Tensor) -> Tensor:
     >>> tanh(torch.tensor([0.0, 1.0]), out=torch.empty(2))
     tensor([0.0000, 0.7616])
     """
-    by = TANH_BY_NUMPY if numpy_has(a) and is_quick(a.numel()) else BY_TORCH
-    return by.tanh(a, out)  # type: ignore[no-any-return]
+    if numpy_has(a) and tanh_is_quick(a.numel()):
+        return _tanh(a, out)
+    return torch.tanh(a, out=out)

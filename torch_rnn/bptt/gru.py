@@ -38,11 +38,11 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     y = fused.forward("gru", W_hh, (s0.h, b_n), (u, v_n))
     if y is None:
         y, by = torch.empty_like(v_n), calls_for(v_n, W_hh, s0.h)
-        to_σ, gates = u[:, :, : 2 * H], by.see(u)
+        sigmoids, gates = u[:, :, : 2 * H], by.see(u)
         h_t, b_n = by.see(s0.h), by.see(b_n)
         W_rz_T, W_n_T = (by.times(W.T, B, T) for W in (W_hh[: 2 * H], W_hh[2 * H :]))
         seen = gates[:, :, : 2 * H], *by.gates(gates, 3), by.see(v_n), by.see(y)
-        for u_rz, rz, r, z, n, v_n_t, h_next in steps(to_σ, *seen):
+        for u_rz, rz, r, z, n, v_n_t, h_next in steps(sigmoids, *seen):
             W_rz_T.add(rz, h_t)  # (1)
             u_rz.sigmoid_()  # (2)
             W_n_T.sum(v_n_t, b_n, h_t)  # (1)

@@ -39,9 +39,9 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
         y = torch.empty_like(c)
         by = calls_for(c, W_hh, *s0)
         (h_t, c_t), W_T = map(by.see, s0), by.times(W_hh.T, B, T)
-        to_σ, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
+        sigmoids, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
         for a_if, a_o, a_t, i, f, g, o, c_next, h_next in steps(
-            *to_σ, gates, *by.gates(gates, 4), by.see(c), by.see(y)
+            *sigmoids, gates, *by.gates(gates, 4), by.see(c), by.see(y)
         ):
             W_T.add(a_t, h_t)  # (1)
             a_if.sigmoid_(), by.tanh(g, g), a_o.sigmoid_()  # (2)

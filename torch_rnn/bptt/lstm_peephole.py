@@ -40,9 +40,9 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     by = calls_for(c, W_hh, *s0, P)
     (h_t, c_t), P, W_T = map(by.see, s0), by.see(P), by.times(W_hh.T, B, T)
     P_if, P_o = P[: 2 * H].reshape(2, H), P[2 * H :]
-    to_σ, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
+    sigmoids, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
     seen = gates, gates.reshape(T, B, 4, H)[:, :, :2], *by.gates(gates, 4), by.see(c), by.see(y)
-    for a_if, a_o, a_t, if_, i, f, g, o, c_next, h_next in steps(*to_σ, *seen):
+    for a_if, a_o, a_t, if_, i, f, g, o, c_next, h_next in steps(*sigmoids, *seen):
         W_T.add(a_t, h_t)  # (1)
         by.add_mul(P_if, c_t[:, None], if_), a_if.sigmoid_(), by.tanh(g, g)  # (2)
         by.mul(f, c_t, c_next), by.add_mul(i, g, c_next)  # (3)

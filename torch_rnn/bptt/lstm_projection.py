@@ -32,9 +32,9 @@ def forward(params: Params, x: Tensor, s0: State) -> tuple[Tensor, State, Saved]
     c, m, y = (x.new_empty(T, B, size) for size in (H, H, R))
     by = calls_for(c, W_hh, *s0, W_hr)
     (h_t, c_t), W_T, W_r_T = map(by.see, s0), by.times(W_hh.T, B, T), by.times(W_hr.T, B, T)
-    to_σ, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
+    sigmoids, gates = (a[:, :, : 2 * H], a[:, :, 3 * H :]), by.see(a)
     seen = gates, *by.gates(gates, 4), *map(by.see, (c, m, y))
-    for a_if, a_o, a_t, i, f, g, o, c_next, m_t, h_next in steps(*to_σ, *seen):
+    for a_if, a_o, a_t, i, f, g, o, c_next, m_t, h_next in steps(*sigmoids, *seen):
         W_T.add(a_t, h_t)  # (1)
         a_if.sigmoid_(), by.tanh(g, g), a_o.sigmoid_()  # (2)
         by.mul(f, c_t, c_next), by.add_mul(i, g, c_next)  # (3)

@@ -30,7 +30,13 @@ def walk(z: Any) -> Iterator[Any]:
 
 
 def walk_backwards(z: Any) -> Iterator[Any]:
-    """From the last one to the first."""
+    """From the last one to the first.
+
+    Examples
+    --------
+    >>> [int(v) for v in walk_backwards(torch.tensor([1, 2, 3]))]
+    [3, 2, 1]
+    """
     if not isinstance(z, Tensor):
         return iter(z[::-1])
     T = z.shape[0]

@@ -55,7 +55,8 @@ def forward(params: Params, x: Tensor, s0: State, nonlinearity: Nonlinearity = T
         by, f = calls_for(y, W_hh, s0.h), nonlinearity.f
         h_t, W_T = by.see(s0.h), by.times(W_hh.T, x.shape[1], x.shape[0])
         for a_t in walk(by.see(a)):
-            h_t = f(by, W_T.add(a_t, h_t))  # (1) (2)
+            W_T.add(a_t, h_t)  # (1)
+            h_t = f(by, a_t)  # (2)
     return y, State(y[-1].clone()), ()
 
 
