@@ -96,12 +96,13 @@ def test_the_tiles_that_are_used(name, tile, launches, monkeypatch):
 
 @each_cell
 @pytest.mark.parametrize(("dtype", "digits"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-11)], ids=str)
-def test_half_precisions(name, dtype, digits, launches):
+def test_half_precisions(name, dtype, digits, launches, monkeypatch):
     """Close to float64, and not worse than the loop by more than a little.
 
     Triton's interpreter cuts bfloat16 off (`cast_impl` in its runtime/interpreter.py), where PyTorch and GPUs round to
-    the nearest: that alone doubles an error. float16 it rounds.
+    the nearest. So dW_hh is summed in two parts, as that of more than `COPIED` numbers: both ways round it twice then.
     """
+    monkeypatch.setattr(bptt.passes, "COPIED", 0)
     operands, upstream = rounded(problem(name, 8, 7, 4, 23), dtype)
     values, gradients = by_numpy(name, operands, upstream)
     exact = [*values, *gradients]
@@ -114,7 +115,7 @@ def test_half_precisions(name, dtype, digits, launches):
     of_kernel = worst()
     assert launches == ways(name)
     fused.DEVICES = ()
-    assert of_kernel < min(20 * digits, (2 if dtype is torch.bfloat16 else 1.5) * worst())
+    assert of_kernel < min(20 * digits, 1.5 * worst())
 
 
 @each_cell
