@@ -56,7 +56,7 @@ mutation: $(STAMP)  ## break the numerical core in thousands of places and count
 	$(BIN)/python tests/mutation.py
 
 accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/accuracy.md
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.accuracy --markdown docs/accuracy.md
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.verify.accuracy --markdown docs/accuracy.md
 
 picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace writes (needs Chromium)
 	$(BIN)/python tests/trace_picture.py docs/plots/trace.png

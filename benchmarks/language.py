@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.objective import Batch
-from numpy_rnn.training.settings import Config, initial_model, problem
-from numpy_rnn.training.text import Streams, read_text
+from numpy_rnn.train.learner import NumPyLearner
+from numpy_rnn.train.objective import Batch
+from numpy_rnn.train.settings import Config, initial_model, problem
+from numpy_rnn.train.text import Streams, read_text
 
 TOLERANCE = 1e-4  # of the losses, relative, over the few steps that are compared; float32
 NN: dict[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}

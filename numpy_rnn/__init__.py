@@ -1,8 +1,8 @@
 """Recurrent networks in pure NumPy, with backpropagation through time written by hand.
 
-`RNN`, `LSTM` and `GRU` take torch.nn's arguments and hold torch.nn's parameters; `RNNFromScratch`, `LSTMFromScratch`
-and `GRUFromScratch` are the smallest complete models. Beneath them are modules of pure functions, one a cell: `rnn`,
-`lstm`, `lstm_projection`, `lstm_peephole`, `gru`, `gru_reset_before`; each numbers its equations and their transposes.
+Start with `numpy_rnn.textbook`: every cell as a page of code, one numbered equation a line. `RNN`, `LSTM` and `GRU`
+take torch.nn's arguments and hold torch.nn's parameters; `RNNFromScratch`, `LSTMFromScratch` and `GRUFromScratch` are
+the smallest complete models. They compute by `numpy_rnn.fast`, which gives the textbook's numbers for whole batches.
 
 >>> import numpy as np, numpy_rnn
 >>> model = numpy_rnn.RNNFromScratch(10, 20, 5, rng=0)
@@ -16,25 +16,11 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 
-from . import (
-    deep,
-    gradcheck,
-    gru,
-    gru_reset_before,
-    language,
-    losses,
-    lstm,
-    lstm_peephole,
-    lstm_projection,
-    memory,
-    optim,
-    rnn,
-    rtrl,
-    truncated,
-)
-from .module import Module
-from .modules import GRU, LSTM, RNN
-from .scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
+from . import fast, layers, textbook, verify
+from .fast.memory import keep_freed_memory
+from .layers.module import Module
+from .layers.recurrent import GRU, LSTM, RNN
+from .layers.scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
 
 try:
     __version__ = version("numpy-rnn")
@@ -42,7 +28,6 @@ except PackageNotFoundError:  # run from a source tree that nobody installed
     __version__ = "0+unknown"
 
 load = Module.load
-memory.keep_freed_memory()
 
 __all__ = [
     "GRU",
@@ -52,19 +37,10 @@ __all__ = [
     "LSTMFromScratch",
     "RNNFromScratch",
     "__version__",
-    "deep",
-    "gradcheck",
-    "gru",
-    "gru_reset_before",
-    "language",
+    "fast",
+    "keep_freed_memory",
+    "layers",
     "load",
-    "losses",
-    "lstm",
-    "lstm_peephole",
-    "lstm_projection",
-    "memory",
-    "optim",
-    "rnn",
-    "rtrl",
-    "truncated",
+    "textbook",
+    "verify",
 ]

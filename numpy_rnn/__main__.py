@@ -14,7 +14,7 @@ def main() -> None:
         if missing not in {"click", "rich"}:
             raise
         sys.exit(f"numpy-rnn: the command needs {missing}: pip install 'numpy-rnn[cli]'")
-    from .training.processes import end, started
+    from .train.processes import end, started
 
     try:
         run()

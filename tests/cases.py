@@ -1,7 +1,7 @@
 """Random cases of the cells, and what the names in their equations stand for in them.
 
 States, gates, outputs and the gradients that a caller gets are those of `numpy_rnn`'s cells. What these do not keep,
-such as pre-activations and the gradients of gates, is what `numpy_rnn.zoo.textbook` notes on its way. δz is the change
+such as pre-activations and the gradients of gates, is what `numpy_rnn.textbook` notes on its way. δz is the change
 of z when all parameters, inputs and initial states change in one random direction, by a complex step through the code.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from formulas import Scope, Steps
 from support import CELLS, random_params, random_state, rng_of
 
-from numpy_rnn.numerics import columns, sigmoid
-from numpy_rnn.vectors import trace
+from numpy_rnn.fast.numerics import columns, sigmoid
+from numpy_rnn.port.vectors import trace
 
 T, B, I, H, R = 4, 3, 2, 5, 7  # 3H = 15, 4H = 20: all sizes differ
 STEP = 1e-30

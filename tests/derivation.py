@@ -22,8 +22,9 @@ from formulas import Indices, Scope, Steps
 from support import assert_close, rng_of
 
 import numpy_rnn
-from numpy_rnn import deep, losses, optim, truncated
-from numpy_rnn.numerics import abreast, columns, linear, linear_db, linear_dW, linear_dx
+from numpy_rnn.fast import deep, truncated
+from numpy_rnn.fast.numerics import abreast, columns, linear, linear_db, linear_dW, linear_dx
+from numpy_rnn.layers import losses, optim
 
 # ---- page 1: the chain rule
 
@@ -41,12 +42,12 @@ def chain_scope(I: int, O: int, S: int) -> Scope:
     δa = linear(x + 1j * STEP * δx, W + 1j * STEP * δW, b + 1j * STEP * δb).imag / STEP
     δh = np.tanh(a + 1j * STEP * δa).imag / STEP
     # The same as one step of the plain recurrent cell, whose W_hh is 0.
-    params = numpy_rnn.rnn.Params(W, np.zeros((O, O)), b, np.zeros(O))
-    states, tape = numpy_rnn.rnn.forward(params, x, numpy_rnn.rnn.State(np.zeros((S, O))))
+    params = numpy_rnn.fast.rnn.Params(W, np.zeros((O, O)), b, np.zeros(O))
+    states, tape = numpy_rnn.fast.rnn.forward(params, x, numpy_rnn.fast.rnn.State(np.zeros((S, O))))
     upstream = np.stack([np.zeros((S, O)), (dh_1 + dh_2).T])
-    grads, dx, _ = numpy_rnn.rnn.backward(tape, numpy_rnn.rnn.State(upstream))
+    grads, dx, _ = numpy_rnn.fast.rnn.backward(tape, numpy_rnn.fast.rnn.State(upstream))
     da = np.concatenate(
-        [numpy_rnn.rnn.backward(*one_sequence(tape, upstream, s))[0].b_ih[:, None] for s in range(S)], axis=1
+        [numpy_rnn.fast.rnn.backward(*one_sequence(tape, upstream, s))[0].b_ih[:, None] for s in range(S)], axis=1
     )
     assert_close("linear_dx", linear_dx(da.T[None], W), dx, 1e-14)
     assert_close("linear_dW", linear_dW(da.T[None], x), grads.W_ih, 1e-14)
@@ -65,7 +66,7 @@ def chain_scope(I: int, O: int, S: int) -> Scope:
 def one_sequence(tape: Any, dh: Any, b: int) -> tuple[Any, Any]:
     """A plain cell's tape and upstream gradient, of sequence b alone."""
     one = tape._replace(x=tape.x[:, b : b + 1], h=tape.h[:, b : b + 1])
-    return one, numpy_rnn.rnn.State(dh[:, b : b + 1])
+    return one, numpy_rnn.fast.rnn.State(dh[:, b : b + 1])
 
 
 # ---- page 2: the plain cell: one unit; all columns abreast; outputs; sequences of different lengths
@@ -75,9 +76,9 @@ def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: A
     """One unit, one input, one sequence: every quantity is a number."""
     w, u, b_ih, b_hh = parameters
     x, dh, s0 = np.reshape(x, (-1, 1, 1)), np.reshape(dh, (-1, 1, 1)), np.array([[h_0]])
-    params = numpy_rnn.rnn.Params(np.array([[w]]), np.array([[u]]), np.array([b_ih]), np.array([b_hh]))
-    states, tape = cell.forward(params, x, numpy_rnn.rnn.State(s0))
-    grads, dx, ds0 = cell.backward(tape, numpy_rnn.rnn.State(dh))
+    params = numpy_rnn.fast.rnn.Params(np.array([[w]]), np.array([[u]]), np.array([b_ih]), np.array([b_hh]))
+    states, tape = cell.forward(params, x, numpy_rnn.fast.rnn.State(s0))
+    grads, dx, ds0 = cell.backward(tape, numpy_rnn.fast.rnn.State(dh))
     noted = textbook(cell.name, params, x, (s0,), (dh,))
 
     def flat(z: Any) -> Steps:
@@ -95,11 +96,11 @@ def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: A
 def random_unit_scope() -> Scope:
     rng = rng_of("unit")
     draw = rng.standard_normal
-    return unit_scope(numpy_rnn.rnn.TANH, draw(4), draw(T), draw(), draw(T + 1))
+    return unit_scope(numpy_rnn.fast.rnn.TANH, draw(4), draw(T), draw(), draw(T + 1))
 
 
 def numbers_scope() -> Scope:
-    return unit_scope(numpy_rnn.rnn.RELU, (2.0, 3.0, -1.0, 0.0), [3.0, -2.0], 2.0, [0.0, 0.0, 2.0])
+    return unit_scope(numpy_rnn.fast.rnn.RELU, (2.0, 3.0, -1.0, 0.0), [3.0, -2.0], 2.0, [0.0, 0.0, 2.0])
 
 
 def abreast_scope() -> Scope:
@@ -120,7 +121,7 @@ def output_scope() -> Scope:
     y, _, tape = model.forward(x, h_0)
     grads, dx, _ = model.backward(tape, dy)
     ℓ = np.concatenate([np.zeros((1, B, H)), linear_dx(dy.swapaxes(0, 1), model.h2o.weight)])
-    _, same, _ = model.cell.backward(tape.cell, numpy_rnn.rnn.State(ℓ))
+    _, same, _ = model.cell.backward(tape.cell, numpy_rnn.fast.rnn.State(ℓ))
     assert_close("dx", same, dx.swapaxes(0, 1), 1e-14)
     values = {
         **{

@@ -14,8 +14,10 @@ from formulas import FormulaError, Indices, Scope, Steps
 from support import assert_close, rng_of
 
 import numpy_rnn
-from numpy_rnn import deep, gradflow, rtrl, truncated
-from numpy_rnn.numerics import columns
+from numpy_rnn.fast import deep, truncated
+from numpy_rnn.fast.numerics import columns
+from numpy_rnn.study import gradflow
+from numpy_rnn.verify import rtrl
 
 
 def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]:
@@ -233,9 +235,9 @@ def memory_scopes() -> list[Scope]:
 
 def half_scope() -> Scope:
     """Two relu units, the first on and the second off."""
-    cell = numpy_rnn.rnn.RELU
+    cell = numpy_rnn.fast.rnn.RELU
     W = np.array([[2.0, -2.0], [2.0, -2.0]])
-    params = numpy_rnn.rnn.Params(np.zeros((2, 1)), W, np.array([10.0, -1e6]), np.zeros(2))
+    params = numpy_rnn.fast.rnn.Params(np.zeros((2, 1)), W, np.array([10.0, -1e6]), np.zeros(2))
     x = np.zeros((T, 1, 1))
     states, _ = cell.forward(params, x, cell.State(np.ones((1, 2))))
     values = {"W_hh": W, "D": np.diag([1.0, 0.0]), "T": T}
@@ -248,8 +250,10 @@ def decay_scopes() -> list[Scope]:
     for b_f in (0.0, 1.0, 2.0):
         steps = 200
         bias = np.array([-1e9, b_f, 0.0, 0.0])
-        params = numpy_rnn.lstm.Params(np.zeros((4, 1)), np.zeros((4, 1)), bias, np.zeros(4))
-        states, _ = numpy_rnn.lstm.forward(params, np.zeros((steps, 1, 1)), numpy_rnn.lstm.State(*np.ones((2, 1, 1))))
+        params = numpy_rnn.fast.lstm.Params(np.zeros((4, 1)), np.zeros((4, 1)), bias, np.zeros(4))
+        states, _ = numpy_rnn.fast.lstm.forward(
+            params, np.zeros((steps, 1, 1)), numpy_rnn.fast.lstm.State(*np.ones((2, 1, 1)))
+        )
         c = states.c.reshape(-1)
         values = {"b_f": b_f, "c": Steps(c), "n": 20 * np.log(1 / 2) / np.log(c[20] / c[0])}
         scopes.append(Scope(values, {"t": range(20)}))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from support import CELLS, rng_of
 
-from numpy_rnn.modules import parameter_shapes
+from numpy_rnn.fast.registry import parameter_shapes
 
 
 def problem(name, T, B, I, H, scale=1.0):

@@ -2,7 +2,7 @@
 
 Every system builds a cell in its own way, draws its own parameters, runs a short batch, and, where it can, differentiates.
 What it said goes to tests/interop.json, with its version: parameters, gradients and states by the system's names, and x, y.
-`test_conventions.py` converts these with `numpy_rnn.conventions` and computes the same, with none of the systems installed.
+`test_conventions.py` converts these with `numpy_rnn.port.conventions` and computes the same, with none of the systems installed.
 Nothing of numpy_rnn is called here, so that a mistake there cannot be repeated here.
 """
 

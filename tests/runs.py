@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from numpy_rnn.training.checkpoint import read_checkpoint
+from numpy_rnn.train.checkpoint import read_checkpoint
 
 TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "--interval", "10"]
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from support import CELLS, output_units, random_params, random_state
 
 import numpy_rnn
-from numpy_rnn import deep
-from numpy_rnn.compare import KINDS
-from numpy_rnn.modules import parameter_name
+from numpy_rnn.fast import deep
+from numpy_rnn.fast.registry import parameter_name
+from numpy_rnn.verify.compare import KINDS
 
 Array = np.ndarray
 
@@ -185,7 +185,7 @@ def padding(lengths: Array, T: int) -> Array:
 
 
 class Deep:
-    """Layers as `numpy_rnn.deep` runs them."""
+    """Layers as `numpy_rnn.fast.deep` runs them."""
 
     def __init__(self, case: Case, params: list[list[Any]]) -> None:
         self.cell, self.params = CELLS[case.cell][0], params
@@ -198,7 +198,7 @@ class Deep:
         return by_name(grads), dx, ds0
 
     def truncated_backward(self, tape: Any, dy: Array, ds_n: Any, k1: int, k2: int) -> Any:
-        grads, dx, ds0 = numpy_rnn.truncated.backward(tape, dy, ds_n, k1, k2)
+        grads, dx, ds0 = numpy_rnn.fast.truncated.backward(tape, dy, ds_n, k1, k2)
         return by_name(grads), dx, ds0
 
 

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from numpy_rnn import zoo
-from numpy_rnn.conventions import from_system
-from numpy_rnn.vectors import cases
-from numpy_rnn.vectors.check import TIERS
-from numpy_rnn.vectors.document import case_of
-from numpy_rnn.zoo import Case
-from numpy_rnn.zoo.case import CELLS
+from numpy_rnn.fast.registry import CELLS
+from numpy_rnn.port.conventions import from_system
+from numpy_rnn.port.vectors import cases
+from numpy_rnn.port.vectors.check import TIERS
+from numpy_rnn.port.vectors.document import case_of
+from numpy_rnn.verify import zoo
+from numpy_rnn.verify.zoo import Case
 
 
 class Compared(NamedTuple):

@@ -15,22 +15,22 @@ import torch_rnn.lstm
 import torch_rnn.lstm_peephole
 import torch_rnn.lstm_projection
 import torch_rnn.rnn
-from numpy_rnn.cell import Cell
-from numpy_rnn.modules import parameter_shapes
-from numpy_rnn.training.loop import Silent
+from numpy_rnn.fast.cell import Cell
+from numpy_rnn.fast.registry import parameter_shapes
+from numpy_rnn.train.loop import Silent
 from torch_rnn import bptt
 
 # The same cell in both packages.
 CELLS = {
     cell.name: (cell, mirror)
     for cell, mirror in (
-        (numpy_rnn.rnn.TANH, torch_rnn.rnn.TANH),
-        (numpy_rnn.rnn.RELU, torch_rnn.rnn.RELU),
-        (numpy_rnn.lstm.LSTM, torch_rnn.lstm.LSTM),
-        (numpy_rnn.lstm_projection.LSTM_PROJECTION, torch_rnn.lstm_projection.LSTM_PROJECTION),
-        (numpy_rnn.lstm_peephole.LSTM_PEEPHOLE, torch_rnn.lstm_peephole.LSTM_PEEPHOLE),
-        (numpy_rnn.gru.GRU, torch_rnn.gru.GRU),
-        (numpy_rnn.gru_reset_before.GRU_RESET_BEFORE, torch_rnn.gru_reset_before.GRU_RESET_BEFORE),
+        (numpy_rnn.fast.rnn.TANH, torch_rnn.rnn.TANH),
+        (numpy_rnn.fast.rnn.RELU, torch_rnn.rnn.RELU),
+        (numpy_rnn.fast.lstm.LSTM, torch_rnn.lstm.LSTM),
+        (numpy_rnn.fast.lstm_projection.LSTM_PROJECTION, torch_rnn.lstm_projection.LSTM_PROJECTION),
+        (numpy_rnn.fast.lstm_peephole.LSTM_PEEPHOLE, torch_rnn.lstm_peephole.LSTM_PEEPHOLE),
+        (numpy_rnn.fast.gru.GRU, torch_rnn.gru.GRU),
+        (numpy_rnn.fast.gru_reset_before.GRU_RESET_BEFORE, torch_rnn.gru_reset_before.GRU_RESET_BEFORE),
     )
 }
 

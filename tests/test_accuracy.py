@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from support import CELLS, random_params, random_state, rng_of
 
-from numpy_rnn import accuracy, compare, gru, lstm, numerics, rnn
-from numpy_rnn.compare import KINDS
+from numpy_rnn.fast import gru, lstm, numerics, rnn
+from numpy_rnn.verify import accuracy, compare
+from numpy_rnn.verify.compare import KINDS
 
 needs_long_double = pytest.mark.skipif(
     not accuracy.measurable("float64"), reason="NumPy's long double is float64 on this machine: nothing to measure with"
@@ -439,6 +440,6 @@ def test_the_document_holds_to_the_rule():
 
 
 def test_it_needs_numpy_alone():
-    code = "import sys, numpy_rnn.accuracy; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'rich', 'mpmath'}))"
+    code = "import sys, numpy_rnn.verify.accuracy; print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'rich', 'mpmath'}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

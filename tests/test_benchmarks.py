@@ -45,7 +45,7 @@ from benchmarks import (
 from benchmarks import points as sizes
 from benchmarks.problem import CELLS, CPU_DTYPES, MODES, Setting
 from benchmarks.results import Measurement, Results
-from numpy_rnn import numerics
+from numpy_rnn.fast import numerics
 from torch_rnn import fused
 from torch_rnn.bptt import products
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import CELLS, assert_all_close, random_params, random_state, rng_of, tensor
 
-from numpy_rnn import numerics
+from numpy_rnn.fast import numerics
 
 CELL_NAMES = pytest.mark.parametrize("name", CELLS)
 SIZES = pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from test_fused_choice import let_kernels_be_tried
 
 import numpy_rnn
 import torch_rnn
-from numpy_rnn import compare
 from numpy_rnn.cli import command
 from numpy_rnn.cli.check import _print as printed
+from numpy_rnn.verify import compare
 
 
 def check(*arguments):
@@ -70,14 +70,14 @@ BROKEN = [
 
 @pytest.mark.parametrize(("cell", "module", "line", "broken", "tensor"), BROKEN)
 def test_a_broken_line_is_red_and_named(cell, module, line, broken, tensor, monkeypatch):
-    original = getattr(numpy_rnn, module)
+    original = getattr(numpy_rnn.fast, module)
     source = inspect.getsource(original)
     assert source.count(line) == 1
     copy = types.ModuleType(original.__name__)
     copy.__package__ = original.__package__
     exec(source.replace(line, broken), copy.__dict__)
     for name, value in vars(copy).items():
-        if isinstance(value, numpy_rnn.cell.Cell):
+        if isinstance(value, numpy_rnn.fast.cell.Cell):
             monkeypatch.setattr(original, name, value)
     done = check("--cell", cell, "--dtype", "float64")
     assert done.exit_code == 1
@@ -91,10 +91,12 @@ def test_a_broken_line_is_red_and_named(cell, module, line, broken, tensor, monk
 
 
 def test_a_nan_is_red(monkeypatch):
-    broken = numpy_rnn.gru.GRU._replace(
-        backward=lambda tape, dstates: (lambda g, dx, ds: (g, dx * np.nan, ds))(*numpy_rnn.gru.backward(tape, dstates))
+    broken = numpy_rnn.fast.gru.GRU._replace(
+        backward=lambda tape, dstates: (lambda g, dx, ds: (g, dx * np.nan, ds))(
+            *numpy_rnn.fast.gru.backward(tape, dstates)
+        )
     )
-    monkeypatch.setattr(numpy_rnn.gru, "GRU", broken)
+    monkeypatch.setattr(numpy_rnn.fast.gru, "GRU", broken)
     done = check("--cell", "gru", "--dtype", "float32", "--json")
     assert done.exit_code == 1
     bad = [f for f in json.loads(done.stdout)["comparisons"] if not f["ok"]]

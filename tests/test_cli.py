@@ -55,7 +55,7 @@ def test_help_and_a_wrong_word_have_their_statuses(monkeypatch, capsys, argument
 
 AT_ONCE = """
 import atexit
-from numpy_rnn.training.processes import end
+from numpy_rnn.train.processes import end
 
 class Late:
     def __del__(self):

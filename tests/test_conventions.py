@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from support import random_params, rng_of
 
 import numpy_rnn
-from numpy_rnn import conventions, files
 from numpy_rnn.cli import command
-from numpy_rnn.conventions import LAYOUTS, ConventionError, fitting, from_system, to_system
-from numpy_rnn.zoo.case import CELLS
+from numpy_rnn.fast.registry import CELLS
+from numpy_rnn.layers import files
+from numpy_rnn.port import conventions
+from numpy_rnn.port.conventions import LAYOUTS, ConventionError, fitting, from_system, to_system
 
 ANSWERS = json.loads((Path(__file__).parent / "interop.json").read_text(encoding="utf-8"))
 H, I = 5, 3

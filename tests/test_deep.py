@@ -10,8 +10,8 @@ import torch
 from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
 
 import torch_rnn.deep
-from numpy_rnn import deep, directions, numerics
-from numpy_rnn.cell import Cell
+from numpy_rnn.fast import deep, directions, numerics
+from numpy_rnn.fast.cell import Cell
 from torch_rnn import bptt
 
 T, B, I, H, R = 6, 4, 3, 5, 2
@@ -418,7 +418,7 @@ def test_how_many_inputs_there_are_does_not_part_directions():
 def test_tapes_are_kept_unless_otherwise_asked():
     cell, params, x, s0, *_ = problem("gru", L=1, D=1)
     _, _, tape = deep.forward(cell, params, x, s0)
-    assert type(tape.runs[0][0].blocks[0]).__module__ == "numpy_rnn.gru"
+    assert type(tape.runs[0][0].blocks[0]).__module__ == "numpy_rnn.fast.gru"
 
 
 @pytest.mark.parametrize("T", [0, 3])

@@ -15,7 +15,7 @@ from cases import cell_scope
 from formulas import Formula, FormulaError, Node, Scope, Steps, formulas, mutants
 from sentences import letter
 
-from numpy_rnn import losses, optim
+from numpy_rnn.layers import losses, optim
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "derivation"
@@ -148,15 +148,15 @@ REMARKS = {
     "the second term with s_t held fixed",
 }
 DOCUMENTED = {  # cell or module, its docstring's module, the page that has all of its formulas
-    "rnn_tanh": ("rnn", "2-rnn"),
-    "rnn_relu": ("rnn", "2-rnn"),
-    "lstm": ("lstm", "3-lstm"),
-    "lstm_projection": ("lstm_projection", None),
-    "lstm_peephole": ("lstm_peephole", None),
-    "gru": ("gru", "4-gru"),
-    "gru_reset_before": ("gru_reset_before", "5-gru-reset-before"),
-    "rtrl": ("rtrl", "8-real-time-recurrent-learning"),
-    "gradflow": ("gradflow.jacobians", "7-vanishing-gradients"),
+    "rnn_tanh": ("fast.rnn", "2-rnn"),
+    "rnn_relu": ("fast.rnn", "2-rnn"),
+    "lstm": ("fast.lstm", "3-lstm"),
+    "lstm_projection": ("fast.lstm_projection", None),
+    "lstm_peephole": ("fast.lstm_peephole", None),
+    "gru": ("fast.gru", "4-gru"),
+    "gru_reset_before": ("fast.gru_reset_before", "5-gru-reset-before"),
+    "rtrl": ("verify.rtrl", "8-real-time-recurrent-learning"),
+    "gradflow": ("study.gradflow.jacobians", "7-vanishing-gradients"),
 }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from numpy_rnn.cli.train import Display
-from numpy_rnn.training.checkpoint import read_checkpoint
-from numpy_rnn.training.text import default_text
+from numpy_rnn.train.checkpoint import read_checkpoint
+from numpy_rnn.train.text import default_text
 
 TRAIN = ["train", "--text", "t", "--hidden", 8, "--batch", 4, "--seq-len", 8, "--interval", 10, "--schedule", "cosine"]
 

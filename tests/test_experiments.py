@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from numpy_rnn.experiments import figures
-from numpy_rnn.experiments.explosion import descent
-from numpy_rnn.experiments.model import CELLS, SequenceModel
-from numpy_rnn.experiments.tasks import BLANK, DELIMITER, TASKS, accuracy, adding, copying, recall
-from numpy_rnn.experiments.training import Settings, prepared, scored, train
-from numpy_rnn.gradcheck import gradcheck
-from numpy_rnn.losses import mean_squared_error, softmax_cross_entropy
+from numpy_rnn.layers.losses import mean_squared_error, softmax_cross_entropy
+from numpy_rnn.study.experiments import figures
+from numpy_rnn.study.experiments.explosion import descent
+from numpy_rnn.study.experiments.model import CELLS, SequenceModel
+from numpy_rnn.study.experiments.tasks import BLANK, DELIMITER, TASKS, accuracy, adding, copying, recall
+from numpy_rnn.study.experiments.training import Settings, prepared, scored, train
+from numpy_rnn.verify.gradcheck import gradcheck
 
 os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parents[1] / "build" / "matplotlib"))
 

@@ -13,7 +13,7 @@ import safetensors.numpy
 from support import assert_all_close
 
 import numpy_rnn
-from numpy_rnn import files
+from numpy_rnn.layers import files
 
 MODELS = [
     numpy_rnn.RNN(3, 4, num_layers=2, nonlinearity="relu", rng=0),
@@ -45,7 +45,7 @@ def test_the_wrong_class(tmp_path):
     with pytest.raises(ValueError, match=r"holds a model of class 'RNN', expected LSTM$"):
         numpy_rnn.LSTM.load(tmp_path / "m")
     with pytest.raises(ValueError, match=r"expected GRUFromScratch or LSTMFromScratch or RNNFromScratch$"):
-        numpy_rnn.scratch.FromScratch.load(tmp_path / "m")
+        numpy_rnn.layers.scratch.FromScratch.load(tmp_path / "m")
 
 
 def described(cls, config):

@@ -23,7 +23,7 @@ from test_fused_choice import H200, each_cell, results, ways
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import torch_rnn
-from numpy_rnn import accuracy
+from numpy_rnn.verify import accuracy
 from torch_rnn import bptt, fused
 
 # PyTorch's own, where forward mode looks for its formulas.

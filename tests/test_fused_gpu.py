@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
 import torch_rnn
-from numpy_rnn import accuracy
+from numpy_rnn.verify import accuracy
 from torch_rnn import fused
 
 

@@ -12,9 +12,9 @@ from test_cells import problem
 
 import numpy_rnn
 import torch_rnn
-from numpy_rnn import gradcheck as gc
-from numpy_rnn import rtrl
-from numpy_rnn.gradcheck import gradcheck, hessian_vector_product, of_cell, of_layer
+from numpy_rnn.verify import gradcheck as gc
+from numpy_rnn.verify import rtrl
+from numpy_rnn.verify.gradcheck import gradcheck, hessian_vector_product, of_cell, of_layer
 
 CELL_NAMES = pytest.mark.parametrize("name", CELLS)
 
@@ -51,7 +51,7 @@ def test_real_time_recurrent_learning_equals_bptt(name):
 
 
 def test_real_time_recurrent_learning_knows_its_cells():
-    cell = numpy_rnn.rnn.TANH._replace(name="mine")
+    cell = numpy_rnn.fast.rnn.TANH._replace(name="mine")
     _, params, x, s0, dstates = problem("rnn_tanh", 3, 2, 3, 4, 2)
     with pytest.raises(ValueError, match="the cell is 'mine', expected one of rnn_tanh, rnn_relu, lstm,"):
         rtrl.gradients(cell, params, x, s0, dstates)
@@ -308,7 +308,7 @@ class TestWhatIsReported:
         assert list(checked.inputs) == ["W_ih", "W_hh", "b_ih", "b_hh", "P", "x", "h_0", "c_0"]
         assert list(checked.others) == ["forward in time"]
         _, params, x, s0, _ = problem("gru", 2, 2, 3, 4, 2)
-        assert of_cell(numpy_rnn.gru.GRU._replace(name="mine"), params, x, s0).others == {}
+        assert of_cell(numpy_rnn.fast.gru.GRU._replace(name="mine"), params, x, s0).others == {}
 
 
 class TestWhatIsChecked:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from support import CELLS, assert_all_close, assert_close, random_params, random_state, rng_of, tensor
 
-from numpy_rnn import deep, gradflow, truncated
-from numpy_rnn.gradflow import flat
+from numpy_rnn.fast import deep, truncated
+from numpy_rnn.study import gradflow
+from numpy_rnn.study.gradflow import flat
 
 T, B, I, H, R = 7, 2, 4, 6, 5
 CELL_NAMES = pytest.mark.parametrize("name", CELLS)

@@ -10,11 +10,12 @@ import pytest
 from click.testing import CliRunner
 from support import rng_of
 
-from numpy_rnn import figures, gradflow
 from numpy_rnn.cli import command
-from numpy_rnn.gradflow import figure, settings
-from numpy_rnn.language import LanguageModel
-from numpy_rnn.losses import softmax_cross_entropy
+from numpy_rnn.layers.losses import softmax_cross_entropy
+from numpy_rnn.study import gradflow
+from numpy_rnn.study.gradflow import figure, settings
+from numpy_rnn.train import figures
+from numpy_rnn.train.language import LanguageModel
 
 SIZES = dict(T=12, B=3, I=4, H=5, seed=1)
 QUICK = ["--steps", "12", "--hidden", "5", "--inputs", "4", "--sequences", "3"]

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 
 import torch_rnn.language
 from numpy_rnn import load
-from numpy_rnn.language import LanguageModel, Vocabulary, codes_of, generate
-from numpy_rnn.losses import softmax_cross_entropy
-from numpy_rnn.network import sum_rows
-from numpy_rnn.training.text import Streams, default_text, read_text, validation_batches
+from numpy_rnn.layers.losses import softmax_cross_entropy
+from numpy_rnn.layers.network import sum_rows
+from numpy_rnn.train.language import LanguageModel, Vocabulary, codes_of, generate
+from numpy_rnn.train.text import Streams, default_text, read_text, validation_batches
 
 K, H, L, I, T, B = 11, 6, 2, 4, 5, 3
 CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from numpy_rnn.losses import mean_squared_error, softmax_cross_entropy
+from numpy_rnn.layers.losses import mean_squared_error, softmax_cross_entropy
 
 TOLERANCE = {np.float64: 2e-15, np.float32: 1e-6}  # relative to the largest number; measured: 5e-16 and 4e-7
 

@@ -11,13 +11,13 @@ import pytest
 from click.testing import CliRunner
 from support import assert_close, rng_of
 
-from numpy_rnn import optim
 from numpy_rnn.cli import command
-from numpy_rnn.losses import softmax_cross_entropy
-from numpy_rnn.tasks import minchar
-from numpy_rnn.tasks.bits import bits_per_symbol
-from numpy_rnn.tasks.minchar import NAMES, Learner, initial_model, smooth, streams
-from numpy_rnn.training.text import default_text, read_text, validation_batches
+from numpy_rnn.layers import optim
+from numpy_rnn.layers.losses import softmax_cross_entropy
+from numpy_rnn.train.tasks import minchar
+from numpy_rnn.train.tasks.bits import bits_per_symbol
+from numpy_rnn.train.tasks.minchar import NAMES, Learner, initial_model, smooth, streams
+from numpy_rnn.train.text import default_text, read_text, validation_batches
 
 K, H, STEPS = 11, 13, 400
 

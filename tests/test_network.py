@@ -9,7 +9,7 @@ from support import assert_all_close, assert_close, rng_of
 
 import torch_rnn.network
 from numpy_rnn import load
-from numpy_rnn.network import CELLS, Network
+from numpy_rnn.layers.network import CELLS, Network
 
 T, B, I, H, O, K = 5, 4, 3, 6, 2, 7
 READS = ("every", "last", 3)

@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from support import rng_of
 
 from numpy_rnn.cli import command
-from numpy_rnn.language import LanguageModel
-from numpy_rnn.losses import softmax_cross_entropy
-from numpy_rnn.tasks.bits import WINDOW, bits_per_symbol, windows
-from numpy_rnn.tasks.ngrams import SMOOTHINGS, NGrams, count, discounts
-from numpy_rnn.training.checkpoint import read_checkpoint
-from numpy_rnn.training.text import default_text, read_text
+from numpy_rnn.layers.losses import softmax_cross_entropy
+from numpy_rnn.train.checkpoint import read_checkpoint
+from numpy_rnn.train.language import LanguageModel
+from numpy_rnn.train.tasks.bits import WINDOW, bits_per_symbol, windows
+from numpy_rnn.train.tasks.ngrams import SMOOTHINGS, NGrams, count, discounts
+from numpy_rnn.train.text import default_text, read_text
 
 K, UNSEEN = 7, (3, 6)  # two symbols never occur in the text learned from, one of them in the middle
 

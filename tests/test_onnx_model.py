@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 import numpy_rnn
-from numpy_rnn import files
 from numpy_rnn.cli import command
-from numpy_rnn.conventions import ConventionError
-from numpy_rnn.onnx_model import model
+from numpy_rnn.layers import files
+from numpy_rnn.port.conventions import ConventionError
+from numpy_rnn.port.onnx_model import model
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'numpy-rnn[dev]'")
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'numpy-rnn[dev]'")

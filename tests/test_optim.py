@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from numpy_rnn.optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
+from numpy_rnn.layers.optim import SGD, Adagrad, Adam, clip_grad_norm, clip_grad_value
 
 SHAPES = {"weight": (5, 3), "bias": (5,), "scale": (), "nothing": (0, 4)}
 # After 100 steps, relative to each tensor's largest number; the largest differences measured are 8e-16 and 4e-7.

@@ -20,8 +20,8 @@ import torch
 from runs import TINY, assert_nearly_same_run, assert_one_sentence, assert_same_run
 
 from numpy_rnn.cli.train import Display
-from numpy_rnn.training import processes
-from numpy_rnn.training.checkpoint import read_checkpoint
+from numpy_rnn.train import processes
+from numpy_rnn.train.checkpoint import read_checkpoint
 
 train = importlib.import_module("numpy_rnn.cli.train")  # which the command of that name hides
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes in /proc, which Linux has")

@@ -1,6 +1,6 @@
 """What must hold for whatever hypothesis draws: agreement with PyTorch, and invariants that need no oracle.
 
-Every test runs through `numpy_rnn.deep` and through the layers RNN, LSTM and GRU, as the case says. `strategies` draws
+Every test runs through `numpy_rnn.fast.deep` and through the layers RNN, LSTM and GRU, as the case says. `strategies` draws
 the cases, conftest.py says how many and prints the seed.
 """
 
@@ -44,7 +44,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import numpy_rnn
 import torch_rnn.deep
-from numpy_rnn.modules import parameter_name
+from numpy_rnn.fast.registry import parameter_name
 
 # torch says once that oneDNN does not do projections; nothing follows from it here.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -192,7 +192,7 @@ def relu_arguments(case: Case, p: Problem) -> Array:
     """Of a relu, the size of all it is applied to; else none."""
     if case.cell != "rnn_relu":
         return np.ones(0)
-    *_, tape = numpy_rnn.deep.forward(CELLS[case.cell][0], p.params, *p[1:5])
+    *_, tape = numpy_rnn.fast.deep.forward(CELLS[case.cell][0], p.params, *p[1:5])
     blocks = [block for layer in tape.runs for run in layer for block in run.blocks]
     linear = [b.x @ b.params.W_ih.T + b.params.b_ih + b.h[:-1] @ b.params.W_hh.T + b.params.b_hh for b in blocks]
     return np.concatenate([np.ones(0), *(np.abs(a).ravel() for a in linear)])

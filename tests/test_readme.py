@@ -13,8 +13,8 @@ import sys
 import pytest
 
 from benchmarks import report, results
-from numpy_rnn.tasks import TASKS
-from numpy_rnn.tasks.table import MARKS
+from numpy_rnn.train.tasks import TASKS
+from numpy_rnn.train.tasks.table import MARKS
 
 ROOT = pathlib.Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -79,7 +79,7 @@ def test_the_chinese_readme_has_the_same_examples_and_commands():
 
 @in_both
 def test_the_table_of_gradients_quotes_the_code(readme):
-    source = " ".join((ROOT / "numpy_rnn" / "rnn.py").read_text().split())
+    source = " ".join((ROOT / "numpy_rnn" / "fast" / "rnn.py").read_text().split())
     rows = re.findall(r"^\| (?:\(\d'\))? ?\|.*\| (`[^|]+`) \|$", readme, re.MULTILINE)
     assert len(rows) == 7
     quotes = [code for row in rows for code in re.findall(r"`([^`]+)`", row)]

@@ -11,18 +11,18 @@ import pytest
 import torch
 from support import StopAfter, assert_close
 
-from numpy_rnn.language import Vocabulary
-from numpy_rnn.tasks import TASKS, language
-from numpy_rnn.tasks.bits import bits_per_symbol, costs
-from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.tasks.engine import train
-from numpy_rnn.tasks.ngrams import NGrams, count
-from numpy_rnn.tasks.objective import scores
-from numpy_rnn.tasks.settings import Batches, problem, validation_of
-from numpy_rnn.tasks.table import default_config
-from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.text import default_text
-from numpy_rnn.training.torch_learner import TorchLearner
+from numpy_rnn.train.language import Vocabulary
+from numpy_rnn.train.learner import NumPyLearner
+from numpy_rnn.train.tasks import TASKS, language
+from numpy_rnn.train.tasks.bits import bits_per_symbol, costs
+from numpy_rnn.train.tasks.checkpoint import read_checkpoint, write_checkpoint
+from numpy_rnn.train.tasks.engine import train
+from numpy_rnn.train.tasks.ngrams import NGrams, count
+from numpy_rnn.train.tasks.objective import scores
+from numpy_rnn.train.tasks.settings import Batches, problem, validation_of
+from numpy_rnn.train.tasks.table import default_config
+from numpy_rnn.train.text import default_text
+from numpy_rnn.train.torch_learner import TorchLearner
 
 METRIC = "bits per character"
 SIZES = {"hidden": 7, "embedding": 3, "batch": 4, "window": 9, "epochs": 3, "patience": 0}

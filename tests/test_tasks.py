@@ -19,23 +19,23 @@ import pytest
 import torch
 from support import StopAfter, assert_close, rng_of
 
-from numpy_rnn.files import MissingLibraryError
-from numpy_rnn.network import CELLS
-from numpy_rnn.tasks import TASKS, stocks, table, tags, vowels, weather
-from numpy_rnn.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
-from numpy_rnn.tasks.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.tasks.engine import epochs, train
-from numpy_rnn.tasks.objective import metrics, scores
-from numpy_rnn.tasks.packages import package_file
-from numpy_rnn.tasks.settings import Batches, answers, as_batch, in_order, problem
-from numpy_rnn.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
-from numpy_rnn.tasks.task import Split, Task, padded
-from numpy_rnn.training import objective
-from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.loop import DivergedError, History, best_validation, stalled
-from numpy_rnn.training.objective import Batch, Part
-from numpy_rnn.training.schedule import learning_rate
-from numpy_rnn.training.torch_learner import TorchLearner
+from numpy_rnn.layers.files import MissingLibraryError
+from numpy_rnn.layers.network import CELLS
+from numpy_rnn.train import objective
+from numpy_rnn.train.learner import NumPyLearner
+from numpy_rnn.train.loop import DivergedError, History, best_validation, stalled
+from numpy_rnn.train.objective import Batch, Part
+from numpy_rnn.train.schedule import learning_rate
+from numpy_rnn.train.tasks import TASKS, stocks, table, tags, vowels, weather
+from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
+from numpy_rnn.train.tasks.checkpoint import read_checkpoint, write_checkpoint
+from numpy_rnn.train.tasks.engine import epochs, train
+from numpy_rnn.train.tasks.objective import metrics, scores
+from numpy_rnn.train.tasks.packages import package_file
+from numpy_rnn.train.tasks.settings import Batches, answers, as_batch, in_order, problem
+from numpy_rnn.train.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
+from numpy_rnn.train.tasks.task import Split, Task, padded
+from numpy_rnn.train.torch_learner import TorchLearner
 
 SHIPPED_BY = {"weather": "vega_datasets", "stocks": "vega_datasets", "digits": "sklearn", "vowels": "sktime"}
 
@@ -773,7 +773,7 @@ def test_the_command_refuses(run, case):
 
 
 def test_a_foreign_checkpoint_is_refused(run, monkeypatch):
-    from numpy_rnn import files
+    from numpy_rnn.layers import files
 
     assert run(*TINY, "--checkpoint", "c")[0] == 0
     monkeypatch.setitem(TASKS, "digits", lambda: toy("last", 0, "digits"))
@@ -814,7 +814,7 @@ def test_the_table_is_written_into_a_page(run):
 
 
 def test_a_missing_package_is_one_sentence(run, monkeypatch):
-    monkeypatch.setattr("numpy_rnn.tasks.digits.package_file", lambda *a, **k: package_file("no_such_package"))
+    monkeypatch.setattr("numpy_rnn.train.tasks.digits.package_file", lambda *a, **k: package_file("no_such_package"))
     status, _, err = run("digits")
     assert status == 1
     assert_one_sentence(err, "no_such_package: pip install 'numpy-rnn[tasks]'")

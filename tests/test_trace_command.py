@@ -15,7 +15,8 @@ from click.testing import CliRunner
 
 import numpy_rnn
 from numpy_rnn.cli import command
-from numpy_rnn.compare import difference
+from numpy_rnn.fast.registry import CELLS
+from numpy_rnn.port.vectors.trace import trace as textbook
 from numpy_rnn.study import verdict as verdicts
 from numpy_rnn.study import walk as walks
 from numpy_rnn.study.document import document, with_numbers
@@ -23,8 +24,7 @@ from numpy_rnn.study.notation import of_docstring, python, read, tokens
 from numpy_rnn.study.source import FUNCTIONS, code_lines, module_of
 from numpy_rnn.study.verdict import BY_HAND, TOLERANCE, by_hand, dstates, verdict
 from numpy_rnn.study.walk import small_case, walk, with_step
-from numpy_rnn.vectors.trace import trace as textbook
-from numpy_rnn.zoo.case import CELLS
+from numpy_rnn.verify.compare import difference
 
 ROOT = Path(numpy_rnn.__file__).parents[1]
 SIZES = {"steps": 4, "inputs": 5, "hidden": 3, "projection": 2, "seed": 7}

@@ -17,14 +17,14 @@ import pytest
 import torch
 from runs import TINY, assert_one_sentence, assert_same_run
 
-from numpy_rnn import files
 from numpy_rnn.cli.train import Display, Interruption
-from numpy_rnn.threads import fitting_threads
-from numpy_rnn.training.checkpoint import KEY, read_checkpoint
-from numpy_rnn.training.learner import NumPyLearner
-from numpy_rnn.training.settings import problem
-from numpy_rnn.training.text import Streams, read_text, validation_batches
-from numpy_rnn.training.torch_learner import TorchLearner
+from numpy_rnn.layers import files
+from numpy_rnn.train.checkpoint import KEY, read_checkpoint
+from numpy_rnn.train.learner import NumPyLearner
+from numpy_rnn.train.settings import problem
+from numpy_rnn.train.text import Streams, read_text, validation_batches
+from numpy_rnn.train.threads import fitting_threads
+from numpy_rnn.train.torch_learner import TorchLearner
 
 CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"
 
@@ -89,7 +89,7 @@ def test_a_disagreement_is_named(run, book, monkeypatch, fault, sentence):
 
 
 def test_rounding_that_has_grown_is_told_from_a_fault(run, book, monkeypatch):
-    monkeypatch.setattr("numpy_rnn.training.lockstep.TOLERANCES", {"float64": 0.0})
+    monkeypatch.setattr("numpy_rnn.train.lockstep.TOLERANCES", {"float64": 0.0})
     status, _, err = run("train", "--text", book, *TINY, "--dtype", "float64", "--backend", "both")
     assert status == 1
     assert_one_sentence(err, "from equal weights a step agrees to", "rounding that training has amplified")
@@ -434,7 +434,7 @@ def test_a_folder_that_cannot_be_written_is_noticed_before_training(run, monkeyp
 
 
 def test_torch_is_missing(run, monkeypatch):
-    monkeypatch.delitem(sys.modules, "numpy_rnn.training.torch_learner", raising=False)
+    monkeypatch.delitem(sys.modules, "numpy_rnn.train.torch_learner", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     for backend in ("torch", "both"):
         status, _, err = run("train", "--backend", backend)

@@ -9,7 +9,7 @@ from support import assert_all_close, rng_of
 
 import numpy_rnn
 import torch_rnn
-from numpy_rnn.truncated import windows
+from numpy_rnn.fast.truncated import windows
 
 I, H, B = 3, 5, 4
 
@@ -99,10 +99,10 @@ def test_an_imaginary_part_of_any_upstream_gradient_survives():
     dh, dc = dh_n
     for dy, ds in ((1j * doutput, (dh, dc)), (doutput, (1j * dh, dc)), (doutput, (dh, 1j * dc))):
         real, imaginary = (
-            numpy_rnn.truncated.backward(tape, part(dy), numpy_rnn.lstm.State(*map(part, ds)), 2, 3)
+            numpy_rnn.fast.truncated.backward(tape, part(dy), numpy_rnn.fast.lstm.State(*map(part, ds)), 2, 3)
             for part in (np.real, np.imag)
         )
-        got = numpy_rnn.truncated.backward(tape, dy, numpy_rnn.lstm.State(*ds), 2, 3)
+        got = numpy_rnn.fast.truncated.backward(tape, dy, numpy_rnn.fast.lstm.State(*ds), 2, 3)
         for g, a, b in zip(
             [*got[0][0][0], got[1], *got[2]],
             [*real[0][0][0], real[1], *real[2]],
@@ -116,8 +116,8 @@ def test_a_complex_parameter_of_any_layer_survives():
     tape = layer.forward(x, h_0)[2].deep
     (first,), (second,) = tape.params
     moved = second._replace(W_hh=second.W_hh + 1e-30j)
-    _, _, tape = numpy_rnn.deep.forward(tape.cell, [[first], [moved]], tape.x, tape.s0)
-    grads, dx, _ = numpy_rnn.truncated.backward(tape, doutput, numpy_rnn.gru.State(dh_n), 2, 3)
+    _, _, tape = numpy_rnn.fast.deep.forward(tape.cell, [[first], [moved]], tape.x, tape.s0)
+    grads, dx, _ = numpy_rnn.fast.truncated.backward(tape, doutput, numpy_rnn.fast.gru.State(dh_n), 2, 3)
     assert np.abs(dx.imag).max() > 1e-33
     assert np.abs(grads[0][0].W_ih.imag).max() > 1e-33
 

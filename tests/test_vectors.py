@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from numpy_rnn import deep, optim, vectors, zoo
 from numpy_rnn.cli import command
-from numpy_rnn.conventions import LAYOUTS, from_system
-from numpy_rnn.vectors import __main__ as suite_main
-from numpy_rnn.vectors import cases, formats, matrix
-from numpy_rnn.vectors.check import TIERS, check
-from numpy_rnn.vectors.document import DTYPES, array, case_of, digest, document, steps_of, tensors_of, text
-from numpy_rnn.vectors.optimizers import RULES, problem
-from numpy_rnn.vectors.suite import LEVELS, suite
-from numpy_rnn.zoo.case import CELLS
+from numpy_rnn.fast import deep
+from numpy_rnn.fast.registry import CELLS
+from numpy_rnn.layers import optim
+from numpy_rnn.port import vectors
+from numpy_rnn.port.conventions import LAYOUTS, from_system
+from numpy_rnn.port.vectors import __main__ as suite_main
+from numpy_rnn.port.vectors import cases, formats, matrix
+from numpy_rnn.port.vectors.check import TIERS, check
+from numpy_rnn.port.vectors.document import DTYPES, array, case_of, digest, document, steps_of, tensors_of, text
+from numpy_rnn.port.vectors.optimizers import RULES, problem
+from numpy_rnn.port.vectors.suite import LEVELS, suite
+from numpy_rnn.verify import zoo
 
 FOLDER = Path(vectors.__file__).parent
 PUBLISHED = FOLDER / "published"

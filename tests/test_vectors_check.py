@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from numpy_rnn import zoo
 from numpy_rnn.cli import command
-from numpy_rnn.vectors import cases, drive, formats
-from numpy_rnn.vectors.check import NOISE, TIERS, check
-from numpy_rnn.vectors.document import array, case_of, tensors_of
-from numpy_rnn.zoo.case import CELLS
+from numpy_rnn.fast.registry import CELLS
+from numpy_rnn.port.vectors import cases, drive, formats
+from numpy_rnn.port.vectors.check import NOISE, TIERS, check
+from numpy_rnn.port.vectors.document import array, case_of, tensors_of
+from numpy_rnn.verify import zoo
 
 FORWARD = ("u_r", "u_z", "u_n", "v_r", "v_z", "v_n", "r", "z", "n", "h", "output", "h_n")
 RESULTS = ("output", "h_n", "dx", "dh_0", "dW_ih", "dW_hh", "db_ih", "db_hh")

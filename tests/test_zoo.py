@@ -12,12 +12,12 @@ import pytest
 import torch
 
 import numpy_rnn
-from numpy_rnn import zoo
-from numpy_rnn.zoo import report
-from numpy_rnn.zoo.case import CELLS
-from numpy_rnn.zoo.checks import CHECKS, Subject, reference
-from numpy_rnn.zoo.compare import FORWARD, TOLERANCES
-from numpy_rnn.zoo.mistake import patched, source
+from numpy_rnn.fast.registry import CELLS
+from numpy_rnn.verify import zoo
+from numpy_rnn.verify.zoo import report
+from numpy_rnn.verify.zoo.checks import CHECKS, Subject, reference
+from numpy_rnn.verify.zoo.compare import FORWARD, TOLERANCES
+from numpy_rnn.verify.zoo.mistake import patched, source
 
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)
 EACH_DTYPE = pytest.mark.parametrize("dtype", TOLERANCES)
@@ -162,11 +162,11 @@ def backward_mistakes_are_killed_without_a_reference():
 
 
 def the_page_is_what_the_code_says():
-    assert PAGE.read_text(encoding="utf-8") == report.markdown(kills()), "run python -m numpy_rnn.zoo"
+    assert PAGE.read_text(encoding="utf-8") == report.markdown(kills()), "run python -m numpy_rnn.verify.zoo"
 
 
 def the_page_is_written_by_the_command(tmp_path, monkeypatch):
-    from numpy_rnn.zoo import __main__ as command
+    from numpy_rnn.verify.zoo import __main__ as command
 
     monkeypatch.setattr(command, "kills", kills)
     page = tmp_path / "docs" / "zoo.md"
@@ -385,7 +385,7 @@ def test_anybodys_case():
     output, h_n, tape = layer.forward(x, h_0, lengths)
     grads, dx, dh_0 = layer.backward(tape, doutput, dh_n)
     fields = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    params = [[numpy_rnn.gru.Params(*(layer.state_dict()[f"{f}_l{l}"] for f in fields))] for l in range(2)]
+    params = [[numpy_rnn.fast.gru.Params(*(layer.state_dict()[f"{f}_l{l}"] for f in fields))] for l in range(2)]
     case = zoo.Case("mine", "gru", params, x, (h_0,), doutput, (dh_n,), lengths)
     found = zoo.diagnose(case, {"output": output, "h_n": h_n}, {**grads, "dx": dx, "dh_0": dh_0})
     assert found.agrees, str(found)
@@ -426,5 +426,5 @@ def test_unknown_mistake():
 
 
 def test_the_zoo_needs_numpy_alone():
-    code = "import sys, numpy_rnn.zoo; assert not {'torch', 'torch_rnn', 'click', 'rich'} & set(sys.modules)"
+    code = "import sys, numpy_rnn.verify.zoo; assert not {'torch', 'torch_rnn', 'click', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,8 +5,6 @@ torch.nn's classes. Below them, `rnn`, `lstm`, `gru`, their variants and `deep` 
 of `numpy_rnn`, which computes the same, and the gradients by hand. `bptt` has the gradients by hand in PyTorch: what
 the drop-ins use, unless they are told `bptt="autograd"`.
 
-`import torch_rnn` lets the C library keep freed memory, as `import numpy_rnn` does: see `numpy_rnn.memory`.
-
 Examples
 --------
 >>> import torch
@@ -20,14 +18,10 @@ torch.Size([3, 6, 5])
 torch.Size([3, 20])
 """
 
-from numpy_rnn import memory
-
 from .cells import GRUCell, LSTMCell, RNNCell
 from .graphs import CudaGraphs
 from .modules import GRU, LSTM, RNN
 from .scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
-
-memory.keep_freed_memory()
 
 __all__ = [
     "GRU",

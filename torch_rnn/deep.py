@@ -4,7 +4,7 @@ Sequences of different lengths are cut into `blocks`: so nothing is computed in 
 be it NaN. A sequence's final state is the state it had when it ended; a sequence of length 0 is in no block, and its
 final state is its initial state.
 
-`numpy_rnn.deep` is the same, over padded arrays, and, by hand, its transpose.
+`numpy_rnn.fast.deep` is the same, over padded arrays, and, by hand, its transpose.
 """
 
 from __future__ import annotations

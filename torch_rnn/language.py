@@ -1,7 +1,7 @@
 """A language model: which symbol comes next? Characters or bytes in, a recurrent layer, a score for each symbol out.
 
-The model is `network.Network`, whose equations stand there, read at every step. `numpy_rnn.language` is the same with
-its transpose by hand.
+The model is `network.Network`, whose equations stand there, read at every step. `numpy_rnn.train.language` is the same
+with its transpose by hand.
 """
 
 from __future__ import annotations

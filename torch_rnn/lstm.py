@@ -8,7 +8,7 @@ For t = 0 … T-1:
     (3)   c_{t+1} = f ∘ c_t + i ∘ g
     (4)   h_{t+1} = o ∘ tanh(c_{t+1})
 
-`numpy_rnn.lstm` has the same equations and, by hand, their transposes.
+`numpy_rnn.fast.lstm` has the same equations and, by hand, their transposes.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
                  h_{t+1} of the last n       read n
     (4)   y    = W r + b
 
-`numpy_rnn.network` is the same and, by hand, its transpose.
+`numpy_rnn.layers.network` is the same and, by hand, its transpose.
 """
 
 from __future__ import annotations

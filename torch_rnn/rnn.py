@@ -5,7 +5,7 @@ For t = 0 … T-1 (the state before step t is h_t, the state after it h_{t+1}):
     (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh
     (2)   h_{t+1} = f(a_t)                                    f = tanh or relu
 
-`numpy_rnn.rnn` has the same equations and, by hand, their transposes.
+`numpy_rnn.fast.rnn` has the same equations and, by hand, their transposes.
 """
 
 from __future__ import annotations

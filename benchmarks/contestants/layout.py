@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from numpy_rnn import numerics
+from numpy_rnn.fast import numerics
 
 from ..points import GATES
 from ..problem import Array, Problem

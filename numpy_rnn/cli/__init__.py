@@ -8,8 +8,8 @@ from typing import NoReturn
 import click
 
 from .. import __version__
-from ..files import MissingLibraryError
-from ..training.processes import let_the_first_speak
+from ..layers.files import MissingLibraryError
+from ..train.processes import let_the_first_speak
 from .check import check
 from .convert import convert
 from .experiment import experiment

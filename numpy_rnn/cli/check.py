@@ -16,8 +16,8 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from ..compare import CUDNN_FLOAT32, KINDS, TOLERANCES, Finding, findings
-from ..files import MissingLibraryError
+from ..layers.files import MissingLibraryError
+from ..verify.compare import CUDNN_FLOAT32, KINDS, TOLERANCES, Finding, findings
 
 # How a parameter's gradient is called in the table: by the mathematics' name, whatever layer and direction.
 ROWS = {

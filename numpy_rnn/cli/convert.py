@@ -7,12 +7,11 @@ from pathlib import Path
 
 import click
 
-from .. import files
-from ..conventions import LAYOUTS, Arrays, ConventionError, fitting, from_system, to_system
-from ..modules import TORCH_NAMES
-from ..numerics import Array
-from ..onnx_model import model
-from ..zoo.case import CELLS
+from ..fast.numerics import Array
+from ..fast.registry import CELLS, TORCH_NAMES
+from ..layers import files
+from ..port.conventions import LAYOUTS, Arrays, ConventionError, fitting, from_system, to_system
+from ..port.onnx_model import model
 
 OTHERS = tuple(LAYOUTS)
 

@@ -19,13 +19,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from ..experiments import figures
-from ..experiments.explosion import Descent, descent
-from ..experiments.model import CELLS
-from ..experiments.tasks import TASKS, Task
-from ..experiments.training import LEARNING_RATES, Run, Settings, train
-from ..figures import write
-from ..threads import fitting_threads
+from ..fast.memory import keep_freed_memory
+from ..study.experiments import figures
+from ..study.experiments.explosion import Descent, descent
+from ..study.experiments.model import CELLS
+from ..study.experiments.tasks import TASKS, Task
+from ..study.experiments.training import LEARNING_RATES, Run, Settings, train
+from ..train.figures import write
+from ..train.threads import fitting_threads
 from .figure import writable
 from .train import Interruption
 
@@ -106,6 +107,7 @@ def experiment() -> None:
     Without options each takes less than two minutes; docs/experiments.md has longer ones, and what came of them. The
     same seed gives the same run. Ctrl-C ends with what there is so far.
     """
+    keep_freed_memory()
 
 
 @experiment.command(context_settings={"show_default": True})

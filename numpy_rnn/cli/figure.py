@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .. import figures
+from ..train import figures
 
 
 def writable(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:

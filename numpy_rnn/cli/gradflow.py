@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from .. import figures
-from ..gradflow import figure
-from ..gradflow.settings import (
+from ..fast.numerics import Array
+from ..study.gradflow import figure
+from ..study.gradflow.settings import (
     CELLS,
     LABELS,
     SETTINGS,
@@ -32,11 +32,11 @@ from ..gradflow.settings import (
     trained_flows,
     trained_reaches,
 )
-from ..numerics import Array
-from ..threads import fitting_threads
-from ..training.checkpoint import read_checkpoint
-from ..training.settings import initial_model
-from ..training.text import read_text
+from ..train import figures
+from ..train.checkpoint import read_checkpoint
+from ..train.settings import initial_model
+from ..train.text import read_text
+from ..train.threads import fitting_threads
 from .figure import writable
 
 SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping

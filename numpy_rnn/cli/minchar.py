@@ -12,12 +12,12 @@ import click
 import numpy as np
 from rich.console import Console
 
-from .. import figures
-from ..language import KINDS, generate
-from ..tasks.minchar import HIDDEN, WINDOW, Learner, initial_model, smooth, streams
-from ..threads import fitting_threads
-from ..training.loop import DivergedError, History, run
-from ..training.text import Text, read_text, validation_batches
+from ..train import figures
+from ..train.language import KINDS, generate
+from ..train.loop import DivergedError, History, run
+from ..train.tasks.minchar import HIDDEN, WINDOW, Learner, initial_model, smooth, streams
+from ..train.text import Text, read_text, validation_batches
+from ..train.threads import fitting_threads
 from .figure import writable
 from .progress import training_bar
 from .train import Interruption

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from ..language import KINDS, LanguageModel
-from ..numerics import Array
-from ..tasks.bits import windows
-from ..tasks.ngrams import SMOOTHINGS, NGrams, count
-from ..threads import fitting_threads
-from ..training.checkpoint import Checkpoint, read_checkpoint
-from ..training.text import VALIDATION_AT_MOST, Text, read_text
+from ..fast.numerics import Array
+from ..train.checkpoint import Checkpoint, read_checkpoint
+from ..train.language import KINDS, LanguageModel
+from ..train.tasks.bits import windows
+from ..train.tasks.ngrams import SMOOTHINGS, NGrams, count
+from ..train.text import VALIDATION_AT_MOST, Text, read_text
+from ..train.threads import fitting_threads
 
 
 class Row(NamedTuple):

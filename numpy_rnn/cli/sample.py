@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..language import generate
-from ..training.checkpoint import read_checkpoint
+from ..train.checkpoint import read_checkpoint
+from ..train.language import generate
 
 
 @click.command(context_settings={"show_default": True})

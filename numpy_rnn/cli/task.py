@@ -24,16 +24,20 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from .. import figures
-from ..files import write_bytes
-from ..language import generate
-from ..network import CELLS
-from ..tasks import TASKS, figure
-from ..tasks.checkpoint import read_checkpoint, write_checkpoint
-from ..tasks.engine import Epoch, Outcome, epochs, require, train
-from ..tasks.objective import metrics
-from ..tasks.settings import Batches, Config, problem
-from ..tasks.table import (
+from ..fast.memory import keep_freed_memory
+from ..layers.files import write_bytes
+from ..layers.network import CELLS
+from ..train import figures
+from ..train.events import recorded
+from ..train.language import generate
+from ..train.loop import DivergedError, History, Silent, State, best_validation
+from ..train.schedule import SCHEDULES, learning_rate
+from ..train.tasks import TASKS, figure
+from ..train.tasks.checkpoint import read_checkpoint, write_checkpoint
+from ..train.tasks.engine import Epoch, Outcome, epochs, require, train
+from ..train.tasks.objective import metrics
+from ..train.tasks.settings import Batches, Config, problem
+from ..train.tasks.table import (
     DEFAULTS,
     SIZES,
     Row,
@@ -44,11 +48,8 @@ from ..tasks.table import (
     rows_of,
     verdict,
 )
-from ..tasks.task import Task
-from ..threads import fitting_threads
-from ..training.events import recorded
-from ..training.loop import DivergedError, History, Silent, State, best_validation
-from ..training.schedule import SCHEDULES, learning_rate
+from ..train.tasks.task import Task
+from ..train.threads import fitting_threads
 from .figure import writable
 from .progress import training_bar
 from .train import Interruption, check_out, events_folder, finite
@@ -65,6 +66,7 @@ def task() -> None:
     Each task has three splits: networks learn from the first, the weights that do best on the second are kept, and they
     and the baselines are scored on the third by the same code.
     """
+    keep_freed_memory()
 
 
 def _log_path(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:

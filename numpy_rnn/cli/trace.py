@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..files import write_bytes
-from ..numerics import Array
+from ..fast.numerics import Array
+from ..fast.registry import CELLS
+from ..layers.files import write_bytes
 from ..study.document import at_step, document, loss, number, stretch
 from ..study.page import page
 from ..study.verdict import BY_HAND, TOLERANCE, Verdict, verdict
 from ..study.walk import Line, Walk, small_case, walk
-from ..zoo.case import CELLS
 
 NAMES = {"rnn": "rnn_tanh", **{name: name for name in CELLS}}
 ABREAST = 4  # numbers on a line

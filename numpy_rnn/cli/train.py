@@ -23,29 +23,20 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from .. import __version__
-from ..files import MissingLibraryError
-from ..language import KINDS
-from ..network import CELLS
-from ..threads import fitting_threads
-from ..training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ..training.events import recorded, writer_class
-from ..training.learner import Learner, NumPyLearner, Weights
-from ..training.lockstep import DisagreementError, Lockstep
-from ..training.loop import DivergedError, History, Observer, State, best_validation, fit, stalled
-from ..training.processes import (
-    Alone,
-    ProcessLostError,
-    Together,
-    attempt,
-    first,
-    heard,
-    lost,
-    on_first_machine,
-    started,
-)
-from ..training.schedule import SCHEDULES, learning_rate
-from ..training.settings import Config, problem
-from ..training.text import Streams, Text, read_text, validation_batches
+from ..fast.memory import keep_freed_memory
+from ..layers.files import MissingLibraryError
+from ..layers.network import CELLS
+from ..train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..train.events import recorded, writer_class
+from ..train.language import KINDS
+from ..train.learner import Learner, NumPyLearner, Weights
+from ..train.lockstep import DisagreementError, Lockstep
+from ..train.loop import DivergedError, History, Observer, State, best_validation, fit, stalled
+from ..train.processes import Alone, ProcessLostError, Together, attempt, first, heard, lost, on_first_machine, started
+from ..train.schedule import SCHEDULES, learning_rate
+from ..train.settings import Config, problem
+from ..train.text import Streams, Text, read_text, validation_batches
+from ..train.threads import fitting_threads
 from .progress import training_bar
 
 BACKENDS = ("numpy", "torch", "both")
@@ -128,6 +119,7 @@ def train(
     Ctrl-C saves and leaves; --resume goes on, and ends with the same weights as a run that was never interrupted.
     Started by torchrun, --backend torch trains in several processes, which share each batch.
     """
+    keep_freed_memory()
     standing = Standing(out)
     if resume and overwrite:
         raise click.UsageError("--resume goes on from a file and --overwrite replaces it: only one of them can be.")
@@ -345,7 +337,7 @@ def _learner(config: Config, backend: str, device: str, group: Alone, vocabulary
     if backend == "numpy":
         return NumPyLearner(what)
     _torch(backend)
-    from ..training.torch_learner import TorchLearner
+    from ..train.torch_learner import TorchLearner
 
     learner = TorchLearner(what, device, group)
     if backend == "torch":

@@ -15,12 +15,12 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from ..conventions import LAYOUTS
-from ..vectors import cases, drive, formats
-from ..vectors.check import TIERS, Report
-from ..vectors.check import check as compared
-from ..vectors.first import First
-from ..vectors.suite import LEVELS
+from ..port.conventions import LAYOUTS
+from ..port.vectors import cases, drive, formats
+from ..port.vectors.check import TIERS, Report
+from ..port.vectors.check import check as compared
+from ..port.vectors.first import First
+from ..port.vectors.suite import LEVELS
 
 ANSWERS = (".json", ".npz", ".safetensors", ".csv", ".bin")
 

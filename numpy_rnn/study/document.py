@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..numerics import Array
+from ..fast.numerics import Array
 from .source import module_of
 from .verdict import BY_HAND, TOLERANCE, Verdict
 from .walk import Jacobian, Line, Walk, with_step

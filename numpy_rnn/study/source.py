@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cell import Cell
+from ..fast.cell import Cell
 
 FUNCTIONS = ("forward", "backward")
 
@@ -37,9 +37,9 @@ def module_of(cell: Cell) -> ModuleType:
 
     Examples
     --------
-    >>> from numpy_rnn import rnn
+    >>> from numpy_rnn.fast import rnn
     >>> module_of(rnn.RELU).__name__
-    'numpy_rnn.rnn'
+    'numpy_rnn.fast.rnn'
     """
     return import_module(cell.backward.__module__)
 
@@ -104,7 +104,7 @@ def _statements(module: ModuleType, function: str) -> tuple[_Statement, ...]:
     """
     path = Path(str(module.__file__))
     source = path.read_text(encoding="utf-8")
-    text, file = source.splitlines(), str(path.relative_to(path.parents[1]).as_posix())
+    text, file = source.splitlines(), str(path.relative_to(path.parents[2]).as_posix())
     (body,) = (f.body for f in ast.parse(source).body if isinstance(f, ast.FunctionDef) and f.name == function)
     found = []
     for statements in _bodies(body):
@@ -166,7 +166,7 @@ def code_lines(cell: Cell, function: str, number: str, name: str) -> tuple[CodeL
 
     Examples
     --------
-    >>> from numpy_rnn import gru
+    >>> from numpy_rnn.fast import gru
     >>> [line.text for line in code_lines(gru.GRU, "forward", "3", "n")]
     ['n += r * v_n  # (3)', 'np.tanh(n, n)']
     >>> [line.text for line in code_lines(gru.GRU, "backward", "1'", "dx_t")]

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..compare import TOLERANCES, difference
-from ..gradcheck import numeric_gradient, of_cell
-from ..numerics import Array
-from ..zoo import Case
-from ..zoo.case import CELLS
+from ..fast.numerics import Array
+from ..fast.registry import CELLS
+from ..verify.compare import TOLERANCES, difference
+from ..verify.gradcheck import numeric_gradient, of_cell
+from ..verify.zoo import Case
 from .source import module_of
 from .walk import Walk
 
@@ -99,7 +99,7 @@ def by_autograd(case: Case) -> dict[str, Array]:
     """By PyTorch through `torch_rnn`'s cell, which has the time loop written out."""
     import torch
 
-    name = module_of(CELLS[case.cell]).__name__.replace("numpy_rnn", "torch_rnn")
+    name = module_of(CELLS[case.cell]).__name__.replace("numpy_rnn.fast", "torch_rnn")
     mirror = importlib.import_module(name)
     (cell,) = (c for c in vars(mirror).values() if getattr(c, "name", "") == case.cell)
 

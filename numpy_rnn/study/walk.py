@@ -12,11 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..cell import Cell
-from ..modules import parameter_shapes
-from ..numerics import Array, relu, sigmoid
-from ..zoo import Case
-from ..zoo.case import CELLS
+from ..fast.cell import Cell
+from ..fast.numerics import Array, relu, sigmoid
+from ..fast.registry import CELLS, parameter_shapes
+from ..verify.zoo import Case
 from .jacobian import JACOBIANS
 from .notation import Equation, of_docstring, read
 from .source import FUNCTIONS, CodeLine, code_lines, module_of

@@ -1,0 +1,330 @@
+"""The network of everything that is trained here: symbols or numbers in, recurrent layers, a linear head.
+
+    (1)   x_t  = E[s_t]                      row s_t of the embedding, where symbols come in; otherwise x comes in
+    (2)   h    = the layers' (x, s0)         L layers in D directions; h_{t+1} both directions side by side
+    (3)   r    = h_{t+1} at every step, or   read "every"
+                 [h_n→ ; h_n←], or           read "last": where each direction ended, of the last layer
+                 h_{t+1} of the last n       read n
+    (4)   y    = W r + b
+
+    (4')  dr   = Wᵀ dy       dW = Σ dy rᵀ       db = Σ dy
+    (3')  dr goes to where r was read
+    (2')  the layers' backward
+    (1')  dE[k] = Σ dx_t over the t with s_t = k       reading rows transposes to adding to rows
+
+A direction ends at a sequence's own last step, or at its first. With read 1 all that the gradient of W_hh knows of the
+first step has come the whole way back, through T - 1 products.
+
+`torch_rnn.network` is the same in PyTorch, with the same parameter names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
+from . import recurrent as modules
+from .arguments import check_array, check_bool, check_size
+from .module import Module, Seed
+from .recurrent import GRU, LSTM, RNN, Recurrent
+
+Read = str | int  # "every", "last", or how many steps at the end
+# Of every cell the class of its layers, and what that is told beside sizes.
+CELLS: dict[str, tuple[type[RNN] | type[LSTM] | type[GRU], dict[str, Any]]] = {
+    "rnn": (RNN, {}),
+    "lstm": (LSTM, {}),
+    "gru": (GRU, {}),
+    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
+    "lstm_peephole": (LSTM, {"peephole": True}),
+    "gru_reset_before": (GRU, {"reset_after": False}),
+}
+# The layers' own defaults; each cell reads those that it knows.
+DEFAULTS: dict[str, Any] = {
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0.0,
+    "nonlinearity": "tanh",
+    "proj_size": 0,
+    "peephole": False,
+    "reset_after": True,
+}
+
+
+class Tape(NamedTuple):
+    """What the network's backward needs."""
+
+    network: Network
+    read: Read
+    symbols: Array | None  # (T, B)
+    valid: Array | None  # (T, B) bool; None: all
+    steps: int  # T
+    r: Array  # (T, B, D·H), read "last" (1, B, D·H), read n (n, B, D·H)
+    rnn: modules.Tape
+
+
+class Network(Module):
+    """Recurrent layers between an optional embedding and a linear head.
+
+    Parameters
+    ----------
+    cell : str
+        One of `CELLS`.
+    input_size : int
+        I, numbers that a step reads; where symbols come in, the numbers that stand for one.
+    hidden_size, output_size : int
+        H and O.
+    num_layers : int
+        L.
+    bidirectional : bool
+        Whether a second set of cells reads each sequence from its end (D = 2).
+    symbols : int
+        K, how many different symbols come in; 0: numbers come in.
+    dtype : dtype
+    rng : int, numpy.random.Generator or None
+        Source of the initial parameters: uniform in ±1/√H as torch.nn's (the head: ±1/√(D·H)), the embedding uniform
+        with variance 1.
+
+    Raises
+    ------
+    ValueError
+        If the cell is unknown or an argument is out of range.
+
+    Examples
+    --------
+    >>> from numpy_rnn.layers.losses import softmax_cross_entropy
+    >>> network = Network("gru", input_size=3, hidden_size=8, output_size=4, bidirectional=True, rng=0)
+    >>> x = np.ones((5, 2, 3), np.float32)  # (T, B, I)
+    >>> x[3:, 1] = np.nan  # padding
+    >>> y, h_n, tape = network.forward(x, lengths=[5, 3], read="last")
+    >>> loss, dy = softmax_cross_entropy(y, [0, 3])
+    >>> grads, dx, dh_0 = network.backward(tape, dy)
+    >>> y.shape, grads["head.weight"].shape, bool(np.isfinite(dx).all())
+    ((2, 4), (4, 16), True)
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        symbols: int = 0,
+        dtype: DTypeLike = np.float32,
+        rng: Seed = None,
+    ) -> None:
+        config = dict(
+            cell=cell,
+            input_size=input_size,
+            hidden_size=hidden_size,
+            output_size=output_size,
+            num_layers=num_layers,
+            bidirectional=bidirectional,
+            symbols=symbols,
+        )
+        super().__init__(config, Network.parameter_bounds(config), dtype, rng)
+        self.symbols, self.output_size = symbols, output_size
+        kind, options = CELLS[cell]
+        self.rnn: Recurrent = kind(
+            input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=dtype, rng=0, **options
+        )
+        layer = self.rnn.state_dict()
+        self.rnn.load_state_dict({name: self._parameters[f"rnn.{name}"] for name in layer})
+        self._parameters.update({f"rnn.{name}": value for name, value in layer.items()})  # from now on the same arrays
+
+    @classmethod
+    def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Of each parameter its shape and its initial bound; checks the arguments."""
+        if config["cell"] not in CELLS:
+            raise ValueError(f"cell is {config['cell']!r}, expected {', '.join(CELLS)}")
+        I, H, O = (check_size(name, config[name]) for name in ("input_size", "hidden_size", "output_size"))
+        K = check_size("symbols", config["symbols"], least=0)
+        bidirectional = check_bool("bidirectional", config["bidirectional"])
+        sizes = {"input_size": I, "hidden_size": H, "num_layers": config["num_layers"], "bidirectional": bidirectional}
+        kind, options = CELLS[config["cell"]]
+        layer = kind.parameter_bounds({**DEFAULTS, **options, **sizes})
+        R = H * (1 + bidirectional)
+        return {
+            **({"embedding.weight": ((K, I), math.sqrt(3))} if K else {}),
+            **{f"rnn.{name}": bound for name, bound in layer.items()},
+            "head.weight": ((O, R), 1 / math.sqrt(R)),
+            "head.bias": ((O,), 1 / math.sqrt(R)),
+        }
+
+    def __call__(self, x: ArrayLike, h_0: Any = None, lengths: Any = None, read: Read = "every") -> tuple[Array, Any]:
+        """Return y and h_n of `forward`, without a tape and the memory that it takes."""
+        x, _, _ = self._embedded(x, lengths)
+        h, h_n = self.rnn(x, h_0, lengths)
+        return self._answer(self._read(read, h, h_n, lengths), read), h_n
+
+    def forward(
+        self, x: ArrayLike, h_0: Any = None, lengths: Any = None, read: Read = "every"
+    ) -> tuple[Array, Any, Tape]:
+        """Run the network.
+
+        Parameters
+        ----------
+        x : array (T, B, I), or integer array (T, B) of symbols, 0 … K-1
+            What stands after a sequence's end is not read, be it NaN or no symbol at all.
+        h_0 : array (L·D, B, H), optional
+            Initial states, zeros by default. LSTM: the pair (h_0, c_0).
+        lengths : B whole numbers from 0 to T, optional
+            How many steps of each sequence are valid. All T by default.
+        read : "every", "last" or int
+            Whether there is an output at every step, one from the final states, or one at each of the last n steps, n
+            from 1 to T; the last of these is for sequences of one length.
+
+        Returns
+        -------
+        y : array (T, B, O), read "last" (B, O), read n (n, B, O)
+            What stands after a sequence's end means nothing.
+        h_n : array (L·D, B, H)
+            Final states. LSTM: the pair (h_n, c_n).
+        tape : Tape
+            What `backward` needs.
+
+        Raises
+        ------
+        ValueError
+            If a shape, a dtype, a length, a symbol or `read` does not fit.
+        """
+        x, symbols, valid = self._embedded(x, lengths)  # (1)
+        h, h_n, tape = self.rnn.forward(x, h_0, lengths)  # (2)
+        r = self._read(read, h, h_n, lengths)  # (3)
+        return self._answer(r, read), h_n, Tape(self, read, symbols, valid, len(h), r, tape)  # (4)
+
+    def backward(self, tape: Tape, dy: Array, dh_n: Any = None) -> tuple[dict[str, Array], Array | None, Any]:
+        """Backpropagation through time: gradients of a loss, given those by the outputs and the final states.
+
+        Parameters
+        ----------
+        tape : Tape
+            As `forward` returned it.
+        dy : array, shape of y
+            0 after a sequence's end.
+        dh_n : array, shape of h_n, or None
+            None counts as zero.
+
+        Returns
+        -------
+        grads : dict of str to array
+            With the keys of `state_dict()`.
+        dx : array (T, B, I), or None where symbols came in
+        dh_0 : array, shape of h_0
+            LSTM: the pair (dh_0, dc_0).
+
+        Raises
+        ------
+        ValueError
+            If the tape is another network's, or a shape or dtype does not fit.
+        """
+        network, read, symbols, valid, steps, r, rnn_tape = tape
+        if network is not self:
+            raise ValueError(f"the tape comes from {network!r}, expected one from this model's own forward, {self!r}")
+        lead = r.shape[1:2] if read == "last" else r.shape[:2]
+        dy = check_array("dy", dy, self.dtype, (*lead, self.output_size), "y's")
+        dy = dy[None] if read == "last" else dy
+        dr = linear_dx(dy, self._parameters["head.weight"])  # (4')
+        dh, dh_n = self._read_transposed(read, dr, steps, dh_n)  # (3')
+        grads, dx, dh_0 = self.rnn.backward(rnn_tape, dh, dh_n)  # (2')
+        named = {f"rnn.{name}": g for name, g in grads.items()}
+        if symbols is not None:
+            where = ... if valid is None else valid
+            named["embedding.weight"] = sum_rows(dx[where], symbols[where], self.symbols)  # (1')
+        named["head.weight"], named["head.bias"] = linear_dW(dy, r), linear_db(dy)  # (4')
+        return {name: named[name] for name in self._parameters}, dx if symbols is None else None, dh_0
+
+    def _embedded(self, x: ArrayLike, lengths: Any) -> tuple[Array, Array | None, Array | None]:
+        """x, and of symbols these themselves and which of them are valid; x is NaN where there is no symbol."""
+        array: Array = np.asarray(x)
+        valid = None if lengths is None else np.arange(len(array))[:, None] < np.asarray(lengths)
+        if not self.symbols:
+            return array, None, valid
+        self._check_symbols(array, valid)
+        E = self._parameters["embedding.weight"]
+        if valid is None:
+            return E[array], array, None
+        rows: Array = np.full((*array.shape, E.shape[1]), np.nan, self.dtype)
+        rows[valid] = E[array[valid]]
+        return rows, array, valid
+
+    def _answer(self, r: Array, read: Read) -> Array:
+        y = linear(r, self._parameters["head.weight"], self._parameters["head.bias"])
+        return y[0] if read == "last" else y
+
+    def _read(self, read: Read, h: Array, h_n: Any, lengths: Any) -> Array:
+        """What of the layers' output and final states the head sees."""
+        if read == "every":
+            return h
+        if read == "last":  # the last layer, both directions side by side: (1, B, D·H)
+            last: Array = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.rnn.num_directions :]  # (D, B, H)
+            return np.ascontiguousarray(last.swapaxes(0, 1)).reshape(1, last.shape[1], -1)
+        if isinstance(read, str):
+            raise ValueError(f"read is {read!r}, expected every, last or how many steps at the end")
+        if check_size("read", read) > len(h):
+            raise ValueError(f"read is {read}, expected at most {len(h)}, the number of steps")
+        if lengths is not None:
+            raise ValueError(f"read is {read} and there are lengths, expected sequences of one length")
+        return h[len(h) - read :]
+
+    def _read_transposed(self, read: Read, dr: Array, steps: int, dh_n: Any) -> tuple[Array | None, Any]:
+        """Transpose of `_read`: dh and dh_n. The states of the other layers, and the LSTM's c, were not read."""
+        if read == "every":
+            return dr, dh_n
+        _, B, R = dr.shape
+        if read != "last":
+            dh = np.zeros((steps, B, R), self.dtype)
+            dh[steps - len(dr) :] = dr
+            return dh, dh_n
+        D, layers = self.rnn.num_directions, self.rnn.num_layers
+        last = np.zeros((layers * D, B, R // D), self.dtype)
+        last[-D:] = dr.reshape(B, D, R // D).swapaxes(0, 1)
+        if not isinstance(self.rnn, LSTM):
+            return None, last if dh_n is None else last + dh_n
+        given, dc = (None, None) if dh_n is None else dh_n
+        return None, (last if given is None else last + given, dc)
+
+    def _check_symbols(self, symbols: Array, valid: Array | None) -> None:
+        if symbols.ndim != 2 or not np.issubdtype(symbols.dtype, np.integer):
+            raise ValueError(
+                f"symbols has shape {symbols.shape} and dtype {symbols.dtype}, expected integers (steps, batch)"
+            )
+        if valid is not None and valid.shape != symbols.shape:
+            raise ValueError(f"lengths has shape {valid.shape[1:]}, expected ({symbols.shape[1]},), one a sequence")
+        read: Array = symbols if valid is None else symbols[valid]
+        if read.size and not 0 <= read.min() <= read.max() < self.symbols:
+            raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
+
+
+def sum_rows(dx: Array, symbols: Array, K: int) -> Array:
+    """Transpose of the lookup E[symbols]: row k of the result is the sum of the dx that were read from row k.
+
+    The same as `np.add.at(zeros, symbols, dx)`, which takes six times as long.
+
+    Parameters
+    ----------
+    dx : array (T, B, I)
+    symbols : integer array (T, B)
+    K : int
+
+    Returns
+    -------
+    array (K, I)
+
+    Examples
+    --------
+    >>> sum_rows(np.array([[[1.0]], [[10.0]], [[100.0]]]), np.array([[2], [0], [2]]), K=3).tolist()
+    [[10.0], [0.0], [101.0]]
+    """
+    symbols, dx = symbols.reshape(-1), dx.reshape(-1, dx.shape[-1])
+    dE = np.zeros((K, dx.shape[1]), dx.dtype)
+    order = np.argsort(symbols, kind="stable")
+    present, starts = np.unique(symbols[order], return_index=True)
+    if len(present):
+        dE[present] = np.add.reduceat(dx[order], starts, axis=0)
+    return dE

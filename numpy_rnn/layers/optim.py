@@ -1,0 +1,401 @@
+"""Optimizers and gradient clipping: PyTorch's rules, in place, on dictionaries of arrays.
+
+An optimizer is made from a model's `state_dict()`, which holds the model's own arrays, and changes those in place;
+`step` takes the gradients by the same names, as the model's `backward` returns them. The arithmetic follows
+PyTorch's order of operations, so that a run here and one there stay together to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..fast.numerics import Array
+
+Tensors = Mapping[str, Array]
+
+
+class Optimizer:
+    """What SGD, Adagrad and Adam share: the parameters, the checks and the memory that has to be saved to resume.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        Changed in place by `step`.
+    lr : float
+        Learning rate, 0 or more; may be assigned between two steps.
+    """
+
+    def __init__(self, params: Tensors, lr: float) -> None:
+        for name, param in params.items():
+            if not isinstance(param, np.ndarray) or not np.issubdtype(param.dtype, np.floating):
+                raise ValueError(f"{name} is not an array of floating-point numbers")
+        if not params:
+            raise ValueError("there are no parameters to optimize")
+        self.params = dict(params)
+        self.lr = _checked("lr", lr)
+        self._memory: dict[str, Array] = {}
+
+    def step(self, grads: Tensors) -> None:
+        """Change every parameter in place by one step.
+
+        Parameters
+        ----------
+        grads : mapping of str to array
+            For each parameter the gradient of the loss, in its shape. Left unchanged.
+
+        Raises
+        ------
+        ValueError
+            If a name is missing or unknown, or a gradient has another shape than its parameter. No parameter
+            has been changed then.
+        """
+        _check_keys("gradient", set(grads), set(self.params))
+        for name, param in self.params.items():
+            if grads[name].shape != param.shape:
+                raise ValueError(f"gradient {name} has shape {grads[name].shape}, expected {param.shape}")
+        self._step(grads)
+
+    def _step(self, grads: Tensors) -> None:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return a copy of what the optimizer remembers between two steps, to resume from.
+
+        Returns
+        -------
+        dict of str to array
+            Keys such as `exp_avg.weight_hh_l0`: PyTorch's name of the memory, then the parameter's name.
+            Learning rate and other settings belong to the constructor and are not among them.
+        """
+        return {name: value.copy() for name, value in self._memory.items()}
+
+    def load_state_dict(self, mapping: Tensors) -> None:
+        """Take up where another optimizer of the same kind and parameters left off.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array
+            What its `state_dict()` returned.
+
+        Raises
+        ------
+        ValueError
+            If a name or a shape does not belong to this optimizer. Nothing has been changed then.
+        """
+        expected = self._expected_memory(mapping)
+        _check_keys("optimizer state", set(mapping), set(expected))
+        for name, like in expected.items():
+            if np.shape(mapping[name]) != like.shape:
+                raise ValueError(f"optimizer state {name} has shape {np.shape(mapping[name])}, expected {like.shape}")
+        self._memory = {name: np.array(mapping[name], like.dtype) for name, like in expected.items()}
+
+    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
+        """Arrays whose names, shapes and dtypes are those that the memory `mapping` should have."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum (Sutskever et al., ICML 2013, in the form of torch.optim.SGD).
+
+    With gradient g, parameter p and memory v, which starts as the first step's g:
+
+        (1)   g = g + weight_decay · p
+        (2)   v = momentum · v + (1 - dampening) · g
+        (3)   g = g + momentum · v   if nesterov, otherwise g = v
+        (4)   p = p - lr · g
+
+    Without momentum (2) and (3) are left out and nothing is remembered.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        Changed in place by `step`.
+    lr : float
+    momentum, dampening, weight_decay : float
+    nesterov : bool
+        Needs a momentum, and a dampening of 0.
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite, or `nesterov` lacks what it needs.
+
+    Examples
+    --------
+    >>> p = {"w": np.array([1.0])}
+    >>> optimizer = SGD(p, lr=0.1, momentum=0.9)
+    >>> for _ in range(2):
+    ...     optimizer.step({"w": np.array([1.0])})
+    >>> round(p["w"].item(), 6)  # 1 - 0.1 - 0.1 · 1.9
+    0.71
+    """
+
+    def __init__(
+        self,
+        params: Tensors,
+        lr: float,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(params, lr)
+        self.momentum = _checked("momentum", momentum)
+        self.dampening = _checked("dampening", dampening)
+        self.weight_decay = _checked("weight_decay", weight_decay)
+        self.nesterov = nesterov
+        if nesterov and (not self.momentum or self.dampening):
+            raise ValueError(
+                f"nesterov needs a momentum above 0 and a dampening of 0, got {self.momentum} and {self.dampening}"
+            )
+
+    def _step(self, grads: Tensors) -> None:
+        lr = float(self.lr)  # a NumPy scalar would turn float32 into float64
+        for name, param in self.params.items():
+            g = grads[name]
+            if self.weight_decay:
+                g = g + self.weight_decay * param  # (1)
+            if self.momentum:
+                v = self._memory.get(f"momentum_buffer.{name}")
+                if v is None:
+                    v = self._memory[f"momentum_buffer.{name}"] = np.array(g, param.dtype)
+                else:
+                    v *= self.momentum
+                    v += (1 - self.dampening) * g  # (2)
+                g = g + self.momentum * v if self.nesterov else v  # (3)
+            param -= lr * g  # (4)
+
+    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
+        if not self.momentum or not mapping:  # before the first step there is nothing to remember
+            return {}
+        return {f"momentum_buffer.{name}": param for name, param in self.params.items()}
+
+
+class Adagrad(Optimizer):
+    """Steps that shrink as gradients add up (Duchi, Hazan & Singer, JMLR 12, 2011, in the form of torch.optim.Adagrad).
+
+    With gradient g, parameter p, memory G, which starts as `initial_accumulator_value`, and t = 1 at the first step:
+
+        (1)   g = g + weight_decay · p
+        (2)   G = G + g²
+        (3)   p = p - lr / (1 + (t - 1) lr_decay) · g / (√G + eps)
+
+    Code that divides by √(G + ε) instead, as min-char-rnn does, is this with `initial_accumulator_value` ε and `eps` 0.
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        Changed in place by `step`.
+    lr, lr_decay, weight_decay, initial_accumulator_value, eps : float
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite.
+
+    Examples
+    --------
+    >>> p = {"w": np.array([1.0])}
+    >>> optimizer = Adagrad(p, lr=0.1)
+    >>> for gradient in (3.0, 4.0):
+    ...     optimizer.step({"w": np.array([gradient])})
+    >>> round(p["w"].item(), 6)  # 1 - 0.1 · 3/3 - 0.1 · 4/5
+    0.82
+    """
+
+    def __init__(
+        self,
+        params: Tensors,
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ) -> None:
+        super().__init__(params, lr)
+        self.lr_decay = _checked("lr_decay", lr_decay)
+        self.weight_decay = _checked("weight_decay", weight_decay)
+        self.eps = _checked("eps", eps)
+        start = _checked("initial_accumulator_value", initial_accumulator_value)
+        self._memory["step"] = np.zeros(1, np.int64)
+        for name, param in self.params.items():
+            self._memory[f"sum.{name}"] = np.full_like(param, start)
+
+    def _step(self, grads: Tensors) -> None:
+        self._memory["step"] += 1
+        step_size = float(self.lr) / (1 + (int(self._memory["step"][0]) - 1) * self.lr_decay)
+        for name, param in self.params.items():
+            g, total = grads[name], self._memory[f"sum.{name}"]
+            if self.weight_decay:
+                g = g + self.weight_decay * param  # (1)
+            total += g * g  # (2)
+            denominator = np.sqrt(total)
+            denominator += self.eps
+            param -= step_size * (g / denominator)  # (3)
+
+    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
+        return self._memory
+
+
+class Adam(Optimizer):
+    """Adaptive moments (Kingma & Ba, ICLR 2015, arXiv 1412.6980 v9, in the form of torch.optim.Adam).
+
+    With gradient g, parameter p, memories m and v, which start at 0, and t = 1 at the first step:
+
+        (1)   g = g + weight_decay · p
+        (2)   m = m + (1 - β₁)(g - m)
+        (3)   v = β₂ v + (1 - β₂) g²
+        (4)   p = p - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps)
+
+    Parameters
+    ----------
+    params : mapping of str to array
+        Changed in place by `step`.
+    lr : float
+    betas : (float, float)
+        β₁ and β₂, 0 or more and less than 1.
+    eps, weight_decay : float
+
+    Raises
+    ------
+    ValueError
+        If a number is negative or not finite, or a beta is 1 or more.
+
+    Examples
+    --------
+    >>> p = {"w": np.array([1.0])}
+    >>> Adam(p, lr=0.1).step({"w": np.array([30.0])})
+    >>> round(p["w"].item(), 6)  # the first step has the size of lr, whatever the gradient
+    0.9
+    """
+
+    def __init__(
+        self,
+        params: Tensors,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, lr)
+        beta1, beta2 = betas
+        for i, beta in enumerate((beta1, beta2)):
+            if not 0 <= beta < 1:
+                raise ValueError(f"betas[{i}] is {beta}, expected 0 or more and less than 1")
+        self.betas = (float(beta1), float(beta2))
+        self.eps = _checked("eps", eps)
+        self.weight_decay = _checked("weight_decay", weight_decay)
+        self._memory["step"] = np.zeros(1, np.int64)
+        for name, param in self.params.items():
+            self._memory[f"exp_avg.{name}"] = np.zeros_like(param)
+            self._memory[f"exp_avg_sq.{name}"] = np.zeros_like(param)
+
+    def _step(self, grads: Tensors) -> None:
+        self._memory["step"] += 1
+        t = int(self._memory["step"][0])
+        beta1, beta2 = self.betas
+        step_size = float(self.lr) / (1 - beta1**t)
+        root_correction = (1 - beta2**t) ** 0.5
+        for name, param in self.params.items():
+            g, m, v = grads[name], self._memory[f"exp_avg.{name}"], self._memory[f"exp_avg_sq.{name}"]
+            if self.weight_decay:
+                g = g + self.weight_decay * param  # (1)
+            if beta1 > 0.5:
+                m += (1 - beta1) * (g - m)  # (2)
+            else:
+                m[...] = g - (g - m) * beta1  # (2) from the nearer end, so that β₁ = 0 gives g itself
+            v *= beta2
+            v += (1 - beta2) * (g * g)  # (3)
+            denominator = np.sqrt(v)
+            denominator /= root_correction
+            denominator += self.eps
+            param -= step_size * (m / denominator)  # (4)
+
+    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
+        return self._memory
+
+
+def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
+    """Scale all gradients in place so that their common norm is at most `max_norm`; torch's clip_grad_norm_.
+
+        (N1)  norm = √ Σ g²                     over every number of every array
+        (N2)  g    = g · min(1, max_norm / (norm + 1e-6))
+
+    The numbers are those of docs/derivation, page 6.
+
+    Parameters
+    ----------
+    grads : mapping of str to array
+        Changed in place.
+    max_norm : float
+        Infinity only measures.
+
+    Returns
+    -------
+    scalar
+        The norm before clipping. If it is NaN so are all gradients afterwards, and if it is infinite they are 0
+        (NaN where they were infinite): look at it before the next step.
+
+    Raises
+    ------
+    ValueError
+        If `max_norm` is negative or NaN.
+
+    Examples
+    --------
+    >>> g = {"w": np.array([3.0, 0.0]), "b": np.array([4.0])}
+    >>> float(clip_grad_norm(g, 1.0))
+    5.0
+    >>> g["b"].round(5).tolist()
+    [0.8]
+    """
+    _checked("max_norm", max_norm, finite=False)
+    if not grads:
+        return 0.0
+    norm = np.linalg.norm([np.linalg.norm(g.ravel()) for g in grads.values()])  # (N1)
+    scale = float(np.minimum(max_norm / (norm + 1e-6), 1.0))  # (N2); NumPy's minimum passes NaN on, Python's does not
+    for g in grads.values():
+        np.multiply(g, scale, out=g)  # (N2)
+    return norm
+
+
+def clip_grad_value(grads: Tensors, value: float) -> None:
+    """Cut every number of every gradient, in place, to -value … value (Q1); torch's clip_grad_value_.
+
+    Parameters
+    ----------
+    grads : mapping of str to array
+        Changed in place. NaN stays NaN.
+    value : float
+
+    Raises
+    ------
+    ValueError
+        If `value` is negative or NaN.
+
+    Examples
+    --------
+    >>> g = {"w": np.array([-7.0, 0.5])}
+    >>> clip_grad_value(g, 1.0)
+    >>> g["w"].tolist()
+    [-1.0, 0.5]
+    """
+    value = _checked("value", value, finite=False)
+    for g in grads.values():
+        np.clip(g, -value, value, out=g)  # (Q1)
+
+
+def _checked(name: str, value: float, *, finite: bool = True) -> float:
+    if not value >= 0 or (finite and not math.isfinite(value)):
+        raise ValueError(f"{name} is {value}, expected {'a finite number' if finite else 'a number'} of 0 or more")
+    return float(value)
+
+
+def _check_keys(what: str, got: set[str], expected: set[str]) -> None:
+    for problem, names in (("unknown", got - expected), ("missing", expected - got)):
+        if names:
+            raise ValueError(f"{problem} {what} {', '.join(sorted(names))}; expected {', '.join(sorted(expected))}")

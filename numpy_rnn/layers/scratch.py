@@ -1,0 +1,260 @@
+"""The article's class, and its LSTM and GRU siblings: three linear maps and a loop, with the backward pass by hand.
+
+    h_{t+1} = tanh(i2h x_t + h2h h_t)         i2h x = W_ih x + b_ih,  h2h h = W_hh h + b_hh
+    y_t     = h2o h_{t+1}                      h2o h = W_ho h + b_o
+
+The second line and its transpose are (Y1) and (Y1') of docs/derivation, page 2.
+
+`torch_rnn` has the same classes with the same names; `state_dict()` of one loads into the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..fast import gru, lstm, rnn
+from ..fast.cell import Cell, States, upstream
+from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
+from .arguments import check_array, check_size
+from .module import Module, Seed
+
+
+class Linear(NamedTuple):
+    """A linear map a = W x + b, named as torch.nn.Linear names it."""
+
+    weight: Array  # (out, in)
+    bias: Array  # (out,)
+
+
+class Tape(NamedTuple):
+    """What backward needs."""
+
+    model: FromScratch
+    cell: Any  # the cell's Tape
+    h: Array  # (T+1, B, H)
+    batched: bool
+
+
+class FromScratch(Module, abstract=True):
+    """What the three classes share: one cell over the sequence, and a linear map of every state after a step.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size : int
+        I, H and O.
+    dtype : dtype
+        Floating-point or complex; x, states and gradients must have it too.
+    rng : int, numpy.random.Generator or None
+        Source of the initial parameters, uniform in ±1/√(inputs of each map) as torch.nn.Linear's.
+
+    Raises
+    ------
+    ValueError
+        If a size is not a whole number of at least 1.
+    """
+
+    cell: ClassVar[Cell]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        output_size: int,
+        dtype: DTypeLike = np.float32,
+        rng: Seed = None,
+    ) -> None:
+        config = dict(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
+        super().__init__(config, self.parameter_bounds(config), dtype, rng)
+        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
+
+    @classmethod
+    def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
+        """Of each parameter its shape and its initial bound; checks the arguments."""
+        I, H, O = (check_size(name, config[name]) for name in ("input_size", "hidden_size", "output_size"))
+        GH = cls.cell.gates * H
+        sizes = {"i2h": (GH, I), "h2h": (GH, H), "h2o": (O, H)}
+        return {
+            f"{name}.{part}": (shape, 1 / math.sqrt(inputs))
+            for name, (outputs, inputs) in sizes.items()
+            for part, shape in (("weight", (outputs, inputs)), ("bias", (outputs,)))
+        }
+
+    @property
+    def i2h(self) -> Linear:
+        """From input to hidden: weight (G·H, I), bias (G·H,), the model's own arrays."""
+        return Linear(self._parameters["i2h.weight"], self._parameters["i2h.bias"])
+
+    @property
+    def h2h(self) -> Linear:
+        """From hidden to hidden: weight (G·H, H), bias (G·H,), the model's own arrays."""
+        return Linear(self._parameters["h2h.weight"], self._parameters["h2h.bias"])
+
+    @property
+    def h2o(self) -> Linear:
+        """From hidden to output: weight (O, H), bias (O,), the model's own arrays."""
+        return Linear(self._parameters["h2o.weight"], self._parameters["h2o.bias"])
+
+    def __call__(self, x: Array, hidden: Any = None) -> tuple[Array, Any]:
+        """Return outputs and hidden of `forward`."""
+        outputs, hidden, _ = self.forward(x, hidden)
+        return outputs, hidden
+
+    def forward(self, x: Array, hidden: Any = None) -> tuple[Array, Any, Tape]:
+        """Run over the sequence.
+
+        Parameters
+        ----------
+        x : array (B, T, I), or (T, I) for a single sequence
+        hidden : array (B, H), or (H,) for a single sequence, optional
+            Initial state, zeros by default. LSTMFromScratch: the pair (h, c).
+
+        Returns
+        -------
+        outputs : array (B, T, O), or (T, O)
+        hidden : array (B, H), or (H,)
+            The state after the last step. LSTMFromScratch: the pair (h, c).
+        tape : Tape
+            What `backward` needs.
+
+        Raises
+        ------
+        ValueError
+            If a shape or dtype does not fit.
+        """
+        batched = not (isinstance(x, np.ndarray) and x.ndim == 2)
+        rank, meaning = ((-1, -1), "(batch, steps, input_size)") if batched else ((-1,), "(steps, input_size)")
+        x = check_array("x", x, self.dtype, (*rank, self.input_size), meaning)
+        x = x.swapaxes(0, 1) if batched else x[:, None]
+        s0 = self._check_hidden("hidden", hidden, x.shape[1], batched)
+
+        params = self.cell.Params(self.i2h.weight, self.h2h.weight, self.i2h.bias, self.h2h.bias)
+        states, tape = self.cell.forward(params, x, s0)
+        y = linear(states.h[1:], *self.h2o)  # (Y1)
+        s_n = self.cell.State(*(s[-1] for s in states))
+        return self._outside(y, batched), self._hidden_outside(s_n, batched), Tape(self, tape, states.h, batched)
+
+    def backward(
+        self, tape: Tape, doutputs: Array | None, dhidden_n: Any = None
+    ) -> tuple[dict[str, Array], Array, Any]:
+        """Backpropagation through time: gradients of a loss, given those by the outputs and the final state.
+
+        Parameters
+        ----------
+        tape : Tape
+            As `forward` returned it.
+        doutputs : array, shape of outputs, or None
+            Gradient of the loss by the outputs. None counts as zero.
+        dhidden_n : array, shape of hidden, or None
+            Gradient by the final state. LSTMFromScratch: the pair, either of them may be None.
+
+        Returns
+        -------
+        grads : dict of str to array
+            Gradients of the parameters, with the keys of `state_dict()`.
+        dx : array, shape of x
+        dhidden : array, shape of hidden
+            LSTMFromScratch: the pair (dh, dc).
+
+        Raises
+        ------
+        ValueError
+            If the tape is another model's, or a shape or dtype does not fit.
+        """
+        if not isinstance(tape, Tape) or tape.model is not self:
+            owner = repr(tape.model) if isinstance(tape, Tape) else f"a {type(tape).__name__}"
+            raise ValueError(f"the tape comes from {owner}, expected one from this model's own forward, {self!r}")
+        h = tape.h
+        T, B, _ = h[1:].shape
+        dy = self._check_doutputs(doutputs, T, B, tape.batched)
+        ds_n = self._check_hidden("dhidden_n", dhidden_n, B, tape.batched)
+
+        # y_t = h2o h_{t+1}, and the final state is the trajectory's last.
+        dstates = upstream(self.cell, linear_dx(dy, self.h2o.weight), ds_n, self.dtype)  # (Y1')
+        (di2h, dh2h, di2h_bias, dh2h_bias), dx, ds0 = self.cell.backward(tape.cell, dstates)
+        grads = {
+            "i2h.weight": di2h,
+            "i2h.bias": di2h_bias,
+            "h2h.weight": dh2h,
+            "h2h.bias": dh2h_bias,
+            "h2o.weight": linear_dW(dy, h[1:]),  # (Y1')
+            "h2o.bias": linear_db(dy),  # (Y1')
+        }
+        return grads, self._outside(dx, tape.batched), self._hidden_outside(ds0, tape.batched)
+
+    def _outside(self, x: Array, batched: bool) -> Array:
+        return x.swapaxes(0, 1) if batched else x[:, 0]
+
+    def _hidden_outside(self, s: States, batched: bool) -> Any:
+        s = s if batched else self.cell.State(*(a[0] for a in s))
+        return s if len(s) > 1 else s.h
+
+    def _check_doutputs(self, doutputs: Any, T: int, B: int, batched: bool) -> Array:
+        if doutputs is None:
+            return np.zeros((T, B, self.output_size), self.dtype)
+        shape = (B, T, self.output_size) if batched else (T, self.output_size)
+        dy = check_array("doutputs", doutputs, self.dtype, shape, "the outputs'")
+        return dy.swapaxes(0, 1) if batched else dy[:, None]
+
+    def _check_hidden(self, name: str, hidden: Any, B: int, batched: bool) -> States:
+        """Make a State, fields (B, H), of what the user handed in; None is zero."""
+        fields = self.cell.State._fields
+        if hidden is None:
+            hidden = (None,) * len(fields)
+        elif len(fields) == 1:
+            hidden = (hidden,)
+        elif not isinstance(hidden, (tuple, list)) or len(hidden) != len(fields):
+            got = f"{len(hidden)} values" if isinstance(hidden, (tuple, list)) else f"a {type(hidden).__name__}"
+            raise ValueError(f"{name} is {got}, expected the pair ({', '.join(fields)})")
+        shape = (B, self.hidden_size) if batched else (self.hidden_size,)
+        meaning = "(batch, hidden_size)" if batched else "(hidden_size,)"
+        arrays = (
+            np.zeros(shape, self.dtype) if a is None else check_array(name, a, self.dtype, shape, meaning)
+            for a in hidden
+        )
+        return self.cell.State(*(a.reshape(B, self.hidden_size) for a in arrays))
+
+
+class RNNFromScratch(FromScratch):
+    """The article's class: h = tanh(i2h x + h2h h), y = h2o h at every step; see `FromScratch` for its methods.
+
+    Examples
+    --------
+    >>> model = RNNFromScratch(10, 20, 5, rng=0)
+    >>> outputs, hidden = model(np.ones((3, 6, 10), np.float32))
+    >>> outputs.shape, hidden.shape
+    ((3, 6, 5), (3, 20))
+    """
+
+    cell = rnn.TANH
+
+
+class LSTMFromScratch(FromScratch):
+    """As `RNNFromScratch`, with an LSTM; i2h and h2h have 4·H rows, gates i, f, g, o, and hidden is the pair (h, c).
+
+    Examples
+    --------
+    >>> model = LSTMFromScratch(10, 20, 5, rng=0)
+    >>> outputs, (h, c) = model(np.ones((3, 6, 10), np.float32))
+    >>> outputs.shape, h.shape, c.shape
+    ((3, 6, 5), (3, 20), (3, 20))
+    """
+
+    cell = lstm.LSTM
+
+
+class GRUFromScratch(FromScratch):
+    """As `RNNFromScratch`, with a GRU; i2h and h2h have 3·H rows, gates r, z, n, with the reset after the product.
+
+    Examples
+    --------
+    >>> model = GRUFromScratch(10, 20, 5, rng=0)
+    >>> outputs, hidden = model(np.ones((3, 6, 10), np.float32))
+    >>> outputs.shape, hidden.shape
+    ((3, 6, 5), (3, 20))
+    """
+
+    cell = gru.GRU

@@ -1,0 +1,101 @@
+"""One figure of a run: learning curves, the gradient's norm, and for each part of the answer how it meets the truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...fast.numerics import Array
+from ..figures import BLUE, GREEN, ORANGE, RC, WIDTH, matplotlib
+from ..objective import Part
+from .engine import Epoch
+from .task import Outputs, Task
+
+PIECES = 100  # of a text, of each of which the mean cost is drawn
+LABELLED = 12  # classes, beyond which their names would not fit
+
+
+def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs) -> Any:
+    """Draw a run.
+
+    Parameters
+    ----------
+    task : Task
+        With one part or two.
+    label : str
+        What was trained, for the title.
+    found : list of Epoch
+    best : int
+        Which of them (0, 1, …) gave the answers.
+    outputs : list of array
+        The answers on the test split.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    library = matplotlib()
+    with library.rc_context(RC):
+        figure = library.figure.Figure(figsize=(WIDTH, 6.4), layout="constrained")
+        below = ["one", "two"] if len(task.parts) == 2 else ["one", "one"]
+        axes = figure.subplot_mosaic([["curves", "norms"], below])
+        figure.suptitle(f"{task.name}: {label}")
+        _curves(axes["curves"], found, best)
+        _norms(axes["norms"], found)
+        for ax, part, rows, right in zip(list(axes.values())[2:], task.parts, outputs, task.answers(task.test)):
+            {"numbers": _numbers, "classes": _confusion, "symbols": _costs}[part.kind](ax, part, rows, right)
+    return figure
+
+
+def _curves(ax: Any, found: list[Epoch], best: int) -> None:
+    x = [e.epoch for e in found]
+    ax.plot(x, [e.training for e in found], ".-", color=BLUE, label="training")
+    ax.plot(x, [e.validation for e in found], ".-", color=ORANGE, label="validation")
+    ax.plot(x[best], found[best].validation, "o", color=ORANGE, label="best, used for the test")
+    ax.set(xlabel="epoch", ylabel="loss", yscale="log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+
+
+def _norms(ax: Any, found: list[Epoch]) -> None:
+    x = [e.epoch for e in found]
+    ax.plot(x, [e.norm for e in found], ".-", color=BLUE, label="mean")
+    ax.plot(x, [e.largest_norm for e in found], ".-", color=GREEN, label="largest")
+    ax.set(xlabel="epoch", ylabel="gradient's norm before clipping", yscale="log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend()
+
+
+def _numbers(ax: Any, part: Part, rows: Array, right: Array) -> None:
+    truth, answer = (part.scale * np.asarray(a, float).ravel() + part.offset for a in (right, rows))
+    ends = [min(truth.min(), answer.min()), max(truth.max(), answer.max())]
+    ax.plot(ends, ends, color="black", linewidth=0.8)
+    ax.plot(truth, answer, ".", color=BLUE, alpha=0.5)
+    ax.set(xlabel=f"{part.name}, truth ({part.unit})", ylabel=f"prediction ({part.unit})", title="test")
+
+
+def _costs(ax: Any, part: Part, rows: Array, right: Array) -> None:
+    n = max(len(rows) // PIECES, 1)
+    means = np.array([rows[k : k + n].mean() for k in range(0, len(rows), n)])
+    ax.plot(n * np.arange(len(means)), means, drawstyle="steps-post", color=BLUE)
+    ax.axhline(rows.mean(), color="black", linewidth=0.8, label=f"mean, {rows.mean():.3f}")
+    ax.set(xlabel=f"{part.unit}s of the test, means over {n}", ylabel=f"bits per {part.unit}", title="test")
+    ax.legend()
+
+
+def _confusion(ax: Any, part: Part, rows: Array, right: Array) -> None:
+    counts = np.zeros((part.size, part.size))
+    np.add.at(counts, (right, rows.argmax(axis=1)), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    ax.grid(visible=False)
+    if part.size <= LABELLED:
+        for i, j in np.ndindex(share.shape):
+            if counts[i, j]:
+                dark = "white" if share[i, j] > 0.5 else "black"
+                ax.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=dark, fontsize=7)
+        rotation = 90 if max(map(len, part.labels)) > 3 else 0
+        ax.set_xticks(range(part.size), part.labels, rotation=rotation)
+        ax.set_yticks(range(part.size), part.labels)
+    ax.set(xlabel=f"{part.name}, answer", ylabel="truth", title="test, % of each row")

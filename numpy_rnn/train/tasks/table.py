@@ -1,0 +1,180 @@
+"""Many runs in one table: task × cell × backend, over several seeds, beside the baselines; as Markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...layers.files import write_bytes
+from .objective import Metric, metrics, scores
+from .settings import Config
+from .task import Task
+
+MARKS = ("<!-- tasks: begin -->", "<!-- tasks: end -->")
+
+# What suits each task; all else stands in `DEFAULTS`.
+SIZES: dict[str, dict[str, Any]] = {
+    "weather": {"hidden": 32, "epochs": 20, "lr": 0.005, "patience": 8},
+    "stocks": {"hidden": 8, "epochs": 20, "lr": 0.003, "patience": 8},
+    "digits": {"hidden": 64, "epochs": 40, "lr": 0.005, "patience": 15},
+    "vowels": {"hidden": 48, "epochs": 30, "lr": 0.005, "patience": 15, "bidirectional": True},
+    # lr and clip: chosen by the validation split alone, as docs/tasks.md tells.
+    "language": {"hidden": 512, "embedding": 64, "window": 64, "epochs": 5, "lr": 0.004, "clip": 0.25, "patience": 2},
+    "tags": {"hidden": 48, "epochs": 6, "lr": 0.005, "patience": 3, "bidirectional": True},
+}
+DEFAULTS: dict[str, Any] = {
+    "cell": "gru",
+    "layers": 1,
+    "bidirectional": False,
+    "embedding": 16,
+    "batch": 32,
+    "window": 0,
+    "schedule": "cosine",
+    "clip": 1.0,
+    "weight_decay": 0.0,
+    "seed": 0,
+    "dtype": "float32",
+}
+
+
+def default_config(task: str, **changes: Any) -> Config:
+    """The settings that a task is run with, unless others are asked for.
+
+    Examples
+    --------
+    >>> default_config("digits", cell="lstm").hidden
+    64
+    """
+    return Config(**{"task": task, **DEFAULTS, **SIZES[task], **changes})
+
+
+class Row(NamedTuple):
+    """What a table says of one network or one baseline."""
+
+    name: str
+    backend: str  # "": a baseline
+    scores: list[dict[str, float]]  # of every seed; of a baseline one
+    seconds: list[float]
+
+    def text(self, metric: Metric) -> str:
+        """Mean and, of several seeds, standard deviation."""
+        values = [s[metric.name] for s in self.scores]
+        spread = f" ± {statistics.stdev(values):.{metric.digits}f}" if len(values) > 1 else ""
+        return f"{statistics.fmean(values):.{metric.digits}f}{spread}"
+
+
+def baseline_rows(task: Task) -> list[Row]:
+    """Score the baselines of a task on its test split."""
+    return [Row(name, "", [scores(task, outputs)], []) for name, outputs in task.baselines(task).items()]
+
+
+def verdict(task: Task, rows: Iterable[Row]) -> list[str]:
+    """Say of each metric whether the networks' mean beats the best baseline.
+
+    Parameters
+    ----------
+    task : Task
+    rows : iterable of Row
+        Networks and baselines.
+
+    Returns
+    -------
+    list of str
+        One sentence for each metric.
+    """
+    rows = list(rows)
+    return [_sentence(metric, rows) for metric in metrics(task.parts)]
+
+
+def _sentence(metric: Metric, rows: Sequence[Row]) -> str:
+    def mean(row: Row) -> float:
+        return statistics.fmean(s[metric.name] for s in row.scores)
+
+    best = max if metric.higher else min
+    baseline = best((row for row in rows if not row.backend), key=mean)
+    networks = [row for row in rows if row.backend]
+    winners = [row for row in networks if (mean(row) > mean(baseline) if metric.higher else mean(row) < mean(baseline))]
+    found = f"{baseline.name} ({baseline.text(metric)})"
+    if not winners:
+        return f"{metric.name}: nothing beats {found}"
+    every = len(winners) == len(networks) > 1
+    who = f"all {len(networks)} networks" if every else ", ".join(f"{row.name} in {row.backend}" for row in winners)
+    return f"{metric.name}: {who} beat{'s' * (len(winners) == 1)} {found}"
+
+
+def markdown(task: Task, rows: Iterable[Row]) -> str:
+    """A task's rows and verdicts as Markdown."""
+    rows, shown = list(rows), metrics(task.parts)
+    heads = ["", "backend", *(metric.name for metric in shown), "seconds"]
+    lines = [heads, ["---"] * len(heads)]
+    for row in rows:
+        seconds = f"{statistics.fmean(row.seconds):.1f}" if row.seconds else ""
+        lines.append([row.name, row.backend, *(row.text(metric) for metric in shown), seconds])
+    body = [f"| {' | '.join(line)} |" for line in lines]
+    body[1] = body[1].replace(" ", "")
+    sentences = [f"* {sentence}." for sentence in verdict(task, rows)]
+    return "\n".join([f"**{task.name}**: {task.question}. Data: {task.source}.", "", *body, "", *sentences, ""])
+
+
+def check_marks(path: Path) -> None:
+    """Find out before the work whether its tables can be put into a file.
+
+    Raises
+    ------
+    ValueError
+        If the file has not both marks, once each, in order.
+    OSError
+        If it cannot be read.
+    """
+    text, (begin, end) = path.read_text(encoding="utf-8"), MARKS
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{path} needs the lines {begin} and {end}, once each: the tables go between them")
+
+
+def put_between_marks(path: Path, text: str) -> None:
+    """Replace what stands between the two marks in a file, whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If the marks are not there.
+    OSError
+        If the file cannot be read or written.
+    """
+    check_marks(path)
+    old, (begin, end) = path.read_text(encoding="utf-8"), MARKS
+    head, tail = old.split(begin)[0], old.split(end)[1]
+    write_bytes(path, f"{head}{begin}\n\n{text}\n{end}{tail}".encode())
+
+
+Runner = Callable[[Config, Task, str], tuple[dict[str, float], float]]  # scores and seconds of one run
+
+
+def rows_of(
+    task: Task, cells: Sequence[str], backends: Sequence[str], seeds: Sequence[int], one: Runner, **changes: Any
+) -> list[Row]:
+    """Run a task with every cell, backend and seed, and score the baselines.
+
+    Parameters
+    ----------
+    task : Task
+    cells, backends, seeds : sequence
+    one : function of Config, Task and backend
+        Makes one run.
+    **changes : settings of Config
+
+    Returns
+    -------
+    list of Row
+    """
+    rows = baseline_rows(task)
+    for cell in cells:
+        for backend in backends:
+            found = [
+                one(default_config(task.name, **{**changes, "cell": cell, "seed": seed}), task, backend)
+                for seed in seeds
+            ]
+            rows.append(Row(cell, backend, [s for s, _ in found], [t for _, t in found]))
+    return rows

@@ -1,0 +1,99 @@
+"""What a task is: sequences in three splits, what is asked of each, and what a recurrent network has to beat."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from ...fast.numerics import Array
+from ..language import Vocabulary
+from ..objective import Part
+
+Outputs = list[Array]  # of each part of the answer (rows, O), see `Part`; of symbols (rows,), bits that each one costs
+
+
+class Split(NamedTuple):
+    """N sequences of at most T steps, with what is asked of each."""
+
+    x: Array  # (N, T, I) numbers, NaN after a sequence's end; or (N, T) symbols, -1 there
+    lengths: Array | None  # (N,), None: all T
+    target: tuple[Array, ...]  # of each part: numbers (N, O), classes (N,) or, asked at every step, (N, T), -1 after it
+
+    @property
+    def valid(self) -> Array:
+        """Which steps belong to the sequences: bool (N, T)."""
+        N, T = self.x.shape[:2]
+        return np.ones((N, T), bool) if self.lengths is None else np.arange(T) < self.lengths[:, None]
+
+    @property
+    def text(self) -> Array:
+        """The one sequence of a text, from its first symbol to the last that is asked: (n,)."""
+        return np.append(self.x[0], self.target[0][0, -1])
+
+    def take(self, which: Array | slice) -> Split:
+        """Some of the sequences."""
+        lengths = None if self.lengths is None else self.lengths[which]
+        return Split(self.x[which], lengths, tuple(t[which] for t in self.target))
+
+
+class Task(NamedTuple):
+    """Real sequences and a question."""
+
+    name: str
+    question: str
+    source: str
+    train: Split
+    validation: Split
+    test: Split
+    read: Literal["every", "last"]  # whether an answer is asked at every step, or once, from the final states
+    parts: tuple[Part, ...]
+    symbols: int  # how many different ones come in; 0: numbers come in
+    baselines: Callable[[Task], dict[str, Outputs]]  # their answers on the test split, rows as in `answers`
+    vocabulary: Vocabulary | None = None  # of a text, whose splits are one sequence each, and are asked what comes next
+
+    @property
+    def output_size(self) -> int:
+        """O of all parts together."""
+        return sum(part.size for part in self.parts)
+
+    def answers(self, split: Split) -> list[Array]:
+        """Of each part what would be right, one row for every question, sequence by sequence."""
+        return [t[split.valid] if self.read == "every" else t for t in split.target]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all sequences and answers, to know the data again."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for array in (split.x, split.valid, *split.target):
+                digest.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
+        return digest.hexdigest()
+
+
+def padded(sequences: Sequence[Array], fill: float) -> tuple[Array, Array]:
+    """Sequences of different lengths as one array, filled up behind.
+
+    Parameters
+    ----------
+    sequences : N arrays (T_n, ...)
+    fill : number
+
+    Returns
+    -------
+    x : array (N, T, ...)
+        T is that of the longest.
+    lengths : integer array (N,)
+
+    Examples
+    --------
+    >>> x, lengths = padded([np.array([1.0, 2.0]), np.array([3.0])], np.nan)
+    >>> x.tolist(), lengths.tolist()
+    ([[1.0, 2.0], [3.0, nan]], [2, 1])
+    """
+    lengths = np.array([len(s) for s in sequences])
+    x = np.full((len(sequences), lengths.max(), *sequences[0].shape[1:]), fill, sequences[0].dtype)
+    for row, s in zip(x, sequences):
+        row[: len(s)] = s
+    return x, lengths

@@ -1,0 +1,149 @@
+"""The step of `learner` in PyTorch: torch_rnn's network, autograd, torch's losses, clipping and Adam.
+
+Imported on demand: it is the one part of training that needs PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy, mse_loss
+
+from torch_rnn.network import Network
+
+from ..fast.numerics import Array
+from .learner import Problem, Result, pack, unpack
+from .objective import Batch, spans
+from .processes import Alone
+
+
+class TorchLearner:
+    """Training in PyTorch; it starts from the same weights as `NumPyLearner` and reads and writes the same files.
+
+    Parameters
+    ----------
+    problem : Problem
+    device : str
+        "cpu" or "cuda". Files do not know of it.
+    group : Alone or Together
+        The processes that share the batches; several share those whose sequences are of one length.
+    """
+
+    def __init__(self, problem: Problem, device: str = "cpu", group: Alone | None = None) -> None:
+        self.problem, self.device, self.group = problem, device, group or Alone()
+        self.model = Network(**problem.network, device=device, dtype=getattr(torch, problem.dtype))
+        self.load_model(problem.initial_network().state_dict())
+        self.parallel = self.group.parallel(self.model)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=problem.lr, weight_decay=problem.weight_decay)
+        self.batch = 0  # B of the last batch, which the carried states are of
+        self.state: Any = None
+
+    def step(self, batch: Batch) -> Result:
+        """Learn from a batch; change nothing if the result is not finite."""
+        group, self.batch = self.group, batch.x.shape[1]
+        y, state = self._run(self.parallel, batch, self.state)
+        loss = self._loss(y, batch, self.problem.reduction)[0] * group.scale(self.batch)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.problem.max_norm)
+        result = Result(group.total(loss.item())[0] / group.size, norm.item())
+        if result.finite:
+            # Carried on as a number: truncated BPTT.
+            self.state = _each(Tensor.detach, state) if self.problem.carried else None
+            if batch.lr is not None:
+                self.optimizer.param_groups[0]["lr"] = batch.lr
+            self.optimizer.step()
+        return result
+
+    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
+        """Run the model over batches in order, each state going on from the last; its output for each of them."""
+        for batch, y in self._outputs(batches):
+            yield batch, _array(y)
+
+    def evaluate(self, batches: Iterable[Batch]) -> float:
+        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
+        total, count, summed = 0.0, 0.0, self.problem.measured
+        for batch, y in self._outputs(batches):
+            value, rows = self._loss(y, batch, summed)
+            total, count = total + value.item() * (1 if summed == "sum" else rows), count + rows
+        total, count = self.group.total(total, count)
+        return total / count
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
+        optimizer: dict[str, Array] = {}
+        for name, p in self.model.named_parameters():
+            for memory, value in self.optimizer.state[p].items():
+                if memory == "step":
+                    optimizer["step"] = _array(value.long().reshape(1))  # one count for all, as in layers.optim
+                else:
+                    optimizer[f"{memory}.{name}"] = _array(value)
+        model = {name: _array(p) for name, p in self.model.named_parameters()}
+        return pack(model, optimizer, _each(lambda s: _array(self.group.whole(s, self.batch)), self.state))
+
+    def load_state_dict(self, tensors: dict[str, Array]) -> None:
+        """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
+        model, optimizer, state = unpack(tensors)
+        self.load_model(model)
+        for name, p in self.model.named_parameters():
+            self.optimizer.state[p] = {
+                "step": torch.tensor(float(optimizer["step"][0])),
+                "exp_avg": torch.tensor(optimizer[f"exp_avg.{name}"], device=self.device),
+                "exp_avg_sq": torch.tensor(optimizer[f"exp_avg_sq.{name}"], device=self.device),
+            }
+        if state is not None:
+            self.batch = (state[0] if isinstance(state, tuple) else state).shape[1]
+        share = self.group.share(self.batch)
+        self.state = _each(lambda s: torch.tensor(s[:, share], device=self.device), state)
+
+    def load_model(self, model: dict[str, Array]) -> None:
+        """Take the model's weights alone."""
+        self.model.load_state_dict({name: torch.tensor(value) for name, value in model.items()})
+
+    def _outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        state = None
+        for batch in batches:
+            with torch.no_grad():
+                y, state = self._run(self.model, batch, state)
+            yield batch, y
+
+    def _run(self, model: Any, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+        """Run the model on the sequences that this process sees."""
+        share = self.group.share(batch.x.shape[1])
+        lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths[share].copy())
+        y, state = model(self._tensor(batch.x[:, share]), None if batch.fresh else state, lengths, self.problem.read)
+        return y, state
+
+    def _loss(self, y: Tensor, batch: Batch, reduction: str) -> tuple[Tensor, int]:
+        """Loss of the sequences that this process sees, and how many questions they are."""
+        at_every_step, share = y.dim() == 3, self.group.share(batch.x.shape[1])
+        where: Any = ...
+        if at_every_step and batch.lengths is not None:
+            where = torch.from_numpy(batch.valid[:, share]).to(self.device)
+        rows = y[where]
+        total = rows.new_zeros(())
+        for (part, span), target in zip(spans(self.problem.parts), batch.target):
+            right = self._tensor(target[:, share] if at_every_step else target[share])[where]
+            if part.kind == "numbers":
+                total = total + mse_loss(rows[..., span], right, reduction=reduction)
+            else:
+                logits = rows[..., span].flatten(0, -2)
+                total = total + cross_entropy(logits, right.flatten(), reduction=reduction)
+        return total, rows[..., 0].numel()
+
+    def _tensor(self, array: Array) -> Tensor:
+        return torch.from_numpy(array.copy()).to(self.device)  # of its own: it may be read only, or run backwards
+
+
+def _each(f: Callable[[Any], Any], state: Any) -> Any:
+    """Apply f to h, to both of (h, c), or to nothing."""
+    if state is None:
+        return None
+    return tuple(map(f, state)) if isinstance(state, tuple) else f(state)
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().cpu().numpy()

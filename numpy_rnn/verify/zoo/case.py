@@ -1,0 +1,238 @@
+"""A stated problem: parameters, input, states and upstream gradients, for which every right answer is known."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...fast.numerics import Array
+from ...fast.registry import CELLS, TORCH_NAMES, parameter_shapes
+
+
+class Case(NamedTuple):
+    """A stated problem, the zoo's or anybody's.
+
+    States are tuples: (h,) or, for the LSTM's, (h, c).
+    """
+
+    name: str
+    cell: str  # a cell of numpy_rnn by its name
+    params: Sequence[Sequence[Any]]  # [L][D] of the cell's Params
+    x: Array  # (T, B, I)
+    s0: tuple[Array, ...]  # (L·D, B, ·) each
+    doutput: Array  # (T, B, D·R), upstream
+    ds_n: tuple[Array, ...]  # as s0, upstream
+    lengths: tuple[int, ...] | None = None  # of each sequence; None: all T
+    masks: tuple[Array, ...] | None = None  # L-1 of (T, B, D·R): 0 or 1 / (1 - p); None: no dropout
+
+    @property
+    def all_lengths(self) -> tuple[int, ...]:
+        """Length of each sequence."""
+        return (self.x.shape[0],) * self.x.shape[1] if self.lengths is None else self.lengths
+
+    def copy(self) -> Case:
+        """The same case in arrays of its own, dropout masks filled in: whoever runs it may spoil it."""
+        params = [
+            [p._replace(**{f: np.array(w) for f, w in p._asdict().items()}) for p in layer] for layer in self.params
+        ]
+        masks = self.masks
+        if masks is None:
+            masks = (np.ones(self.doutput.shape, self.doutput.dtype),) * (len(params) - 1)
+        return self._replace(
+            params=params,
+            x=self.x.copy(),
+            s0=tuple(s.copy() for s in self.s0),
+            doutput=self.doutput.copy(),
+            ds_n=tuple(ds.copy() for ds in self.ds_n),
+            masks=tuple(m.copy() for m in masks),
+        )
+
+    def astype(self, dtype: Any) -> Case:
+        """The same case in another dtype."""
+        c = self.copy()
+        return c._replace(
+            params=[[type(p)(*(w.astype(dtype) for w in p)) for p in layer] for layer in c.params],
+            x=c.x.astype(dtype),
+            s0=tuple(s.astype(dtype) for s in c.s0),
+            doutput=c.doutput.astype(dtype),
+            ds_n=tuple(ds.astype(dtype) for ds in c.ds_n),
+            masks=tuple(m.astype(dtype) for m in c.masks or ()),
+        )
+
+    def parameter_name(self, field: str, l: int, d: int) -> str:
+        """How a parameter is called here: "W_hh" where there is only one, "W_hh_l1_reverse" in a stack."""
+        if len(self.params) == len(self.params[0]) == 1:
+            return field
+        return f"{field}_l{l}{'_reverse' if d else ''}"
+
+    def named(
+        self, output: Array, s_n: Sequence[Array], dx: Array, ds0: Sequence[Array], grads: Sequence[Any]
+    ) -> dict[str, Array]:
+        """All results under their names, in the order in which they are computed."""
+        parts = {"output": output, **dict(zip(("h_n", "c_n"), s_n))}
+        inputs = {"dx": dx, **dict(zip(("dh_0", "dc_0"), ds0))}
+        if len(self.params) == 1:
+            parts |= inputs
+        for l in reversed(range(len(self.params))):
+            for d, gs in enumerate(grads[l]):
+                fields = self.params[l][d]._fields
+                parts |= {f"d{self.parameter_name(f, l, d)}": g for f, g in zip(fields, gs)}
+        return parts | inputs
+
+    def canonical(self, name: str) -> str:
+        """Translate the name of a tensor into this case's: torch's names and "_l0" are understood.
+
+        Examples
+        --------
+        >>> case = cases("lstm")[0]
+        >>> case.canonical("weight_hh_l0"), case.canonical("dbias_ih_l0"), case.canonical("dW_ih_l0")
+        ('dW_hh', 'db_ih', 'dW_ih')
+        """
+        if name in ("output", "h_n", "c_n", "dx", "dh_0", "dc_0"):
+            return name
+        stem = name.removeprefix("d")
+        for ours, theirs in TORCH_NAMES.items():
+            stem = stem.replace(theirs, ours)
+        if len(self.params) == len(self.params[0]) == 1:
+            stem = stem.removesuffix("_l0")
+        return f"d{stem}"
+
+
+def cases(cell: str) -> tuple[Case, ...]:
+    """The zoo's cases for one cell; between them they show every mistake, and tell each from all others.
+
+    All numbers have eight binary digits at most, so they are the same in float16, bfloat16, float32 and float64.
+
+    Parameters
+    ----------
+    cell : str
+        Name of a cell of numpy_rnn, such as "lstm" or "gru_reset_before".
+
+    Returns
+    -------
+    tuple of Case
+        "plain": one layer, one direction, all sequences of full length. "stacked": two layers, two directions,
+        lengths that differ, dropout between the layers. "square": as many inputs as units, and zero initial states.
+
+    Examples
+    --------
+    >>> [(case.name, case.x.shape, case.lengths) for case in cases("gru")]
+    [('plain', (4, 2, 3), None), ('stacked', (5, 3, 2), (2, 5, 1)), ('square', (3, 2, 3), None)]
+    """
+    return _cases(cell)
+
+
+@cache
+def _cases(cell: str) -> tuple[Case, ...]:
+    return (
+        random_case("plain", cell, T=4, B=2, I=3, H=5, R=4),
+        random_case("stacked", cell, T=5, B=3, I=2, H=4, R=3, L=2, D=2, lengths=(2, 5, 1)),
+        random_case("square", cell, T=3, B=2, I=3, H=3, R=2, zero_state=True),
+    )
+
+
+def random_case(
+    name: str,
+    cell: str,
+    *,
+    T: int,
+    B: int,
+    I: int,
+    H: int,
+    R: int,
+    L: int = 1,
+    D: int = 1,
+    lengths: tuple[int, ...] | None = None,
+    zero_state: bool = False,
+) -> Case:
+    """A case of given sizes with random numbers that hide nothing; R counts for the projection alone.
+
+    Upstream gradients stand in the padding too, where no correct program reads them, and so does x.
+    """
+    rng = np.random.default_rng(zlib.crc32(f"{name} {cell}".encode()))
+
+    def draw(*shape: int, scale: float = 1.0, largest: int = 4) -> Array:
+        grid = 256 / largest
+        return np.clip(np.round(rng.standard_normal(shape) * scale * grid), -255, 255) / grid
+
+    kind = CELLS[cell]
+    R = R if "W_hr" in kind.Params._fields else H
+    shapes = [parameter_shapes(kind, I if l == 0 else D * R, H, R) for l in range(L)]
+    params = [[kind.Params(*(draw(*s, scale=0.7) for s in shapes[l])) for _ in range(D)] for l in range(L)]
+    units = (R, H)[: len(kind.State._fields)]
+    s0 = tuple(draw(L * D, B, u) * (not zero_state) for u in units)
+    return Case(
+        name,
+        cell,
+        params,
+        draw(T, B, I),
+        s0,
+        draw(T, B, D * R, scale=5.0, largest=16),
+        tuple(draw(L * D, B, u, scale=5.0, largest=16) for u in units),
+        lengths,
+        tuple(2.0 * (rng.random((T, B, D * R)) < 0.5) for _ in range(L - 1)) or None,
+    )
+
+
+def check_case(case: Case) -> None:
+    """See that a case is one: shapes that belong together, a cell that is known.
+
+    Raises
+    ------
+    ValueError
+        With what came and what was expected.
+    """
+    if case.cell not in CELLS:
+        raise ValueError(f"cell is {case.cell!r}, expected one of {', '.join(CELLS)}")
+    kind, L = CELLS[case.cell], len(case.params)
+    D = len(case.params[0]) if L else 0
+    if np.ndim(case.x) != 3 or D not in (1, 2):
+        raise ValueError(
+            f"x has shape {np.shape(case.x)} and params {L} layers, expected (T, B, I) and 1 or 2 directions"
+        )
+    T, B, I = case.x.shape
+    H = case.params[0][0].W_hh.shape[0] // kind.gates
+    R = case.params[0][0].W_hh.shape[1]
+    expected: dict[str, tuple[Any, tuple[int, ...]]] = {"doutput": (case.doutput, (T, B, D * R))}
+    for l, layer in enumerate(case.params):
+        shapes = parameter_shapes(kind, I if l == 0 else D * R, H, R)
+        for d, p in enumerate(layer):
+            expected |= {f"{f}_l{l}_{d}": (w, s) for f, w, s in zip(kind.Params._fields, p, shapes)}
+    for names, states in ((("h_0", "c_0"), case.s0), (("dh_n", "dc_n"), case.ds_n)):
+        if len(states) != len(kind.State._fields):
+            raise ValueError(f"{len(states)} states where {case.cell} has {len(kind.State._fields)}")
+        expected |= {n: (s, (L * D, B, u)) for n, s, u in zip(names, states, (R, H))}
+    expected |= {f"masks[{l}]": (m, (T, B, D * R)) for l, m in enumerate(case.masks or ())}
+    for name, (array, shape) in expected.items():
+        if np.shape(array) != shape:
+            raise ValueError(f"{name} has shape {np.shape(array)}, expected {shape}")
+    if len(case.all_lengths) != B or not all(0 <= n <= T for n in case.all_lengths):
+        raise ValueError(f"lengths is {case.lengths}, expected {B} whole numbers from 0 to {T}")
+    if case.masks is not None and len(case.masks) != L - 1:
+        raise ValueError(f"{len(case.masks)} dropout masks, expected {L - 1}, one between any two layers")
+
+
+def check_tensors(case: Case, given: Mapping[str, Any], expected: Mapping[str, Array]) -> dict[str, Array]:
+    """What somebody hands in, under the case's own names.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, given twice, or the array's shape is not the expected one.
+    """
+    tensors: dict[str, Array] = {}
+    for name, value in given.items():
+        ours = case.canonical(name)
+        if ours not in expected:
+            raise ValueError(f"unknown tensor {name!r}, expected some of {', '.join(expected)}")
+        if ours in tensors:
+            raise ValueError(f"{ours} is given twice, the second time as {name!r}")
+        array = np.asarray(value)
+        if array.shape != expected[ours].shape:
+            raise ValueError(f"{name} has shape {array.shape}, expected {expected[ours].shape}")
+        tensors[ours] = array
+    return tensors

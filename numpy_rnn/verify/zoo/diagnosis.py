@@ -1,0 +1,266 @@
+"""From somebody's numbers to the name of the mistake that makes them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...fast.numerics import Array
+from .case import Case, cases, check_case, check_tensors
+from .compare import FORWARD, TOLERANCES, Difference, error, first_difference, tolerance_of
+from .mistake import Mistake, machine
+from .mistakes import mistakes
+
+Pair = tuple[Mistake, ...]  # one mistake or two
+
+
+class Diagnosis(NamedTuple):
+    """What `diagnose` found."""
+
+    agrees: bool
+    mistakes: tuple[Mistake, ...]  # none, one, or two that occur together
+    alternatives: tuple[tuple[Mistake, ...], ...]  # others that this case does not tell from `mistakes`
+    wrong: tuple[str, ...]  # tensors that differ from the right ones
+    right: tuple[str, ...]
+    first: Difference | None  # in the order of execution
+    remark: str  # what can be said where no mistake is named
+
+    def __str__(self) -> str:
+        if self.agrees:
+            return f"{_listed(self.right)}: right." if self.right else "Nothing was given."
+        are = "differs" if len(self.wrong) == 1 else "differ"
+        if not self.mistakes:
+            remark = f" {self.remark}" if self.remark else ""
+            return f"Not identified: {_listed(self.wrong)} {are} from the right values; {self.first}.{remark}"
+        said = f"{_listed(self.wrong)} {are} from the right values; "
+        said += f"just these numbers come out when {_said(self.mistakes)}."
+        for other in self.alternatives:
+            said += f" On this case they also come out when {_said(other)}."
+        return said if not self.remark else f"{said} {self.remark}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _said(found: Pair) -> str:
+    return ", and ".join(f"{m.what} ({m.name})" for m in found)
+
+
+class _Problem(NamedTuple):
+    """A case, what somebody has computed for it, and what is right."""
+
+    case: Case
+    got: dict[str, Array]
+    expected: dict[str, Array]
+    tolerances: dict[str, float]
+
+    def error(self, prediction: Mapping[str, Array], names: Sequence[str]) -> float:
+        """How far the given numbers are from predicted ones, in units of the tolerance."""
+        worst = 0.0
+        for name in names:
+            right, guess = self.expected[name], prediction[name]
+            scale = max(np.max(np.abs(right), initial=0), np.max(np.abs(guess), initial=0)) or 1.0
+            worst = max(worst, error(self.got[name], guess, scale) / self.tolerances[name])
+            if not worst <= 1:
+                return np.inf
+        return worst
+
+
+def diagnose(
+    case: Case,
+    outputs: Mapping[str, Any] | None = None,
+    grads: Mapping[str, Any] | None = None,
+    *,
+    dtype: Any = None,
+    pairs: bool = True,
+) -> Diagnosis:
+    """Say whether somebody's numbers are right, and if not, which mistake makes them.
+
+    Parameters
+    ----------
+    case : Case
+        One of `cases`, or any other.
+    outputs : mapping of str to array, optional
+        Any of "output" (T, B, D·R), "h_n" and "c_n" (L·D, B, ·).
+    grads : mapping of str to array, optional
+        Any of "dx", "dh_0", "dc_0" and the parameters': "dW_hh", "dW_hh_l1_reverse", or torch's names of them.
+    dtype : dtype, optional
+        What the numbers were computed in; by default what they are given in. Numbers computed in float32 and read
+        from a text file need dtype="float32".
+    pairs : bool
+        Whether to look for two mistakes at once where no single one fits: some seconds, on large cases more. Without
+        outputs, both are looked for in backward.
+
+    Returns
+    -------
+    Diagnosis
+        As a string, one readable sentence.
+
+    Raises
+    ------
+    ValueError
+        If a tensor's name or shape, or the case itself, is not as it should be.
+
+    Examples
+    --------
+    >>> from numpy_rnn.verify import zoo
+    >>> case = zoo.cases("gru")[0]
+    >>> theirs = zoo.machine("gru", zoo.mistake("gru-z-turned-around")).run(case)
+    >>> print(zoo.diagnose(case, {"h_n": theirs["h_n"]}))  # doctest: +NORMALIZE_WHITESPACE
+    h_n differs from the right values; just these numbers come out when z weighs the candidate and 1 - z the old state
+    (gru-z-turned-around).
+    """
+    check_case(case)
+    expected = _expected(case)
+    got = check_tensors(case, {**(outputs or {}), **(grads or {})}, expected)
+    tolerances = {name: tolerance_of(a, dtype) for name, a in got.items()}
+    got = {name: got[name].astype(np.float64) for name in expected if name in got}  # in the order of execution
+    problem = _Problem(case, got, expected, tolerances)
+    wrong = tuple(name for name in got if not error(got[name], expected[name]) <= tolerances[name])
+    right = tuple(name for name in got if name not in wrong)
+    blank = Diagnosis(not wrong, (), (), wrong, right, first_difference(case, got, expected, tolerances), "")
+    if not wrong:
+        return blank
+
+    fits = _fits(problem, ((m,) for m in mistakes(case.cell)), list(got))
+    if not fits and (remark := _rounding(problem, wrong)):
+        return blank._replace(remark=remark)
+    if not fits and pairs:
+        fits = _fits(problem, _pairs(problem, wrong), list(got))
+    if fits:
+        return blank._replace(mistakes=fits[0], alternatives=tuple(fits[1:]))
+    return blank._replace(remark=_remark(problem, wrong))
+
+
+def _fits(problem: _Problem, candidates: Iterator[Pair], names: Sequence[str]) -> list[Pair]:
+    """Those of the candidates that explain all numbers; at a coarse dtype, those that do it about equally well."""
+    found: list[tuple[float, int, Pair]] = []
+    for candidate in candidates:
+        prediction = _prediction(problem.case, candidate) if _outputs_fit(problem, candidate, names) else None
+        if prediction is not None and (off := problem.error(prediction, names)) <= 1:
+            found.append((off, len(found), candidate))
+    found.sort()
+    return [candidate for off, _, candidate in found if off <= max(3 * found[0][0], 0.01)]
+
+
+def _outputs_fit(problem: _Problem, candidate: Pair, names: Sequence[str]) -> bool:
+    """Whether a pair explains the outputs; its backward, which takes longer, need not be run if it does not.
+
+    Single mistakes on the zoo's own cases are known already, so for them there is nothing to be saved.
+    """
+    given = [name for name in FORWARD if name in names]
+    if len(candidate) < 2 or not given:
+        return True
+    case = problem.case.astype(np.float64)
+    try:
+        with np.errstate(all="ignore"):
+            output, s_n, _ = machine(case.cell, *candidate).forward(case)
+    except (LookupError, ValueError):
+        return False
+    return problem.error(dict(zip(FORWARD, (output, *s_n))), given) <= 1
+
+
+def _pairs(problem: _Problem, wrong: Sequence[str]) -> Iterator[Pair]:
+    """Pairs of mistakes of different groups that may explain the numbers, none of which does so alone.
+
+    A mistake that by itself spoils a tensor found right is left out: two mistakes seldom cancel. Where the outputs
+    are wrong as one mistake alone would have them, the other one is looked for in backward only; where no output is
+    known to be wrong, both are.
+    """
+    case, got = problem.case, problem.got
+    alone = {m: found for m in mistakes(case.cell) if (found := _prediction(case, (m,))) is not None}
+    spoilt = {
+        m: {n for n in got if error(found[n], problem.expected[n]) > problem.tolerances[n]}
+        for m, found in alone.items()
+    }
+    able = [m for m, names in spoilt.items() if names and names <= set(wrong)]
+    given = [name for name in FORWARD if name in got]
+    forward = [m for m in able if spoilt[m] & set(FORWARD)]
+    backward = [m for m in able if m not in forward]
+    first = [m for m in forward if problem.error(alone[m], given) <= 1]
+    likely: Iterator[Pair]
+    if set(given) & set(wrong):
+        likely = itertools.product(first, backward) if first else itertools.combinations(forward, 2)
+    else:
+        likely = itertools.combinations(backward, 2)
+
+    def apart(a: Mistake, b: Mistake) -> bool:
+        """Whether what `a` spoils and `b` does not is as `a` has it; only asked of two that are in backward."""
+        return b not in backward or problem.error(alone[a], sorted(spoilt[a] - spoilt[b])) <= 1
+
+    for a, b in likely:
+        if (
+            a.group != b.group
+            and spoilt[a] | spoilt[b] >= set(wrong)
+            and (a in forward or (apart(a, b) and apart(b, a)))
+        ):
+            yield a, b
+
+
+def _expected(case: Case) -> dict[str, Array]:
+    expected = _prediction(case, ())
+    assert expected is not None  # the textbook itself runs on every case that passed check_case
+    return expected
+
+
+def _prediction(case: Case, planted: Pair) -> dict[str, Array] | None:
+    """What comes out with these mistakes; None if nothing does, or two mistakes need the same line."""
+    known = next((i for i, own in enumerate(cases(case.cell)) if own is case), None)
+    if known is not None and len(planted) < 2:
+        return _own_prediction(case.cell, known, planted[0].name if planted else None)
+    try:
+        with np.errstate(all="ignore"):
+            return machine(case.cell, *planted).run(case.astype(np.float64))
+    except (LookupError, ValueError):
+        return None
+
+
+@cache
+def _own_prediction(cell: str, case: int, name: str | None) -> dict[str, Array] | None:
+    """The same for the zoo's own cases, computed once."""
+    planted = [m for m in mistakes(cell) if m.name == name]
+    try:
+        with np.errstate(all="ignore"):
+            return machine(cell, *planted).run(cases(cell)[case])
+    except (LookupError, ValueError):
+        return None
+
+
+def _rounding(problem: _Problem, wrong: Sequence[str]) -> str:
+    """Said where all numbers are right, to the digits of a coarser dtype."""
+    errors = {name: error(problem.got[name], problem.expected[name]) for name in wrong}
+    for name, largest in (("float32", TOLERANCES["float32"]), ("float16, TF32 or the like", 2e-3)):
+        finer = all(problem.tolerances[name] < largest for name in wrong)
+        if finer and max(errors.values()) <= largest:
+            where = "in the gradients alone" if not set(wrong) & set(FORWARD) else "from the outputs on"
+            return (
+                f"They are off by {max(errors.values()):.1e} at most, {where}: no mistake in the equations, "
+                f"but something was computed or stored in {name}."
+            )
+    return ""
+
+
+def _remark(problem: _Problem, wrong: Sequence[str]) -> str:
+    """What can be said of numbers that no mistake of the zoo explains."""
+    got, expected = problem.got, problem.expected
+    given = [name for name in FORWARD if name in got]
+    if any(name in wrong for name in given):
+        alone = _fits(problem, ((m,) for m in mistakes(problem.case.cell)), given)
+        if alone:
+            return f"The outputs by themselves come out when {_said(alone[0])}; the gradients are not that mistake's."
+        return ""
+    largest = max(wrong, key=lambda name: float(np.max(np.abs(expected[name]), initial=0)))
+    denominator = float(np.sum(expected[largest] ** 2))
+    factor = float(np.sum(got[largest] * expected[largest])) / denominator if denominator > 0 else np.nan
+    if all(error(got[name], factor * expected[name]) <= 10 * problem.tolerances[name] for name in wrong):
+        return f"{_listed(wrong)}: {factor:.6g} times the right values."
+    limit = max(float(np.max(np.abs(got[name]), initial=0)) for name in wrong)
+    clipped = {name: np.clip(expected[name], -limit, limit) for name in wrong}
+    if all(error(got[name], clipped[name]) <= 10 * problem.tolerances[name] for name in wrong):
+        return f"{_listed(wrong)}: the right values, clipped to ±{limit:.6g}."
+    return ""

@@ -1,0 +1,193 @@
+"""What a mistake is: lines of the textbook replaced by other lines, and a way to run the result."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ... import textbook
+from ...fast.numerics import Array
+from .case import Case
+
+TEXTBOOK = Path(textbook.__file__).parent
+LAYERS = "stack"  # the textbook's module that runs a cell over layers, directions and sequences
+
+
+class Change(NamedTuple):
+    """One piece of a textbook module, and what stands in its place."""
+
+    module: str  # "stack", or the cell's name
+    original: str
+    broken: str
+
+
+class Mistake(NamedTuple):
+    """A classic mistake, planted in the textbook's cells that can have it."""
+
+    name: str
+    group: str
+    what: str  # completes "the numbers that come out when …"
+    story: str  # what it is and how it shows
+    seen: tuple[str, ...]  # public threads, owner/repository#number
+    changes: Mapping[str, tuple[Change, ...]]  # by cell
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """Names of the cells that the mistake is planted in."""
+        return tuple(self.changes)
+
+    def diff(self, cell: str) -> str:
+        """Lines of the textbook that change, as a unified diff without context.
+
+        Examples
+        --------
+        >>> from numpy_rnn.verify import zoo
+        >>> print(zoo.mistake("dh_n-ignored").diff("gru"))
+        stack.py
+        -                for ds, direct in zip(ds_n, dstates):
+        +                for ds, direct in list(zip(ds_n, dstates))[1:]:
+        """
+        lines = []
+        for module in sorted({change.module for change in self.changes[cell]}):
+            before, after = source(module), patched(module, self.changes[cell])
+            found = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
+            lines.append(f"{module}.py")
+            lines += [line for line in found if line[:3] not in ("---", "+++") and not line.startswith("@@")]
+        return "\n".join(lines)
+
+    def only(self, cell: str, function: str) -> Mistake | None:
+        """The mistake in one function alone, as somebody makes it whose other function is right.
+
+        Parameters
+        ----------
+        cell : str
+        function : str
+            "forward" or "backward".
+
+        Returns
+        -------
+        Mistake or None
+            None if it never was in more than one function, or not in this one.
+
+        Examples
+        --------
+        >>> from numpy_rnn.verify import zoo
+        >>> print(zoo.mistake("gru-z-turned-around").only("gru", "forward").diff("gru"))
+        gru.py
+        -        h.append((1 - z) * n + z * h[t])
+        +        h.append(z * n + (1 - z) * h[t])
+        >>> zoo.mistake("gru-dz-sign").only("gru", "backward") is None
+        True
+        """
+        places = [_function_of(change) for change in self.changes[cell]]
+        if function not in places or set(places) <= {function, "both"}:
+            return None
+        kept = tuple(c for c, place in zip(self.changes[cell], places) if place in (function, "both"))
+        return self._replace(changes={cell: kept})
+
+
+class Machine(NamedTuple):
+    """The textbook, or a broken copy of it, for one cell."""
+
+    cell: Any
+    layers: Any
+
+    def forward(self, case: Case) -> tuple[Array, list[Array], Any]:
+        """Output, final states and tapes."""
+        done: tuple[Array, list[Array], Any] = self.layers.forward(
+            self.cell, case.params, case.x, case.s0, case.all_lengths, case.masks
+        )
+        return done
+
+    def backward(self, case: Case, tapes: Any) -> tuple[Any, Array, list[Array]]:
+        """Gradients of parameters, x and initial states."""
+        done: tuple[Any, Array, list[Array]] = self.layers.backward(
+            self.cell, case.params, tapes, case.doutput, case.ds_n, case.all_lengths, case.masks
+        )
+        return done
+
+    def run(self, case: Case) -> dict[str, Array]:
+        """Everything that the machine says of a case, by name; the case itself stays as it is."""
+        case = case.copy()
+        output, s_n, tapes = self.forward(case)
+        grads, dx, ds0 = self.backward(case, tapes)
+        return case.named(output, s_n, dx, ds0, grads)
+
+
+@cache
+def source(module: str) -> str:
+    """Text of a textbook module."""
+    return (TEXTBOOK / f"{module}.py").read_text(encoding="utf-8")
+
+
+@cache
+def _function_of(change: Change) -> str:
+    """Say "forward" or "backward", whichever a change is in; "both" for what both call.
+
+    What stands outside a cell's functions is the import of the logistic function, which forward alone calls.
+    """
+    text = source(change.module)
+    line = text[: text.index(change.original)].count("\n") + 1
+    for function in ast.parse(text).body:
+        if isinstance(function, ast.FunctionDef) and function.lineno <= line <= (function.end_lineno or 0):
+            return function.name if function.name in ("forward", "backward") else "both"
+    return "both" if change.module == LAYERS else "forward"
+
+
+def patched(module: str, changes: Iterable[Change]) -> str:
+    """Text of a textbook module with the changes that concern it.
+
+    Raises
+    ------
+    LookupError
+        If a piece to be replaced does not occur exactly once: two mistakes touch the same line.
+    """
+    text = source(module)
+    for change in changes:
+        if change.module == module:
+            if text.count(change.original) != 1:
+                raise LookupError(f"{change.original!r} occurs {text.count(change.original)} times in {module}.py")
+            text = text.replace(change.original, change.broken)
+    return text
+
+
+@cache
+def _module(name: str, text: str) -> Any:
+    """A module made of this text; it is never imported, so the textbook itself stays as it is."""
+    module: Any = types.ModuleType(f"{textbook.__name__}.{name}")
+    module.__package__ = textbook.__name__  # for the text's relative imports
+    # Unchanged, it is known by its file, so that tracebacks, and what counts lines that ran, find it there.
+    path = TEXTBOOK / f"{name}.py"
+    origin = str(path) if text == source(name) else f"<{name}.py with a mistake>"
+    exec(compile(text, origin, "exec"), module.__dict__)
+    return module
+
+
+@cache
+def _machine(cell: str, changes: tuple[Change, ...]) -> Machine:
+    return Machine(*(_module(name, patched(name, changes)) for name in (cell, LAYERS)))
+
+
+def machine(cell: str, *mistakes: Mistake) -> Machine:
+    """The textbook for one cell with any number of mistakes in it, none by default.
+
+    Parameters
+    ----------
+    cell : str
+        Name of a cell of numpy_rnn, such as "lstm".
+    *mistakes : Mistake
+
+    Raises
+    ------
+    LookupError
+        If two of the mistakes need the same line.
+    """
+    return _machine(cell, tuple(change for m in mistakes for change in m.changes[cell]))

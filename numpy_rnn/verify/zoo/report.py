@@ -1,0 +1,135 @@
+"""The zoo's catalogue and its kill matrix, as one Markdown page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+
+from ...fast.registry import CELLS
+from .checks import CHECKS, killed_by
+from .mistake import LAYERS, Mistake
+from .mistakes import MISTAKES
+
+Kills = Mapping[str, Mapping[str, frozenset[str]]]  # mistake -> cell -> names of the checks that it fails
+
+OUTSIDE = ("rnn_tanh", "lstm", "gru")  # the cells in which mistakes outside a cell are run
+
+HEAD = """\
+# The bug zoo
+
+Written by `python -m numpy_rnn.verify.zoo`; do not edit. {count} classic mistakes in recurrent layers,
+forwards and backwards. Each is a change of a few lines of the textbook in `numpy_rnn/textbook/`, and runs:
+
+```python
+from numpy_rnn.verify import zoo
+
+case = zoo.cases("gru")[1]  # "stacked": two layers, two directions, lengths, dropout
+bug = zoo.mistake("gru-z-turned-around")
+theirs = zoo.machine("gru", bug).run(case)  # every output and gradient, as the mistake makes them
+print(zoo.diagnose(case, outputs={{"h_n": theirs["h_n"]}}))
+```
+
+"Seen" names public threads where people met the mistake, or asked about just this; where it is missing, none is known
+to us, and the mistake is there because it is easily made. Every machine and every check runs in float64.
+
+## The checks
+
+A check notices ("kills") a mistake if the layer with the mistake fails it, by more than 1e-11 relative to the tensor,
+or raises. The reference is numpy_rnn's own code, which is held against torch elsewhere and shares nothing with the
+textbook but the function σ. All but the first four need no reference. They are run on the three cases of `zoo.cases`.
+
+| column | check | asks | kills |
+|---|---|---|---:|
+"""
+
+AFTER_CHECKS = """
+"Kills" counts mistakes that the check notices in every cell that can have them; in brackets those that it notices in
+some cells only. Mistakes outside the cell, in `layers.py`, are run with three cells: {outside}.
+{useless}
+
+A mistake that the complex step lets pass is one whose backward is the exact transpose of its wrong forward: the
+gradient is right, of another function. Only a reference, or an invariance that the function lacks, can see it.
+
+## The mistakes
+"""
+
+MATRIX = """
+## Which check kills which mistake
+
+● in every cell that the mistake is run in, ○ in some. Columns as in the table of checks.
+
+"""
+
+
+def kills() -> Kills:
+    """Run every check on every mistake; takes some ten seconds.
+
+    A mistake inside a cell is run in every cell that can have it, one outside in three cells.
+    """
+    return {m.name: {cell: killed_by(cell, m) for cell in _cells_to_run(m)} for m in MISTAKES}
+
+
+def _cells_to_run(m: Mistake) -> tuple[str, ...]:
+    outside = all(change.module == LAYERS for changes in m.changes.values() for change in changes)
+    return tuple(cell for cell in m.cells if not outside or cell in OUTSIDE)
+
+
+def mark(kills: Kills, mistake: Mistake, check: str) -> str:
+    """● if the check notices the mistake in every cell, ○ if in some, nothing if in none."""
+    found = [check in checks for checks in kills[mistake.name].values()]
+    return "●" if all(found) else "○" if any(found) else ""
+
+
+def markdown(kills: Kills) -> str:
+    """The whole page.
+
+    Parameters
+    ----------
+    kills : mapping
+        As `kills` returns it.
+    """
+    rows, useless = [], []
+    for check in CHECKS:
+        marks = [mark(kills, m, check.name) for m in MISTAKES]
+        some = f" (+{marks.count('○')})" if "○" in marks else ""
+        rows.append(f"| {check.short} | {check.name} | {check.what} | {marks.count('●')}{some} |")
+        if not any(marks):
+            useless.append(check.name)
+    said = "Every check kills something."
+    if useless:
+        said = f"These kill nothing here: {', '.join(useless)}. They guard against mistakes that the zoo does not have."
+    parts = [
+        HEAD.format(count=len(MISTAKES)),
+        "\n".join(rows),
+        "\n",
+        AFTER_CHECKS.format(useless=said, outside=", ".join(OUTSIDE)),
+    ]
+    for group, members in groupby(MISTAKES, key=lambda m: m.group):
+        parts += [f"\n### {group[0].upper()}{group[1:]}\n", *(_entry(kills, m) for m in members)]
+    return "".join([*parts, MATRIX, *_matrix(kills)])
+
+
+def _entry(kills: Kills, m: Mistake) -> str:
+    """One mistake: story, source, diff, checks."""
+    cells = "all cells" if set(m.cells) == set(CELLS) else ", ".join(m.cells)
+    seen = "".join(f" [{thread}]({_address(thread)})" for thread in m.seen)
+    by = ", ".join(
+        c.name + (" (some cells)" if mark(kills, m, c.name) == "○" else "") for c in CHECKS if mark(kills, m, c.name)
+    )
+    shown = m.cells[0]
+    return (
+        f"\n#### {m.name}\n\n{m.story}\n\n"
+        f"The numbers are those that come out when {m.what}. In: {cells}.{' Seen:' + seen + '.' if seen else ''}\n"
+        f"Killed by: {by or 'nothing'}.\n\n```diff\n{m.diff(shown)}\n```\n"
+    )
+
+
+def _address(thread: str) -> str:
+    repository, number = thread.split("#")
+    return f"https://github.com/{repository}/issues/{number}"
+
+
+def _matrix(kills: Kills) -> Iterator[str]:
+    yield f"| mistake | {' | '.join(c.short for c in CHECKS)} |\n|---|{':-:|' * len(CHECKS)}\n"
+    for m in MISTAKES:
+        yield f"| {m.name} | {' | '.join(mark(kills, m, c.name) for c in CHECKS)} |\n"
