@@ -59,6 +59,7 @@ with_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only 
 
 IMPORTED = """
 import ctypes, os, sys, threading, warnings
+import numpy
 
 called = []
 libc = ctypes.CDLL(None)
