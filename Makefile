@@ -1,22 +1,44 @@
 # Every target sets up what it needs in .venv and leaves nothing outside this folder.
 PYTHON ?= python3
 BIN := .venv/bin
+LIGHT := .venv/.installed-light
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PIP_NO_CACHE_DIR = 1
 # ONNX Runtime, which the tests use, keeps a database in the user's cache folder.
 export XDG_CACHE_HOME := $(CURDIR)/build/cache
 
+# The stamp is written only after a complete installation; one that failed says at which package, and the next make repeats
+# it from the beginning, in a new environment, since pip does not notice files that an interrupted run left half-written.
+define install
+	@test -e .venv/.whole || { rm -rf .venv && $(PYTHON) -m venv .venv; }
+	@rm -f .venv/.whole
+	@mkdir -p build
+	@echo "installing numpy-rnn[$(1)] into .venv; build/install.log has the details"
+	@$(BIN)/python -m pip install --retries 8 --timeout 60 -c .constraints.txt -e '.[$(1)]' >build/install.log 2>&1 \
+		&& $(BIN)/python -m pip check >>build/install.log 2>&1 || { \
+		grep -E '^ *(Collecting|Downloading|Building|Installing|ERROR:)' build/install.log | tail -n 3; \
+		echo "the installation failed at the package named last; build/install.log has the details, and make repeats it"; exit 1; }
+	@touch .venv/.whole $@
+endef
+comma := ,
+
 .PHONY: help demo test long fused gpu bench tasks accuracy picture mutation oldest interop lint wheel-test clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
 
-demo: $(STAMP)  ## compare NumPy with PyTorch, then train a language model on real text and let it write
-	$(BIN)/numpy-rnn check
+demo: $(LIGHT)  ## a newcomer's first minute: a planted mistake is named, NumPy and PyTorch agree, a page, a model that writes
 	@mkdir -p build
-	$(BIN)/numpy-rnn train --steps 800 --out build/demo.safetensors --overwrite
-	$(BIN)/numpy-rnn sample build/demo.safetensors --prompt "The " --length 300
+	@echo "1. A mistake is planted in the LSTM's backward pass, and named from the numbers alone."
+	@$(BIN)/numpy-rnn zoo lstm-path-through-c-dropped
+	@echo; echo "2. NumPy's hand-written gradients against PyTorch, cell by cell; the whole table: $(BIN)/numpy-rnn check"
+	@$(BIN)/numpy-rnn check --brief
+	@echo; echo "3. Every number of a small LSTM, forwards and backwards, as a page: open it in a browser."
+	@$(BIN)/numpy-rnn trace --cell lstm --html build/trace.html --overwrite
+	@echo; echo "4. A model learns a text by hand-written gradients, and writes."
+	@$(BIN)/numpy-rnn train --steps 800 --out build/demo.safetensors --overwrite
+	@$(BIN)/numpy-rnn sample build/demo.safetensors --prompt "The " --length 300
 
 # One thread a process: two test processes with two BLAS threads each wait for one another.
 test: $(STAMP) lint  ## lint, types and all quick tests; COVERAGE=1 counts the lines that they reach, which takes half as long again
@@ -94,8 +116,10 @@ wheel-test: $(STAMP)  ## build the wheel, install it with NumPy alone, use it
 clean:  ## remove what was built and installed here
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis mutants
 
-$(STAMP): setup.cfg pyproject.toml .constraints.txt
+# What the command needs: enough for the demo. Everything else comes with the first `make test`.
+$(LIGHT): setup.cfg pyproject.toml .constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "numpy-rnn needs Python 3.10 or newer, this is " + sys.version.split()[0])'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c .constraints.txt -e '.[dev]'
-	@touch $@
+	$(call install,torch$(comma)cli)
+
+$(STAMP): $(LIGHT)
+	$(call install,dev)

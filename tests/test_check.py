@@ -145,6 +145,13 @@ def test_a_family_is_all_its_variants():
     assert {f["cell"] for f in report["comparisons"]} == {"gru", "gru_reset_before"}
 
 
+def test_brief_is_one_line_a_cell():
+    done = check("--cell", "gru", "--dtype", "float64", "--brief")
+    lines = done.output.splitlines()
+    assert [line.split()[0] for line in lines] == ["gru", "gru_reset_before"]
+    assert all("comparisons agree: float64" in line and "(at most 1e-12)" in line for line in lines)
+
+
 def test_a_narrow_terminal_still_shows_every_figure():
     done = subprocess.run(
         [sys.executable, "-m", "numpy_rnn", "check", "--cell", "lstm", "--dtype", "float64"],  # three columns

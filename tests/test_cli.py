@@ -84,3 +84,28 @@ def test_one_of_several_processes_has_the_same_statuses(arguments, status, said)
     assert done.returncode == status
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_zoo_lists_plants_and_names(command):
+    status, out, _ = command("zoo", "--cell", "gru")
+    assert status == 0
+    assert "gru-z-turned-around" in out
+    assert "lstm-" not in out
+    status, out, _ = command("zoo", "lstm-path-through-c-dropped")
+    assert status == 0
+    assert "-        dc[t] += dc[t + 1] * f" in out
+    assert "First wrong number, of the case 'plain': dx[2, 1, 1]" in out
+    assert out.count("(lstm-path-through-c-dropped)") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["zoo", "nope"], "the zoo has no mistake 'nope'; `numpy-rnn zoo` lists them all"),
+        (["zoo", "lstm-path-through-c-dropped", "--cell", "gru"], "gru cannot have lstm-path-through-c-dropped, only"),
+    ],
+)
+def test_a_wrong_question_to_the_zoo_gets_a_sentence(command, arguments, said):
+    status, _, err = command(*arguments)
+    assert status == 2
+    assert said in err

@@ -21,6 +21,7 @@ from .task import task
 from .trace import trace
 from .train import train
 from .vectors import vectors
+from .zoo import zoo
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,6 +42,7 @@ for subcommand in (
     minchar,
     vectors,
     convert,
+    zoo,
 ):
     command.add_command(subcommand)
 

@@ -50,8 +50,9 @@ FAMILIES = ("rnn", "lstm", "gru")
 )
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(list(TOLERANCES)), help="[default: both]")
 @click.option("--device", default="cpu", show_default=True, help="Where PyTorch computes: cpu or cuda.")
+@click.option("--brief", is_flag=True, help="One line a cell instead of the tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print every single comparison as JSON.")
-def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, as_json: bool) -> None:
+def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, brief: bool, as_json: bool) -> None:
     """Compare every output and every gradient of numpy_rnn with PyTorch.
 
     The same parameters, inputs and upstream gradients go through numpy_rnn (gradients written by hand), torch_rnn
@@ -73,6 +74,8 @@ def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, as_json:
     bad = [f for f in found if not f.ok]
     if as_json:
         click.echo(json.dumps(_document(found, device, failed), indent=1))
+    elif brief:
+        _print_brief(found, cells)
     else:
         _print(found, cells, device)
     for finding in bad[:10]:
@@ -146,6 +149,16 @@ def _print(found: Sequence[Finding], cells: Sequence[str], device: str) -> None:
             f"layers: {CUDNN_FLOAT32:.0e} holds for it, {TOLERANCES['float32']:.0e} among the others.",
             highlight=False,
         )
+
+
+def _print_brief(found: Sequence[Finding], cells: Sequence[str]) -> None:
+    """One line a cell: how many values and gradients were compared, and the worst error in each dtype."""
+    for cell in cells:
+        own = [f for f in found if f.cell == cell]
+        worst = [_worst([f for f in own if f.dtype == dtype]) for dtype in dict.fromkeys(f.dtype for f in own)]
+        errors = ", ".join(f"{f.dtype} {f.error:.0e} (at most {f.tolerance:.0e})" for f in worst)
+        verdict = "agree" if all(f.ok for f in own) else "DIFFER"
+        click.echo(f"{cell:16} {len(own):5} comparisons {verdict}: {errors}")
 
 
 def _width(cell: str) -> int:
