@@ -17,9 +17,7 @@ import numpy as np
 import pytest
 from support import rng_of
 
-import numpy_rnn.textbook.lstm
-import numpy_rnn.textbook.rnn
-from numpy_rnn.textbook import micro
+from numpy_rnn.textbook import lstm, micro, rnn_tanh
 
 SOURCE = Path(micro.__file__).read_text("utf-8")
 
@@ -278,7 +276,7 @@ def test_it_checks_trains_and_samples(cell):
 
 
 def test_dump_holds_every_number(tmp_path):
-    for cell, textbook in (("rnn", numpy_rnn.textbook.rnn), ("lstm", numpy_rnn.textbook.lstm)):
+    for cell, textbook in (("rnn", rnn_tanh), ("lstm", lstm)):
         (tmp_path / "book.txt").write_text("thirty characters are enough. " * 2)
         done = run("--cell", cell, "--dump", tmp_path / "case.json", "--text", tmp_path / "book.txt", "--steps", 1)
         assert (done.returncode, done.stderr) == (0, "")
