@@ -1,15 +1,4 @@
-"""The displayed formulas of the docstrings and of docs/derivation, read as they stand and evaluated.
-
-A formula is plain text: `(2')  da_t = dh_{t+1} ∘ f'(a_t)   — rule 1`. What it says:
-
-    W x            product of matrices, or with a number       x ∘ y, x / y     entry by entry
-    Wᵀ, W⁻¹        transpose, inverse                           h², W^{n}       of entries; of a square matrix the power
-    h_{t+1}        an entry of a trajectory, a row, a column    [a; b], [1, 2; 3, 4]   rows, one above the other
-    Σ_t, Π_{t=…}   over a whole range, or from … to             ‖W‖, |x|         the largest singular value; of entries
-    ⟨x, y⟩         Σ of all x ∘ y                                [t > s]          1 if so, else 0, entry by entry
-    ∂y/∂x          Jacobian matrix                              f(a), f'(a)      as the scope defines f
-    a = b = c      each a claim, as are ≤ and ≥                 x += y           one of the terms that make up x
-    — …            a remark
+"""Evaluates the formulas of the docstrings and of the derivations, which `numpy_rnn.study.notation` reads.
 
 A `Scope` says what the names stand for. An index that is bound nowhere runs over its whole range, and a name that the
 scope lacks is an error: no formula goes unevaluated.
@@ -24,168 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numpy_rnn.study.notation import FormulaError, Node, expression
+
 TOLERANCE = 1e-12
-Node = tuple[Any, ...]
 Indices = dict[str, int]
-
-
-class FormulaError(Exception):
-    """A formula cannot be read or evaluated, or what it claims is not so."""
 
 
 class Unbound(Exception):
     """An index has no value yet."""
-
-
-# ---- reading
-
-LETTER = "A-Za-zα-ωΑ-ΟΡΤ-Ωℓĝ"  # neither Σ nor Π
-NAME = rf"[{LETTER}][{LETTER}0-9]*[₁₂]?(?:_[A-Za-z0-9]*(?:\{{[^{{}}]*\}})?)?'?"
-TOKENS = re.compile(
-    rf"\s*(?:(?P<jacobian>∂\s*{NAME}\s*/\s*∂\s*{NAME})|(?P<big>[ΣΠ](?:_(?:\{{[^{{}}]*\}}|\w))?)|(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)"
-    rf"|(?P<name>{NAME})|(?P<power>[²ᵀᵗ]|⁻¹)|(?P<op>\+=|[-+∘·/()\[\];,=≤≥<>‖|⟨⟩√^{{}}]))"
-)
-RELATIONS = ("=", "+=", "≤", "≥", "<", ">")
-ENDS = {"(": ")", "[": "]", "‖": "‖", "|": "|", "⟨": "⟩", "{": "}"}
-
-
-class Token(NamedTuple):
-    kind: str
-    text: str
-
-
-def tokens(text: str) -> list[Token]:
-    found, at = [], 0
-    while at < len(text.rstrip()):
-        match = TOKENS.match(text, at)
-        if not match:
-            raise FormulaError(f"cannot read {text[at:]!r} in {text!r}")
-        found.append(Token(str(match.lastgroup), match.group(match.lastgroup)))
-        at = match.end()
-    return found
-
-
-class Parser:
-    """Recursive descent; a node is a tuple of its kind and its parts."""
-
-    def __init__(self, text: str, functions: Sequence[str] = ()) -> None:
-        self.text, self.functions = text, functions
-        self.tokens, self.at = tokens(text), 0
-        self.closing = [""]
-
-    def peek(self, ahead: int = 0) -> Token:
-        at = self.at + ahead
-        return self.tokens[at] if at < len(self.tokens) else Token("end", "")
-
-    def take(self, expected: str | None = None) -> Token:
-        token = self.peek()
-        if expected is not None and token.text != expected:
-            raise FormulaError(f"expected {expected!r}, got {token.text!r} in {self.text!r}")
-        self.at += 1
-        return token
-
-    def statement(self) -> Node:
-        """Sides and the relations between them."""
-        parts: list[Any] = [self.side()]
-        while self.peek().text in RELATIONS:
-            parts += [self.take().text, self.side()]
-        if self.peek().kind != "end" or len(parts) == 1:
-            raise FormulaError(f"no relation, or {self.peek().text!r} too much, in {self.text!r}")
-        return ("claim", *parts)
-
-    def side(self) -> Node:
-        parts = [self.sum()]
-        while self.peek().text == ",":
-            self.take()
-            parts.append(self.sum())
-        return parts[0] if len(parts) == 1 else ("tuple", *parts)
-
-    def sum(self) -> Node:
-        node: Node = ("neg", self.term()) if self.peek().text == "-" and self.take() else self.term()
-        while self.peek().text in ("+", "-"):
-            node = (self.take().text, node, self.term())
-        return node
-
-    def term(self) -> Node:
-        """∘, · and / from left to right; what stands side by side binds closer."""
-        node = self.beside()
-        while self.peek().text in ("∘", "·", "/"):
-            node = (self.take().text, node, self.beside())
-        return node
-
-    def beside(self) -> Node:
-        node = self.powers()
-        while self.begins():
-            node = ("@", node, self.powers())
-        return node
-
-    def begins(self) -> bool:
-        """Whether another factor begins here."""
-        kind, text = self.peek()
-        if kind in ("name", "number", "jacobian", "big"):
-            return True
-        return text in ("(", "[", "√", "⟨", "‖", "|") and text != self.closing[-1]
-
-    def powers(self) -> Node:
-        node = self.atom()
-        while self.peek().kind == "power" or self.peek().text == "^":
-            text = self.take().text
-            if text == "^":
-                braces = self.peek().text == "{"
-                node = ("^", node, self.inside("{") if braces else self.atom())
-            elif text in ("ᵀ", "⁻¹"):
-                node = ({"ᵀ": "T", "⁻¹": "inverse"}[text], node)
-            else:
-                node = ("^", node, ("number", 2) if text == "²" else ("name", "t"))
-        return node
-
-    def inside(self, opening: str) -> Node:
-        self.take(opening)
-        self.closing.append(ENDS[opening])
-        node = self.side()
-        if opening == "[" and self.peek().text in RELATIONS:
-            node = ("iverson", node, self.take().text, self.side())
-        while opening == "[" and self.peek().text == ";":
-            self.take()
-            node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())  # a row may be a tuple
-        if opening == "[" and node[0] == "tuple":
-            node = ("stack", node)  # a single row
-        self.take(ENDS[opening])
-        self.closing.pop()
-        return node
-
-    def atom(self) -> Node:
-        kind, text = self.peek()
-        if kind == "number":
-            return ("number", float(self.take().text))
-        if kind == "jacobian":
-            top, bottom = (part.strip().removeprefix("∂") for part in self.take().text.split("/"))
-            return ("jacobian", top.strip(), bottom.strip())
-        if kind == "big":
-            self.take()
-            body = self.term()
-            return ({"Σ": "sum", "Π": "product"}[text[0]], text[1:].removeprefix("_").strip("{}"), body)
-        if kind == "name":
-            self.take()
-            if text in self.functions:
-                power = self.take().text if self.peek().text == "²" else ""
-                if self.peek().text == "(":
-                    node: Node = ("call", text, self.inside("("))
-                    return ("^", node, ("number", 2)) if power else node
-                raise FormulaError(f"{text} without its argument in {self.text!r}")
-            return ("name", text)
-        if text == "√":
-            self.take()
-            return ("call", "√", self.powers() if self.peek().kind != "big" else self.atom())
-        if text in ("(", "[", "‖", "|", "⟨"):
-            node = self.inside(text)
-            if text in ("‖", "|"):
-                return ("norm" if text == "‖" else "abs", node)
-            return ("inner", node) if text == "⟨" else node
-        raise FormulaError(f"expected a quantity, got {text!r} in {self.text!r}")
-
-
-# ---- evaluating
 
 
 class Steps(NamedTuple):
@@ -211,9 +46,6 @@ class Scope:
     jacobian: Callable[..., Any] | None = None
     columns: str = "s"  # this index counts columns
 
-    def parse(self, text: str) -> Node:
-        return Parser(text, [*FUNCTIONS, *self.functions]).statement()
-
     def evaluate(self, node: Node, at: Indices) -> Any:
         kind, *parts = node
         if kind in ("number",):
@@ -226,7 +58,9 @@ class Scope:
         if kind in ("sum", "product"):
             return self.over(kind, *parts, at)
         if kind == "call":
-            function = {**FUNCTIONS, **self.functions}[parts[0]]
+            function = {**FUNCTIONS, **self.functions}.get(parts[0])
+            if function is None:
+                raise FormulaError(f"{parts[0]!r} is not defined here")
             values = self.evaluate(parts[1], at)
             return np.asarray(function(*values) if isinstance(values, tuple) else function(values))
         if kind == "iverson":
@@ -246,7 +80,7 @@ class Scope:
         return (base, *(self.integer(part, at) for part in parts))
 
     def integer(self, text: str, at: Indices) -> int:
-        return int(self.evaluate(Parser(text, list(FUNCTIONS)).side(), at))
+        return int(self.evaluate(expression(text), at))
 
     def look_up(self, name: str, at: Indices) -> Any:
         if name in at:
@@ -450,25 +284,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-# ---- formulas of a text
-
-
-class Formula(NamedTuple):
-    number: str  # such as (2'), or that of the line above
-    text: str
-
-
-def formulas(block: str) -> list[Formula]:
-    """The formulas of a displayed block; several in a line stand three spaces or more apart."""
-    found, number = [], ""
-    for line in block.splitlines():
-        line = line.split("—")[0]
-        if match := re.match(r"\s*\((\w+'?)\)\s", line):
-            number, line = match.group(1), line[match.end() :]
-        line = re.sub(r"\s+(\+?=|≤|≥)", r" \1", line)
-        found += [Formula(number, piece.strip()) for piece in re.split(r"\s{3,}", line) if piece.strip()]
-    return found
-
+# ---- mistakes
 
 STRICTNESS = {"<": "≤", "≤": "<", ">": "≥", "≥": ">"}
 

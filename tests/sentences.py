@@ -14,10 +14,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from formulas import FUNCTIONS, NAME, RELATIONS, TOKENS, FormulaError, Node, Parser, Scope, Unbound, formulas
+from formulas import FUNCTIONS, Scope, Unbound
 
-CLOSING = {"(": ")", "[": "]", "⟨": "⟩", "{": "}"}
-PIECES = re.compile(rf"(?P<gap>\n[ \t]*\n)|\s*(?P<range>…)|{TOKENS.pattern}|\s*(?P<other>\S)")
+from numpy_rnn.study.notation import NAME, RELATIONS, FormulaError, Node, expression, formulas, is_symbol, parse, runs
+
 RELATION = re.compile("|".join(map(re.escape, RELATIONS)))
 
 
@@ -90,37 +90,6 @@ def passages(page: str) -> Iterator[tuple[str, str]]:
             yield re.sub(r"`[^`\n]+`|\]\([^)\s]*\)|'s\b|(?<=[a-z]s)'(?= )", " . ", piece), before
 
 
-def runs(text: str, names: set[str]) -> Iterator[str]:
-    """The longest runs of a text that can be read as formulas."""
-    start, end, opened = 0, 0, []
-
-    def ended() -> list[str]:
-        """The run that has just ended; in pieces where a bracket was not closed."""
-        cuts = [start, *(at for _, at in opened), end]
-        pieces = (text[a + (k > 0) : b] for k, (a, b) in enumerate(itertools.pairwise(cuts)))
-        return [" ".join(piece.split()).rstrip(",; ") for piece in pieces if piece.strip(" ,;\n")]
-
-    for match in PIECES.finditer(text):
-        kind, token = str(match.lastgroup), match.group(match.lastgroup)
-        closes = token in CLOSING.values()
-        if (
-            kind in ("other", "gap")
-            or (kind == "name" and not base_is_known(token, names))
-            or (token in (",", ";") and not opened)
-            or (closes and not (opened and CLOSING[opened[-1][0]] == token))
-        ):
-            yield from ended()
-            start = end = match.end()
-            opened = []
-            continue
-        if token in CLOSING:
-            opened.append((token, match.start(match.lastgroup)))
-        elif closes:
-            opened.pop()
-        end = match.end()
-    yield from ended()
-
-
 def base_is_known(name: str, names: set[str]) -> bool:
     return name in names or ("_" in name and name.split("_", 1)[0] in names)
 
@@ -137,10 +106,13 @@ def relation(text: str) -> str:
 
 def in_sentences(page: str, names: set[str]) -> list[Found]:
     """Every formula in the sentences of a page."""
-    return [Found(run, near) for piece, near in passages(page) for run in runs(piece, names) if relation(run)]
+    found = []
+    for piece, near in passages(page):
+        texts = (" ".join(piece[start:end].split()) for start, end in runs(piece, lambda n: base_is_known(n, names)))
+        found += [Found(text, near) for text in texts if relation(text)]
+    return found
 
 
-ABBREVIATIONS = {"RNN", "LSTM", "GRU", "BPTT", "RTRL", "QR", "PyTorch", "ONNX", "cuDNN", "NumPy", "arXiv"}
 REFERENCE = re.compile(r"\(([A-Z]?\d[a-z]?['δ]?)\)")  # to a displayed formula, by its number
 
 
@@ -153,20 +125,6 @@ def words(page: str) -> set[str]:
     """Everything in a page's sentences that is made of Latin or Greek letters."""
     pieces = (REFERENCE.sub(" ", piece.replace("∂", " ")) for piece, _ in passages(page))
     return {name for piece in pieces for name in re.findall(rf"{NAME}['₁₂]*", piece)}
-
-
-def is_symbol(word: str) -> bool:
-    """Whether a word is none: with an index, a Greek letter, a prime, a capital within …
-
-    A letter by itself is a symbol, but for a and I, and so is what has no vowel (dh) or is d and a vowel (du), but for do.
-    """
-    if word in ABBREVIATIONS | {"a", "I", "A"}:
-        return False
-    return not (
-        re.fullmatch("[A-Za-z][a-z]+", word)
-        and re.search("[aeiouyAEIOUY]", word)
-        and not re.fullmatch(r"d[aiu]|d?(.)\1", word)
-    )
 
 
 def symbols(page: str) -> set[str]:
@@ -221,6 +179,6 @@ def evaluate(text: str, scope: Scope) -> int:
             raise FormulaError(f"{text} is not so: {list(scope.range(index, {}))}")
         return 1
     if kind == "number":
-        node = Parser(text, [*FUNCTIONS, *scope.functions]).side()
+        node = expression(text)
         return scope.holds(("claim", node, "=", node))
-    return scope.holds(scope.parse(text))
+    return scope.holds(parse(text))

@@ -12,10 +12,11 @@ import derivation
 import numpy as np
 import pytest
 from cases import cell_scope
-from formulas import Formula, FormulaError, Node, Scope, Steps, formulas, mutants
+from formulas import Scope, Steps, mutants
 from sentences import letter
 
 from numpy_rnn.layers import losses, optim
+from numpy_rnn.study.notation import Formula, FormulaError, Node, formulas, parse
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs" / "derivation"
@@ -46,7 +47,7 @@ def check(found: list[Formula], scopes: dict[str, list[Scope]]) -> int:
         for scope in scopes[key]:
             terms: list[Node] = []
             for formula in (f for f in found if letter(f.number) == key):
-                claim = scope.parse(formula.text)
+                claim = parse(formula.text)
                 if "+=" in claim[2::2]:
                     terms += [claim] if claim not in terms else []
                     continue
@@ -102,7 +103,7 @@ def goes_unnoticed(mutant: Node, other_terms: list[Node], scopes: list[Scope]) -
 def survivors(page: str) -> list[tuple[str, str]]:
     """Mistakes in equations that go unnoticed; a bound is no equation and may hold with a term less."""
     found, unnoticed, tried = displayed(page, "en"), [], 0
-    claims = {f: scopes_of(page)[letter(f.number)][0].parse(f.text) for f in found}
+    claims = {f: parse(f.text) for f in found}
     for formula, claim in claims.items():
         if not set(claim[2::2]) <= {"=", "+="}:
             continue
@@ -128,7 +129,7 @@ def test_a_bound_the_wrong_way_round_is_noticed(page):
     turned = str.maketrans("≤≥<>", "≥≤><")
     for formula in displayed(page, "en"):
         scopes = scopes_of(page)[letter(formula.number)]
-        claim = scopes[0].parse(formula.text)
+        claim = parse(formula.text)
         if set(claim[2::2]) <= {"=", "+="}:
             continue
         mutant = tuple(part.translate(turned) if isinstance(part, str) and k else part for k, part in enumerate(claim))
@@ -193,7 +194,7 @@ def assigned(doc: str, values: dict[str, object]) -> dict[str, object]:
     for line in re.findall(r"^ +\(N?\d\)  +(.*)$", doc, re.MULTILINE):
         target, _, expression = line.partition("=")
         expression = re.split(r" {3,}", expression)[0]
-        _, _, _, tree = scope.parse(f"result ={expression}")
+        _, _, _, tree = parse(f"result ={expression}")
         scope.values[target.strip()] = scope.evaluate(tree, {"t": scope.values["t"]} if "t" in values else {})
     return scope.values
 
@@ -241,7 +242,7 @@ def test_the_equations_of_losses_hold(loss):
     )
     for formula in found:
         scopes = derivation.loss_scopes(loss)[formula.number]
-        assert sum(scope.holds(scope.parse(formula.text)) for scope in scopes) >= len(scopes)
+        assert sum(scope.holds(parse(formula.text)) for scope in scopes) >= len(scopes)
 
 
 @pytest.mark.parametrize("loss", [losses.softmax_cross_entropy, losses.mean_squared_error])
@@ -249,7 +250,7 @@ def test_a_mistake_in_an_equation_of_losses_is_noticed(loss):
     tried = 0
     for formula in documented_by(loss):
         scopes = derivation.loss_scopes(loss)[formula.number]
-        for what, mutant in mutants(scopes[0].parse(formula.text)):
+        for what, mutant in mutants(parse(formula.text)):
             tried += 1
             unnoticed = goes_unnoticed(mutant, [], scopes)
             assert unnoticed == ((formula.text, what) in EQUIVALENT), (formula.text, what)
@@ -362,7 +363,7 @@ SCOPE = Scope(
     ],
 )
 def test_what_formulas_mean(text):
-    assert SCOPE.holds(SCOPE.parse(text)) >= 1
+    assert SCOPE.holds(parse(text)) >= 1
 
 
 @pytest.mark.parametrize(
@@ -384,10 +385,10 @@ def test_what_formulas_mean(text):
 )
 def test_what_cannot_be_read_or_is_not_so_is_an_error(text, message):
     with pytest.raises(FormulaError, match=message):
-        SCOPE.holds(SCOPE.parse(text))
+        SCOPE.holds(parse(text))
 
 
 def test_an_error_of_one_part_in_a_billion_is_seen():
-    SCOPE.holds(SCOPE.parse("k = 2"))
+    SCOPE.holds(parse("k = 2"))
     with pytest.raises(FormulaError, match="is not so"):
-        SCOPE.holds(SCOPE.parse("k = 2.000000001"))
+        SCOPE.holds(parse("k = 2.000000001"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from formulas import FormulaError, Node, Scope, mutants
+from formulas import Scope, mutants
 from sentences import (
-    ABBREVIATIONS,
     CONDITIONS,
     PLACED,
     SPOKEN,
     Found,
+    base_is_known,
     evaluate,
     holds,
     in_sentences,
@@ -21,11 +21,12 @@ from sentences import (
     placed,
     references,
     relation,
-    runs,
     symbols,
     words,
 )
 from test_derivation import PAGES, displayed, each_language, each_page, goes_unnoticed, scopes_of, text_of
+
+from numpy_rnn.study.notation import ABBREVIATIONS, FormulaError, Node, parse, runs
 
 
 def names(page: str) -> set[str]:
@@ -47,7 +48,7 @@ def test_every_formula_in_a_sentence_holds(page, language):
     for formula in found(page, language):
         scopes = placed(page, formula, scopes_of(page))
         if (page, formula.text) in CONDITIONS:
-            assert so(page, formula, scopes[0].parse(formula.text)) == CONDITIONS[page, formula.text], formula
+            assert so(page, formula, parse(formula.text)) == CONDITIONS[page, formula.text], formula
         else:
             assert sum(evaluate(formula.text, scope) for scope in scopes) >= len(scopes), formula
 
@@ -108,7 +109,7 @@ def altered(page: str) -> list[tuple[str, str, bool]]:
     seen = []
     for formula in {f.text: f for f in found(page) if relation(f.text) == "claim"}.values():
         scopes = placed(page, formula, scopes_of(page))
-        for what, mutant in mutants(scopes[0].parse(formula.text)):
+        for what, mutant in mutants(parse(formula.text)):
             expected = CONDITIONS.get((page, formula.text))
             seen.append((formula.text, what, unnoticed(mutant, scopes, expected)))
     return seen
@@ -167,4 +168,5 @@ def test_a_wrong_range_and_half_a_formula_are_errors(text, wrong):
     ],
 )
 def test_where_formulas_begin_and_end(text, expected):
-    assert [run for run in runs(text, {"a", "h"}) if relation(run)] == expected
+    found = (text[start:end] for start, end in runs(text, lambda name: base_is_known(name, {"a", "h"})))
+    assert [run for run in found if relation(run)] == expected

@@ -49,9 +49,9 @@ def pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
     """The right side's pieces, with the number of the step put in, and which value each stands for."""
     activations = _ACTIVATIONS.get(walk.cell.name, {})
     for kind, text in line.equation.tokens:
-        if kind == "name":
+        if kind in ("name", "jacobian"):
             yield with_step(text, line.step), line.inputs[text]
-        elif kind != "sum":
+        elif kind != "big":
             yield activations.get(text, text) if kind == "function" else text, None
 
 

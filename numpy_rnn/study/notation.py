@@ -1,58 +1,63 @@
-"""Reads the equations in a cell's docstring, so that they can be carried out as they stand there.
+"""The one reader of this project's formulas: of docstrings, derivations and sentences; for Python, LaTeX and the tests.
 
-    (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh         rows of a_t: a_i, a_f, a_g, a_o
-    (2)   i, f, o = σ(a_i), σ(a_f), σ(a_o)     g = tanh(a_g)
+A formula is plain text, such as `(2')  da_t = dh_{t+1} ∘ f'(a_t)`. What it says:
 
-What a line means: `∘` is the product entry by entry, one name after another the matrix product, `ᵀ` the transpose,
-`[a; b]` one vector below another, `Σ_t` a sum over steps, to which each step adds its part. Vectors are columns. Three
-spaces part two equations that stand on one line, and what is no equation is a remark.
+    W x            product of matrices, or with a number       x ∘ y, x / y     entry by entry
+    Wᵀ, W⁻¹        transpose, inverse                           h², W^{n}       of entries; of a square matrix the power
+    h_{t+1}        an entry of a trajectory, a row, a column    [a; b], [1, 2; 3, 4]   rows, one above the other
+    Σ_t, Π_{t=…}   over a whole range, or from … to             ‖W‖, |x|         the largest singular value; of entries
+    ⟨x, y⟩         Σ of all x ∘ y                                [t > s]          1 if so, else 0, entry by entry
+    ∂y/∂x          Jacobian matrix                              f(a), f'(a)      a function and its derivative
+    a = b = c      each a claim, as are ≤ and ≥                 x += y           one of the terms that make up x
+    — …            a remark
+
+Vectors are columns. Two formulas on one line stand three spaces or more apart.
 """
 
 from __future__ import annotations
 
-import ast
+import itertools
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-_SUBSCRIPT = r"(?:_(?:\{[^}]*\}|[A-Za-z]+(?:\{[^}]*\})?))"
-_NAME = rf"[A-Za-z]+{_SUBSCRIPT}?"
+Node = tuple[Any, ...]  # its kind, then its parts
+
+
+class FormulaError(ValueError):
+    """A formula cannot be read or evaluated, or what it claims is not so."""
+
+
+# ---- pieces
+
+LETTER = "A-Za-zα-ωΑ-ΟΡΤ-Ωℓĝ"  # neither Σ nor Π
+NAME = rf"[{LETTER}][{LETTER}0-9]*[₁₂]?(?:_[A-Za-z0-9]*(?:\{{[^{{}}]*\}})?)?'?"
+# What is followed by its argument; f is a function where it has one, and in the LSTM a gate.
+FUNCTIONS = ("tanh'", "tanh", "σ_max", "σ_min", "σ'", "σ", "exp", "log", "min", "max", "diag", "det", "relu", "ρ")
+_CALLED = "|".join((*FUNCTIONS, "f'", "f"))
 TOKEN = re.compile(
-    rf"(?P<name>∂{_NAME}/∂{_NAME})|(?P<function>σ|tanh²?|f'|f(?=\()|diag)|(?P<sum>Σ_t)|(?P<plain>{_NAME})"
-    r"|(?P<number>\d+)|(?P<suffix>[ᵀ²])|(?P<operator>[-+∘()[\];])|(?P<space>\s+)"
+    rf"(?P<space>\s+)|(?P<jacobian>∂\s*{NAME}\s*/\s*∂\s*{NAME})|(?P<big>[ΣΠ](?:_(?:\{{[^{{}}]*\}}|\w))?)"
+    rf"|(?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)|(?P<function>(?:{_CALLED})(?=²?\())|(?P<name>{NAME})"
+    r"|(?P<power>[²ᵀᵗ]|⁻¹)|(?P<op>\+=|[-+∘·/()\[\];,=≤≥<>‖|⟨⟩√^{}])"
 )
-_PYTHON = {"ᵀ": ".T", "²": "**2", "∘": "*", "[": "below(", ";": ",", "]": ")", "tanh²": "tanh2", "σ": "sigmoid"}
-_PYTHON["f'"] = "slope"
-_STARTS, _ENDS = set("(["), set(")]ᵀ²")
+RELATIONS = ("=", "+=", "≤", "≥", "<", ">")
+CLOSING = {"(": ")", "[": "]", "⟨": "⟩", "{": "}"}
+_ENDS = {**CLOSING, "‖": "‖", "|": "|"}
 
 
 class Token(NamedTuple):
-    """A piece of an equation's text."""
+    """A piece of a formula."""
 
-    kind: str  # "name", "function", "sum", "number", "suffix", "operator" or "space"
+    kind: str  # a group of TOKEN, or "end"
     text: str
 
 
-class Equation(NamedTuple):
-    """One equation of a docstring."""
-
-    number: str  # as in the docstring, such as "3'"
-    text: str  # as in the docstring
-    left: str  # the left side; several names for one value, as "du_r = dv_r"
-    targets: tuple[str, ...]  # names that receive the value; the parts of [a; b] apart
-    adds: bool  # += or Σ_t: the value is added to what is there
-    tokens: tuple[Token, ...]  # of the right side
-    python: str  # the right side, in which at("W_hh") stands for what is called W_hh
-    others: tuple[str, ...]  # further right sides, where the docstring has the same in another form
-    remark: str  # what stands beside it
-
-
 def tokens(text: str) -> tuple[Token, ...]:
-    """Cut a right side into pieces.
+    """Cut a formula into pieces.
 
     Raises
     ------
-    ValueError
+    FormulaError
         If it is not written in the notation.
 
     Examples
@@ -64,111 +69,266 @@ def tokens(text: str) -> tuple[Token, ...]:
     while at < len(text):
         match = TOKEN.match(text, at)
         if match is None:
-            raise ValueError(f"{text!r} is no formula at {text[at:]!r}")
-        kind = "name" if match.lastgroup == "plain" else str(match.lastgroup)
-        found.append(Token(kind, match.group()))
+            raise FormulaError(f"cannot read {text[at:]!r} in {text!r}")
+        found.append(Token(str(match.lastgroup), match.group()))
         at = match.end()
     return tuple(found)
 
 
-def python(pieces: tuple[Token, ...]) -> str:
-    """The same as an expression of Python.
+# ---- trees
+
+
+def parse(text: str) -> Node:
+    """Sides and the relations between them, as a tree.
 
     Raises
     ------
-    ValueError
-        If it is none.
+    FormulaError
+        If the text is no such formula.
 
     Examples
     --------
-    >>> python(tokens("W_hhᵀ da_t + dh_{t+1} ∘ (1 - tanh²(c_t))"))
-    "at('W_hh').T @ at('da_t') + at('dh_{t+1}') * (1 - tanh2(at('c_t')))"
+    >>> parse("dx_t = W_ihᵀ da_t")
+    ('claim', ('name', 'dx_t'), '=', ('@', ('T', ('name', 'W_ih')), ('name', 'da_t')))
     """
-    words, operand = [], False  # whether the last piece can be the left side of a product
-    for kind, text in pieces:
-        if kind in ("space", "sum"):
+    return _Parser(text).claim()
+
+
+def expression(text: str) -> Node:
+    """One side of a formula as a tree.
+
+    Raises
+    ------
+    FormulaError
+        If the text is no such formula.
+
+    Examples
+    --------
+    >>> expression("1 - h²")
+    ('-', ('number', 1.0), ('^', ('name', 'h'), ('number', 2)))
+    """
+    return _Parser(text).alone()
+
+
+class _Parser:
+    """Recursive descent; every method reads what its name says and returns a node."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens = [token for token in tokens(text) if token.kind != "space"]
+        self.at = 0
+        self.closing = [""]
+
+    def peek(self) -> Token:
+        return self.tokens[self.at] if self.at < len(self.tokens) else Token("end", "")
+
+    def take(self, expected: str | None = None) -> Token:
+        token = self.peek()
+        if expected is not None and token.text != expected:
+            raise FormulaError(f"expected {expected!r}, got {token.text!r} in {self.text!r}")
+        self.at += 1
+        return token
+
+    def claim(self) -> Node:
+        parts: list[Any] = [self.side()]
+        while self.peek().text in RELATIONS:
+            parts += [self.take().text, self.side()]
+        if self.peek().kind != "end" or len(parts) == 1:
+            raise FormulaError(f"no relation, or {self.peek().text!r} too much, in {self.text!r}")
+        return ("claim", *parts)
+
+    def alone(self) -> Node:
+        node = self.side()
+        if self.peek().kind != "end":
+            raise FormulaError(f"{self.peek().text!r} too much in {self.text!r}")
+        return node
+
+    def side(self) -> Node:
+        parts = [self.sum()]
+        while self.peek().text == ",":
+            self.take()
+            parts.append(self.sum())
+        return parts[0] if len(parts) == 1 else ("tuple", *parts)
+
+    def sum(self) -> Node:
+        node: Node = ("neg", self.term()) if self.peek().text == "-" and self.take() else self.term()
+        while self.peek().text in ("+", "-"):
+            node = (self.take().text, node, self.term())
+        return node
+
+    def term(self) -> Node:
+        """∘, · and / from left to right; what stands side by side binds closer."""
+        node = self.product()
+        while self.peek().text in ("∘", "·", "/"):
+            node = (self.take().text, node, self.product())
+        return node
+
+    def product(self) -> Node:
+        node = self.power()
+        while self.begins():
+            node = ("@", node, self.power())
+        return node
+
+    def begins(self) -> bool:
+        """Whether another factor begins here."""
+        kind, text = self.peek()
+        if kind in ("name", "function", "number", "jacobian", "big"):
+            return True
+        return text in ("(", "[", "√", "⟨", "‖", "|") and text != self.closing[-1]
+
+    def power(self) -> Node:
+        node = self.atom()
+        while self.peek().kind == "power" or self.peek().text == "^":
+            text = self.take().text
+            if text == "^":
+                node = ("^", node, self.inside("{") if self.peek().text == "{" else self.atom())
+            elif text in ("ᵀ", "⁻¹"):
+                node = ({"ᵀ": "T", "⁻¹": "inverse"}[text], node)
+            else:
+                node = ("^", node, ("number", 2) if text == "²" else ("name", "t"))
+        return node
+
+    def inside(self, opening: str) -> Node:
+        """What stands between a bracket and its partner."""
+        self.take(opening)
+        self.closing.append(_ENDS[opening])
+        node = self.side()
+        if opening == "[" and self.peek().text in RELATIONS:
+            node = ("iverson", node, self.take().text, self.side())
+        while opening == "[" and self.peek().text == ";":
+            self.take()
+            node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())  # a row may be a tuple
+        if opening == "[" and node[0] == "tuple":
+            node = ("stack", node)  # a single row
+        self.take(_ENDS[opening])
+        self.closing.pop()
+        return node
+
+    def atom(self) -> Node:
+        kind, text = self.peek()
+        if kind == "number":
+            return ("number", float(self.take().text))
+        if kind == "jacobian":
+            top, bottom = (part.strip().removeprefix("∂") for part in self.take().text.split("/"))
+            return ("jacobian", top.strip(), bottom.strip())
+        if kind == "big":
+            self.take()
+            body = self.term()
+            return ({"Σ": "sum", "Π": "product"}[text[0]], text[1:].removeprefix("_").strip("{}"), body)
+        if kind == "function":
+            self.take()
+            power = self.take().text if self.peek().text == "²" else ""
+            node: Node = ("call", text, self.inside("("))
+            return ("^", node, ("number", 2)) if power else node
+        if kind == "name":
+            if text in FUNCTIONS:
+                raise FormulaError(f"{text} without its argument in {self.text!r}")
+            return ("name", self.take().text)
+        if text == "√":
+            self.take()
+            return ("call", "√", self.atom() if self.peek().kind == "big" else self.power())
+        if text in ("(", "[", "‖", "|", "⟨"):
+            node = self.inside(text)
+            if text in ("‖", "|"):
+                return ("norm" if text == "‖" else "abs", node)
+            return ("inner", node) if text == "⟨" else node
+        raise FormulaError(f"expected a quantity, got {text!r} in {self.text!r}")
+
+
+# ---- formulas of a text
+
+
+class Formula(NamedTuple):
+    """A displayed formula."""
+
+    number: str  # such as 2', or that of the line above
+    text: str
+
+
+def formulas(block: str) -> list[Formula]:
+    """The formulas of a displayed block, without the remarks.
+
+    Examples
+    --------
+    >>> formulas("(2')  da_t = dh_{t+1} ∘ f'(a_t)     db = da_t   — rule 1")
+    [Formula(number="2'", text="da_t = dh_{t+1} ∘ f'(a_t)"), Formula(number="2'", text='db = da_t')]
+    """
+    found, number = [], ""
+    for line in block.splitlines():
+        line = line.split("—")[0]
+        if match := re.match(r"\s*\(([\w∂]+'?)\)\s", line):
+            number, line = match.group(1), line[match.end() :]
+        line = re.sub(r"\s+(\+?=|≤|≥)\s+", r" \1 ", line)
+        found += [Formula(number, piece.strip()) for piece in re.split(r"\s{3,}", line) if piece.strip()]
+    return found
+
+
+# Runs of formulas in a sentence, which nothing marks.
+_PIECE = re.compile(rf"(?P<gap>\n[ \t]*\n)|\s*(?P<range>…)|\s*(?:{TOKEN.pattern})|\s*(?P<other>\S)")
+
+
+def runs(text: str, known: Callable[[str], bool]) -> Iterator[tuple[int, int]]:
+    """Where the longest runs of a text are that can be read as formulas whose names are `known`.
+
+    Words, commas, semicolons and full stops end a run, and so does a bracket without its partner.
+
+    Examples
+    --------
+    >>> text = "the state h_0 is given (with a = 2), so f(a) = 3"
+    >>> [text[start:end] for start, end in runs(text, lambda name: name in ("h_0", "a", "f"))]
+    ['h_0', 'a = 2', 'f(a) = 3']
+    """
+    start, end = 0, 0
+    opened: list[tuple[str, int]] = []
+
+    def ended() -> Iterator[tuple[int, int]]:
+        """The run that has just ended; in pieces where a bracket was not closed."""
+        cuts = [start, *(at for _, at in opened), end]
+        for k, (a, b) in enumerate(itertools.pairwise(cuts)):
+            piece = text[a + (k > 0) : b]
+            if piece.strip(" ,;\n"):
+                first = a + (k > 0) + len(piece) - len(piece.lstrip())
+                yield first, first + len(piece.strip().rstrip(",; "))
+
+    for match in _PIECE.finditer(text):
+        kind, token = str(match.lastgroup), match.group(match.lastgroup or 0)
+        closes = token in CLOSING.values()
+        if (
+            kind in ("other", "gap")
+            or (kind == "name" and not known(token))
+            or (token in (",", ";") and not opened)
+            or (closes and not (opened and CLOSING[opened[-1][0]] == token))
+        ):
+            yield from ended()
+            start = end = match.end()
+            opened = []
             continue
-        if operand and (kind in ("name", "function", "number") or text in _STARTS):
-            words.append("@")
-        word = f"at({text!r})" if kind == "name" else _PYTHON.get(text, text)
-        if kind == "suffix" and words:
-            words[-1] += word
-        else:
-            words.append(word)
-        operand = kind in ("name", "number") or text in _ENDS
-    expression = " ".join(words)
-    try:
-        return ast.unparse(ast.parse(expression, mode="eval"))
-    except SyntaxError:
-        raise ValueError(f"{''.join(t.text for t in pieces)!r} is no formula") from None
+        if token in CLOSING:
+            opened.append((token, match.start(kind)))
+        elif closes:
+            opened.pop()
+        end = match.end()
+    yield from ended()
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """What a left side names, () if it is none."""
-    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    parts = tuple(part.strip() for part in inner.split(";"))
-    simple = all(re.fullmatch(rf"{_NAME}|∂{_NAME}/∂{_NAME}", part) for part in parts)
-    return parts if simple else ()
+ABBREVIATIONS = {"RNN", "LSTM", "GRU", "BPTT", "RTRL", "QR", "PyTorch", "ONNX", "cuDNN", "NumPy", "arXiv"}
 
 
-def _equation(number: str, text: str) -> Equation:
-    sides = re.split(r" (\+?=) ", text)
-    lefts, rights = [sides[0]], sides[2::2]
-    while len(rights) > 1 and _names(rights[0]):  # du_r = dv_r = …
-        lefts.append(rights.pop(0))
-    targets = tuple(name for left in lefts for name in _names(left))
-    if not targets or not rights:
-        raise ValueError(f"{text!r} is no equation")
-    pieces = tokens(rights[0])
-    adds = sides[1] == "+=" or any(t.kind == "sum" for t in pieces)
-    others = tuple(python(tokens(right)) for right in rights[1:])
-    return Equation(number, text, " = ".join(lefts), targets, adds, pieces, python(pieces), others, "")
+def is_symbol(word: str) -> bool:
+    """Whether what is made of letters is a symbol and no word of a sentence.
 
-
-def _apart(text: str) -> list[str]:
-    """I, f = σ(a_i), σ(a_f) as one equation for each name; any other as it is."""
-    left, equals, right = text.partition(" = ")
-    names, values = left.split(", "), re.split(r", (?![^(]*\))", right)
-    if not equals or len(names) == 1 or len(names) != len(values):
-        return [text]
-    return [f"{name} = {value}" for name, value in zip(names, values)]
-
-
-def read(lines: str) -> Iterator[Equation]:
-    """The equations of some lines of a docstring, in their order.
+    A letter by itself is a symbol, but for a, A and I; so is what has an index, a Greek letter, a prime or a capital
+    within, no vowel (dh), or is d and a vowel (du), but for do.
 
     Examples
     --------
-    >>> [e.text for e in read("    (2)   r, z    = σ(u_r), σ(u_z)     q_t = r ∘ h_t     a remark")]
-    ['r = σ(u_r)', 'z = σ(u_z)', 'q_t = r ∘ h_t']
+    >>> [word for word in "if a_t and dh and γ do what W says".split() if is_symbol(word)]
+    ['a_t', 'dh', 'γ', 'W']
     """
-    number, found = "", []
-    for line in lines.splitlines():
-        match = re.fullmatch(r" {4}(?:\((\d+'?|∂)\)| {3}) *(\S.*)", line)
-        if match is None:
-            continue
-        number = match[1] or number
-        for part in re.split(r" {3,}", re.sub(r" +(\+?=) ", r" \1 ", match[2].rstrip())):
-            try:
-                found += [_equation(number, text) for text in _apart(part)]
-            except ValueError:
-                if found:
-                    found[-1] = found[-1]._replace(remark=part)
-    yield from found
-
-
-def of_docstring(text: str) -> tuple[tuple[Equation, ...], tuple[Equation, ...]]:
-    """The equations forward and backward of a cell's module.
-
-    Examples
-    --------
-    >>> from numpy_rnn.fast import gru
-    >>> forward, backward = of_docstring(gru.__doc__)
-    >>> [f"({e.number}) {e.text}" for e in forward[:3]]
-    ['(1) u_t = W_ih x_t + b_ih', '(1) v_t = W_hh h_t + b_hh', '(2) r = σ(u_r + v_r)']
-    >>> backward[6].targets, backward[6].python
-    (('du_r', 'dv_r'), "at('dr') * at('r') * (1 - at('r'))")
-    """
-    _, _, text = text.partition("\nForward,")
-    forward, _, backward = text.partition("\nBackward,")
-    return tuple(read(forward)), tuple(read(backward))
+    if word in ABBREVIATIONS | {"a", "I", "A"}:
+        return False
+    return not (
+        re.fullmatch("[A-Za-z][a-z]+", word)
+        and re.search("[aeiouyAEIOUY]", word)
+        and not re.fullmatch(r"d[aiu]|d?(.)\1", word)
+    )

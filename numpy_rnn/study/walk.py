@@ -16,8 +16,8 @@ from ..fast.cell import Cell
 from ..fast.numerics import Array, relu, sigmoid
 from ..fast.registry import CELLS, parameter_shapes
 from ..verify.zoo import Case
+from .equations import Equation, of_docstring, read
 from .jacobian import JACOBIANS
-from .notation import Equation, of_docstring, read
 from .source import FUNCTIONS, CodeLine, code_lines, module_of
 
 GATES = {1: "", 3: "rzn", 4: "ifgo"}  # in the order of the blocks in W_ih
@@ -184,7 +184,6 @@ def _functions(cell: str) -> dict[str, Callable[..., Array]]:
         "f": f,
         "slope": slope,
         "tanh": np.tanh,
-        "tanh2": lambda a: np.tanh(a) ** 2,
         "sigmoid": sigmoid,
         "below": lambda *parts: np.concatenate(parts),
         "diag": lambda v: np.diag(v[:, 0]),
