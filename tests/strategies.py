@@ -17,8 +17,7 @@ from support import CELLS, output_units, random_params, random_state
 
 import numpy_rnn
 from numpy_rnn.fast import deep
-from numpy_rnn.fast.registry import parameter_name
-from numpy_rnn.verify.compare import KINDS
+from numpy_rnn.fast.registry import USER_FACING, parameter_name
 
 Array = np.ndarray
 
@@ -253,7 +252,7 @@ class Layer:
 
 def layer_of(case: Case, params: list[list[Any]], library: Any, **dtype: Any) -> Any:
     """A layer of numpy_rnn, torch_rnn or torch.nn that has room for these parameters."""
-    kind, first = KINDS[case.cell], params[0][0]
+    kind, first = USER_FACING[case.cell], params[0][0]
     arguments = {**kind.arguments, **({"proj_size": case.R} if "proj_size" in kind.arguments else {})}
     return getattr(library, kind.cls)(
         first.W_ih.shape[1],

@@ -17,8 +17,8 @@ import pytest
 from support import CELLS, random_params, random_state, rng_of
 
 from numpy_rnn.fast import gru, lstm, numerics, rnn
+from numpy_rnn.fast.registry import USER_FACING
 from numpy_rnn.verify import accuracy, compare
-from numpy_rnn.verify.compare import KINDS
 
 needs_long_double = pytest.mark.skipif(
     not accuracy.measurable("float64"), reason="NumPy's long double is float64 on this machine: nothing to measure with"
@@ -177,7 +177,7 @@ SIZES = [(10, 16), (100, 4), (100, 16), (300, 8)]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("cell", KINDS)
+@pytest.mark.parametrize("cell", USER_FACING)
 def test_errors_stay_below_the_rule(cell, dtype):
     for T, H in SIZES:
         row, bound = accuracy.measure(cell, dtype, T, H, draws=1), accuracy.rule(dtype, T, accuracy.B, H)
@@ -200,7 +200,7 @@ def test_two_layers_in_both_directions_stay_within_the_tolerance(dtype):
     """As two implementations would be compared: one of them exact is the easier half."""
     case = compare.Case("deep", 50, 3, 4, 6, {"num_layers": 2, "bidirectional": True}, lengths=(50, 7, 31))
     bound = accuracy.tolerance(dtype, 50, 3, 2 * 6, layers=2)
-    for kind in KINDS.values():
+    for kind in USER_FACING.values():
         problem = compare.make_problem(kind, case, dtype)
         got = compare.run_numpy(problem)
         true = compare.run_numpy(accuracy.widened(problem, accuracy.REFERENCE[dtype]))
@@ -434,7 +434,7 @@ def test_the_document_holds_to_the_rule():
     assert len(tables) == 4
     for table in tables:
         *cells, bounds = [line.split("|")[2:-1] for line in table.strip().splitlines() if "e-" in line]
-        assert len(cells) == len(KINDS)
+        assert len(cells) == len(USER_FACING)
         for cell in cells:
             assert all(float(e) < float(bound) for e, bound in zip(cell, bounds))
 

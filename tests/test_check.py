@@ -20,6 +20,7 @@ import numpy_rnn
 import torch_rnn
 from numpy_rnn.cli import command
 from numpy_rnn.cli.check import _print as printed
+from numpy_rnn.fast import registry
 from numpy_rnn.verify import compare
 
 
@@ -34,12 +35,14 @@ def test_all_cells_agree_in_both_dtypes():
     assert report["ok"] is True
     found = report["comparisons"]
     assert all(f["ok"] and 0 <= f["error"] <= f["tolerance"] for f in found)
-    assert {(f["cell"], f["dtype"]) for f in found} == {(c, d) for c in compare.KINDS for d in ("float64", "float32")}
+    assert {(f["cell"], f["dtype"]) for f in found} == {
+        (c, d) for c in registry.USER_FACING for d in ("float64", "float32")
+    }
     pairs = {(f["left"], f["right"]) for f in found}
     assert pairs == set(itertools.combinations(("numpy_rnn", "torch_rnn", "torch_rnn-loop", "torch.nn"), 2))
     # The agreement is not one of zeros, and no tensor of any cell is left out.
     assert sum(f["error"] > 0 for f in found) > 0.8 * len(found)
-    tensors = {c: {f["tensor"] for f in found if f["cell"] == c} for c in compare.KINDS}
+    tensors = {c: {f["tensor"] for f in found if f["cell"] == c} for c in registry.USER_FACING}
     for cell, extra in {"lstm_projection": "dweight_hr_l0", "lstm_peephole": "dweight_peephole_l1_reverse"}.items():
         assert extra in tensors[cell]
     for cell, t in tensors.items():
@@ -114,7 +117,7 @@ def test_difference():
 def test_problems_hide_nothing():
     """All sizes distinct where they can be, states and biases non-zero and distinct, text really there."""
     for case in compare.CASES:
-        problem = compare.make_problem(compare.KINDS["lstm"], case, "float64")
+        problem = compare.make_problem(registry.USER_FACING["lstm"], case, "float64")
         assert len({case.T, case.B, case.I, case.H}) == 4
         assert all(np.abs(s).min() > 0 for s in (*problem.states, *problem.dstates))
         if problem.arguments.get("bias", True):
@@ -127,7 +130,7 @@ def test_problems_hide_nothing():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cell", "elman"], "Invalid value for '--cell': 'elman' is not one of 'rnn', 'lstm', 'gru', 'rnn_tanh'"),
+        (["--cell", "elman"], "Invalid value for '--cell': cell is 'elman', expected rnn, lstm, gru, rnn_tanh"),
         (["--dtype", "float16"], "Invalid value for '--dtype': 'float16' is not one of 'float64', 'float32'."),
         (["--device", "abacus"], "PyTorch cannot use device 'abacus'"),
         (["--device", "cuda:77"], "PyTorch cannot use device 'cuda:77'"),

@@ -10,6 +10,7 @@ import click
 import pytest
 
 from numpy_rnn import cli
+from numpy_rnn.cli.options import CellName
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,30 @@ def test_a_wrong_question_to_the_zoo_gets_a_sentence(command, arguments, said):
     status, _, err = command(*arguments)
     assert status == 2
     assert said in err
+
+
+def options_named_cell(group=cli.command):
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from options_named_cell(command)
+        yield from (option for option in command.params if "--cell" in option.opts)
+
+
+@pytest.mark.parametrize("given", ["lstm", "LSTM", "Lstm"])
+def test_every_command_reads_the_name_of_a_cell_in_any_case(given):
+    options = [option for option in options_named_cell() if isinstance(option.type, CellName)]
+    assert len(options) >= 6
+    assert {option.type.convert(given, option, None) for option in options} == {"lstm"}
+
+
+def test_a_cell_that_there_is_not_is_answered_by_one_sentence():
+    for option in options_named_cell():
+        if isinstance(option.type, CellName):
+            with pytest.raises(click.BadParameter) as error:
+                option.type.convert("elman", option, None)
+            assert error.value.message == f"cell is 'elman', expected {', '.join(option.type.choices)}."
+
+
+def test_rnn_is_the_cell_with_tanh():
+    assert CellName(["rnn", "lstm"]).convert("RNN_tanh", None, None) == "rnn"
+    assert CellName(["rnn_tanh", "lstm"]).convert("RNN", None, None) == "rnn_tanh"

@@ -439,7 +439,7 @@ def test_interrupted_at_once_it_draws_nothing(run, monkeypatch):
         (["--lags", "10,many"], "10,many is not a list of whole numbers such as 10,30,100."),
         (["--lags", ""], " is not a list of whole numbers"),
         (["--lags", "10,1"], "1 is too short a lag, expected at least 2 steps."),
-        (["--cell", "elman"], "'elman' is not one of"),
+        (["--cell", "elman"], "cell is 'elman', expected rnn, lstm"),
         (["--steps", "0"], "0 is not in the range"),
         (["--lr", "nan"], "nan is not a finite number."),
         (["--clip", "inf"], "inf is not a finite number."),

@@ -23,7 +23,6 @@ import torch
 from hypothesis import Phase, assume, example, find, given, settings
 from hypothesis import strategies as st
 from strategies import (
-    KINDS,
     LAYOUTS,
     MISSING,
     Case,
@@ -44,7 +43,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import numpy_rnn
 import torch_rnn.deep
-from numpy_rnn.fast.registry import parameter_name
+from numpy_rnn.fast.registry import USER_FACING, parameter_name
 
 # torch says once that oneDNN does not do projections; nothing follows from it here.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -225,7 +224,7 @@ def test_equals_the_layers_of_torch(case):
     assume_that_both_see_the_same_branch(case, p)
     got = run(network(case, p.params), p)
     assert_same(got, by_library(case, p, torch_rnn), case.dtype)
-    if KINDS[case.cell].in_torch_nn:
+    if USER_FACING[case.cell].in_torch_nn:
         assert_same(got, by_library(case, p, torch.nn), case.dtype)
 
 

@@ -419,7 +419,7 @@ def test_with_json_and_a_page_standard_output_is_json_alone(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--cell", "transformer"], "'transformer' is not one of 'rnn'"),
+        (["--cell", "transformer"], "cell is 'transformer', expected rnn, rnn_tanh"),
         (["--steps", "0"], "0 is not in the range 1<=x<=20"),
         (["--steps", "three"], "'three' is not a valid integer"),
         (["--hidden", "9"], "9 is not in the range 1<=x<=8"),

@@ -406,7 +406,7 @@ def test_nothing_given_is_nothing_said():
         ({}, {"dc_0": 0}, "unknown tensor 'dc_0'"),
         ({}, {"h_n": np.zeros((2, 5))}, r"h_n has shape \(2, 5\), expected \(1, 2, 5\)"),
         ({}, {"dW_hh": np.zeros((15, 5)), "weight_hh_l0": np.zeros((15, 5))}, "dW_hh is given twice"),
-        ({"cell": "gruu"}, {}, "cell is 'gruu', expected one of rnn_tanh"),
+        ({"cell": "gruu"}, {}, "cell is 'gruu', expected rnn_tanh"),
         ({"s0": (np.zeros((1, 5)),)}, {}, r"h_0 has shape \(1, 5\), expected \(1, 2, 5\)"),
         ({"s0": ()}, {}, "0 states where gru has 1"),
         ({"lengths": (4, 5)}, {}, r"lengths is \(4, 5\), expected 2 whole numbers from 0 to 4"),

@@ -16,8 +16,10 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
+from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import MissingLibraryError
-from ..verify.compare import CUDNN_FLOAT32, KINDS, TOLERANCES, Finding, findings
+from ..verify.compare import CUDNN_FLOAT32, TOLERANCES, Finding, findings
+from .options import CellName
 
 # How a parameter's gradient is called in the table: by the mathematics' name, whatever layer and direction.
 ROWS = {
@@ -37,7 +39,6 @@ ROWS = {
     r"dh2o\.bias": "db_o",
 }
 LABEL_WIDTH, FIGURE_WIDTH = len("float64"), len("2.2e-16") + 2
-FAMILIES = ("rnn", "lstm", "gru")
 
 
 @click.command()
@@ -45,7 +46,7 @@ FAMILIES = ("rnn", "lstm", "gru")
     "--cell",
     "names",
     multiple=True,
-    type=click.Choice([*FAMILIES, *(k for k in KINDS if k not in FAMILIES)]),
+    type=CellName([*FAMILIES, *(name for name in CELLS if name not in FAMILIES)]),
     help="A cell, or a family of cells (rnn, lstm, gru); may be given several times. [default: all]",
 )
 @click.option("--dtype", "dtypes", multiple=True, type=click.Choice(list(TOLERANCES)), help="[default: both]")
@@ -63,7 +64,7 @@ def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, brief: b
     On a GPU it also means that no kernel for a whole loop has failed, with the loop computing in its place.
     """
     _prepare(device)
-    cells = [c for c in KINDS if not names or c in names or any(n in FAMILIES and c.startswith(n) for n in names)]
+    cells = [c for c in CELLS if not names or c in names or any(n in FAMILIES and c.startswith(n) for n in names)]
     pairs = [(cell, dtype) for dtype in dtypes or TOLERANCES for cell in cells]
     found: list[Finding] = []
     errors = Console(stderr=True)

@@ -12,6 +12,7 @@ from ..fast.registry import CELLS, TORCH_NAMES
 from ..layers import files
 from ..port.conventions import LAYOUTS, Arrays, ConventionError, fitting, from_system, to_system
 from ..port.onnx_model import model
+from .options import CellName
 
 OTHERS = tuple(LAYOUTS)
 
@@ -21,7 +22,7 @@ OTHERS = tuple(LAYOUTS)
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--from", "source_system", type=click.Choice(OTHERS), required=True)
 @click.option("--to", "target_system", type=click.Choice(OTHERS), required=True)
-@click.option("--cell", type=click.Choice(list(CELLS)), help="Needed only where the file does not tell it.")
+@click.option("--cell", type=CellName(), help="Needed only where the file does not tell it.")
 @click.option("--hidden", type=click.IntRange(1), help="Units, where the file does not tell: cudnn.")
 @click.option("--merge", is_flag=True, help="Add both biases up where the system has one.")
 @click.option("--gradients", is_flag=True, help="What is converted are gradients.")

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..fast.memory import keep_freed_memory
+from ..fast.registry import FAMILIES
 from ..study.experiments import figures
 from ..study.experiments.explosion import Descent, descent
 from ..study.experiments.model import CELLS
@@ -28,10 +29,10 @@ from ..study.experiments.training import LEARNING_RATES, Run, Settings, train
 from ..train.figures import write
 from ..train.threads import fitting_threads
 from .figure import writable
+from .options import CellName
 from .train import Interruption
 
 F = TypeVar("F", bound=Callable[..., Any])
-SHOWN = ("rnn", "lstm", "gru")  # the cells of the article
 
 
 def _lags(ctx: click.Context, param: click.Parameter, value: str) -> tuple[int, ...]:
@@ -60,7 +61,7 @@ def _options(
             "--cell",
             "cells",
             multiple=True,
-            type=click.Choice(list(CELLS)),
+            type=CellName(CELLS),
             default=cells,
             help="May be given several times.",
         ),
@@ -111,7 +112,7 @@ def experiment() -> None:
 
 
 @experiment.command(context_settings={"show_default": True})
-@_options(cells=SHOWN, lags="10,30,100", steps=2000, hidden=32, seeds=1)
+@_options(cells=tuple(FAMILIES), lags="10,30,100", steps=2000, hidden=32, seeds=1)
 def adding(**options: Any) -> None:
     """Add the two marked ones of T numbers (Hochreiter & Schmidhuber 1997; Le, Jaitly & Hinton 2015).
 
@@ -121,7 +122,7 @@ def adding(**options: Any) -> None:
 
 
 @experiment.command(context_settings={"show_default": True})
-@_options(cells=SHOWN, lags="5,10,20", steps=1500, hidden=64, seeds=1)
+@_options(cells=tuple(FAMILIES), lags="5,10,20", steps=1500, hidden=64, seeds=1)
 def copying(**options: Any) -> None:
     """Repeat ten symbols after T blanks (Arjovsky, Shah & Bengio 2016, after Hochreiter & Schmidhuber 1997).
 
@@ -132,7 +133,7 @@ def copying(**options: Any) -> None:
 
 
 @experiment.command(context_settings={"show_default": True})
-@_options(cells=(*SHOWN, "lstm-chrono", "gru-chrono"), lags="5,10,20,30,50,100", steps=500, hidden=32, seeds=2)
+@_options(cells=(*FAMILIES, "lstm-chrono", "gru-chrono"), lags="5,10,20,30,50,100", steps=500, hidden=32, seeds=2)
 def lag(**options: Any) -> None:
     """Name the first symbol of a sequence that goes on with blanks; guessing is right one time in eight.
 

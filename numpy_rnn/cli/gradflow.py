@@ -38,6 +38,7 @@ from ..train.settings import initial_model
 from ..train.text import read_text
 from ..train.threads import fitting_threads
 from .figure import writable
+from .options import CellName
 
 SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping
 MAPPED = 40  # steps of the tables of contributions, at most
@@ -52,9 +53,7 @@ class Results(NamedTuple):
 
 
 @click.command(context_settings={"show_default": True})
-@click.option(
-    "--cell", "cells", multiple=True, type=click.Choice(list(CELLS)), default=tuple(CELLS), help="May be repeated."
-)
+@click.option("--cell", "cells", multiple=True, type=CellName(CELLS), default=tuple(CELLS), help="May be repeated.")
 @click.option("--steps", type=click.IntRange(1), default=100, help="T, how far back to look.")
 @click.option("--hidden", type=click.IntRange(1), default=32, help="Units.")
 @click.option("--inputs", type=click.IntRange(1), default=16, help="Numbers that a step reads, noise.")

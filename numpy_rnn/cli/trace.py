@@ -16,20 +16,20 @@ from rich.table import Table
 from rich.text import Text
 
 from ..fast.numerics import Array
-from ..fast.registry import CELLS
+from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import write_bytes
 from ..study.document import at_step, document, loss, number, stretch
 from ..study.page import page
 from ..study.verdict import BY_HAND, TOLERANCE, Verdict, verdict
 from ..study.walk import Line, Walk, small_case, walk
+from .options import CellName
 
-NAMES = {"rnn": "rnn_tanh", **{name: name for name in CELLS}}
 ABREAST = 4  # numbers on a line
 COLUMNS = (BY_HAND, "complex step", "autograd")
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--cell", "name", type=click.Choice(list(NAMES)), default="rnn", help="rnn is rnn_tanh.")
+@click.option("--cell", "name", type=CellName(["rnn", *CELLS]), default="rnn", help="rnn is rnn_tanh.")
 @click.option("--steps", type=click.IntRange(1, 20), default=3, help="T.")
 @click.option("--input", "inputs", type=click.IntRange(1, 8), default=3, help="I, features of each x_t.")
 @click.option("--hidden", type=click.IntRange(1, 8), default=2, help="H, units.")
@@ -56,7 +56,7 @@ def trace(
     Jacobian that carries the gradient to the step before. At the end stands the gradient by hand beside those by
     complex step and by autograd; exit status 0 means that all agree.
     """
-    cell = NAMES[name]
+    cell = FAMILIES.get(name, name)
     if projection is not None and cell != "lstm_projection":
         raise click.UsageError(f"--projection is of --cell lstm_projection alone, this is {name}.")
     if overwrite and html is None:

@@ -9,11 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from ..verify.zoo import Mistake, cases, diagnose, machine, mistake, mistakes
+from .options import CellName
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--cell", help="Plant the mistake in this cell. [default: the first cell that can have it]")
+@click.option(
+    "--cell", type=CellName(), help="Plant the mistake in this cell. [default: the first cell that can have it]"
+)
 def zoo(name: str | None, cell: str | None) -> None:
     """List classic mistakes in recurrent layers, or plant one and find it.
 

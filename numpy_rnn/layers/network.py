@@ -27,21 +27,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
+from ..fast.registry import FAMILIES, NETWORK_CELLS, USER_FACING, cell_name
 from . import recurrent as modules
 from .arguments import check_array, check_bool, check_size
 from .module import Module, Seed
 from .recurrent import GRU, LSTM, RNN, Recurrent
 
 Read = str | int  # "every", "last", or how many steps at the end
-# Of every cell the class of its layers, and what that is told beside sizes.
-CELLS: dict[str, tuple[type[RNN] | type[LSTM] | type[GRU], dict[str, Any]]] = {
-    "rnn": (RNN, {}),
-    "lstm": (LSTM, {}),
-    "gru": (GRU, {}),
-    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
-    "lstm_peephole": (LSTM, {"peephole": True}),
-    "gru_reset_before": (GRU, {"reset_after": False}),
-}
+CELLS = NETWORK_CELLS
 # The layers' own defaults; each cell reads those that it knows.
 DEFAULTS: dict[str, Any] = {
     "bias": True,
@@ -72,7 +65,7 @@ class Network(Module):
     Parameters
     ----------
     cell : str
-        One of `CELLS`.
+        One of `numpy_rnn.fast.registry.NETWORK_CELLS`, in any case.
     input_size : int
         I, numbers that a step reads; where symbols come in, the numbers that stand for one.
     hidden_size, output_size : int
@@ -129,9 +122,9 @@ class Network(Module):
         )
         super().__init__(config, Network.parameter_bounds(config), dtype, rng)
         self.symbols, self.output_size = symbols, output_size
-        kind, options = CELLS[cell]
-        self.rnn: Recurrent = kind(
-            input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=dtype, rng=0, **options
+        cls, arguments = _layer(cell)
+        self.rnn: Recurrent = cls(
+            input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=dtype, rng=0, **arguments
         )
         layer = self.rnn.state_dict()
         self.rnn.load_state_dict({name: self._parameters[f"rnn.{name}"] for name in layer})
@@ -140,14 +133,12 @@ class Network(Module):
     @classmethod
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
         """Of each parameter its shape and its initial bound; checks the arguments."""
-        if config["cell"] not in CELLS:
-            raise ValueError(f"cell is {config['cell']!r}, expected {', '.join(CELLS)}")
+        layer_class, arguments = _layer(config["cell"])
         I, H, O = (check_size(name, config[name]) for name in ("input_size", "hidden_size", "output_size"))
         K = check_size("symbols", config["symbols"], least=0)
         bidirectional = check_bool("bidirectional", config["bidirectional"])
         sizes = {"input_size": I, "hidden_size": H, "num_layers": config["num_layers"], "bidirectional": bidirectional}
-        kind, options = CELLS[config["cell"]]
-        layer = kind.parameter_bounds({**DEFAULTS, **options, **sizes})
+        layer = layer_class.parameter_bounds({**DEFAULTS, **arguments, **sizes})
         R = H * (1 + bidirectional)
         return {
             **({"embedding.weight": ((K, I), math.sqrt(3))} if K else {}),
@@ -299,6 +290,13 @@ class Network(Module):
         read: Array = symbols if valid is None else symbols[valid]
         if read.size and not 0 <= read.min() <= read.max() < self.symbols:
             raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
+
+
+def _layer(cell: str) -> tuple[type[RNN] | type[LSTM] | type[GRU], dict[str, Any]]:
+    """The class of a cell's layers, and what that is told beside sizes."""
+    name = cell_name(cell, NETWORK_CELLS)
+    kind = USER_FACING[FAMILIES.get(name, name)]
+    return {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}[kind.cls], kind.arguments
 
 
 def sum_rows(dx: Array, symbols: Array, K: int) -> Array:

@@ -28,9 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..fast.numerics import Array
+from ..fast.registry import USER_FACING
 from ..layers import recurrent as modules
 from . import gradcheck, rtrl
-from .compare import KINDS, Case, Problem, difference, make_problem, run_numpy
+from .compare import Case, Problem, difference, make_problem, run_numpy
 
 # The type in which the truth about another one is computed.
 REFERENCE: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
@@ -144,7 +145,7 @@ def true_errors(cell: str, dtype: str, T: int, H: int, draw: int = 0, gain: floa
     Parameters
     ----------
     cell : str
-        A key of `numpy_rnn.verify.compare.KINDS`.
+        A key of `numpy_rnn.fast.registry.USER_FACING`.
     dtype : "float64" or "float32"
     T, H : int
         Steps and units; there are 2 sequences and H // 2 + 1 inputs.
@@ -172,7 +173,7 @@ def true_errors(cell: str, dtype: str, T: int, H: int, draw: int = 0, gain: floa
     if not measurable(dtype):
         raise ValueError(f"{dtype} cannot be measured here: NumPy's {REFERENCE[dtype]} is no wider on this machine")
     arguments = {"proj_size": H // 2} if cell == "lstm_projection" else {}
-    problem = make_problem(KINDS[cell], Case(f"draw {draw}", T, B, H // 2 + 1, H, arguments), dtype)
+    problem = make_problem(USER_FACING[cell], Case(f"draw {draw}", T, B, H // 2 + 1, H, arguments), dtype)
     for name, p in problem.parameters.items():
         if name.startswith("weight_hh"):
             p *= gain
@@ -212,7 +213,7 @@ def method_errors(cell: str, T: int = 200, H: int = 5, entries: int = 3) -> dict
     Parameters
     ----------
     cell : str
-        A key of `numpy_rnn.verify.compare.KINDS`.
+        A key of `numpy_rnn.fast.registry.USER_FACING`.
     T, H : int
     entries : int
         How many random entries of each tensor are differentiated one by one.
@@ -230,7 +231,7 @@ def method_errors(cell: str, T: int = 200, H: int = 5, entries: int = 3) -> dict
     if not measurable("float64"):
         raise ValueError("float64 cannot be measured here: NumPy's long double is no wider on this machine")
     rng = np.random.default_rng(T + H)
-    problem = make_problem(KINDS[cell], Case("methods", T, B, 3, H), "float64")
+    problem = make_problem(USER_FACING[cell], Case("methods", T, B, 3, H), "float64")
     theirs = Flat(cell, problem)
     true, bptt = theirs.gradients(np.longdouble), theirs.gradients(np.float64)
     steps: dict[str, Callable[..., tuple[Array, ...]]] = {
@@ -344,7 +345,7 @@ def tables(quick: bool = False, say: Callable[[str], None] = lambda _: None) -> 
     """
     sizes, dtypes = QUICK_SIZES if quick else SIZES, [d for d in ("float64", "float32") if measurable(d)]
     rows = []
-    for dtype, cell, (T, H) in itertools.product(dtypes, KINDS, sizes):
+    for dtype, cell, (T, H) in itertools.product(dtypes, USER_FACING, sizes):
         say(f"{dtype} {cell}, T = {T}, H = {H}")
         rows.append(measure(cell, dtype, T, H))
     yield summary(rows, dtypes, sizes)
@@ -387,7 +388,7 @@ def growth(rows: Sequence[Row], dtypes: Sequence[str]) -> Table:
 def by_cell(rows: Sequence[Row], dtype: str, which: str, sizes: Sequence[tuple[int, int]]) -> Table:
     """One pass in one type: cells by sizes."""
     at = {(r.cell, r.T, r.H): getattr(r, which) for r in rows if r.dtype == dtype}
-    lines = [[cell, *(number(at[cell, T, H]) for T, H in sizes)] for cell in KINDS]
+    lines = [[cell, *(number(at[cell, T, H]) for T, H in sizes)] for cell in USER_FACING]
     bounds = [number(getattr(rule(dtype, T, B, H), which)) for T, H in sizes]
     return Table(f"{dtype}, {which}", ["", *(f"T{T} H{H}" for T, H in sizes)], [*lines, ["rule", *bounds]])
 
@@ -404,10 +405,10 @@ def gains(quick: bool) -> Table:
 
 def methods(T: int) -> Table:
     """True error of each method of checking gradients."""
-    found = {cell: method_errors(cell, T) for cell in KINDS}
+    found = {cell: method_errors(cell, T) for cell in USER_FACING}
     names = next(iter(found.values()))
     lines = [[name, *(number(errors[name]) for errors in found.values())] for name in names]
-    return Table(f"Gradients by each method, T = {T}, H = 5; float64 but for the last", ["", *KINDS], lines)
+    return Table(f"Gradients by each method, T = {T}, H = 5; float64 but for the last", ["", *USER_FACING], lines)
 
 
 def number(e: float) -> str:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..fast.numerics import Array
+from ..fast.registry import USER_FACING, Kind
 from ..layers import recurrent as modules
 from ..layers import scratch
 from ..layers.module import Module
@@ -29,26 +30,6 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
 # 1.1e-5 of the value: measured by cuDNN 9 on an H200, where the same layers with relu were exact, and those with more
 # units, which it leaves to other kernels, right to 2e-7. So float32 of torch.nn on a GPU may differ by ten times that.
 CUDNN_FLOAT32 = 1e-4
-
-
-class Kind(NamedTuple):
-    """A cell as users ask for it: a class and the arguments that choose the cell."""
-
-    cls: str
-    arguments: dict[str, Any]
-    in_torch_nn: bool = True
-    from_scratch: str | None = None  # the class of the whole model that is built on this cell
-
-
-KINDS = {
-    "rnn_tanh": Kind("RNN", {"nonlinearity": "tanh"}, from_scratch="RNNFromScratch"),
-    "rnn_relu": Kind("RNN", {"nonlinearity": "relu"}),
-    "lstm": Kind("LSTM", {}, from_scratch="LSTMFromScratch"),
-    "lstm_projection": Kind("LSTM", {"proj_size": 3}),
-    "lstm_peephole": Kind("LSTM", {"peephole": True}, in_torch_nn=False),
-    "gru": Kind("GRU", {}, from_scratch="GRUFromScratch"),
-    "gru_reset_before": Kind("GRU", {"reset_after": False}, in_torch_nn=False),
-}
 
 
 class Case(NamedTuple):
@@ -133,7 +114,7 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
     Parameters
     ----------
     cell : str
-        A key of `KINDS`.
+        A key of `USER_FACING`.
     dtype : "float64" or "float32"
     device : str
         Where torch computes, such as "cpu" or "cuda".
@@ -154,7 +135,7 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
 
     # torch says once that oneDNN does not do projections; that is nothing a user can act on.
     warnings.filterwarnings("ignore", "LSTM with projections is not supported with oneDNN")
-    kind = KINDS[cell]
+    kind = USER_FACING[cell]
     cases = [(kind, case) for case in CASES]
     if kind.from_scratch:
         model = Kind(kind.from_scratch, {}, in_torch_nn=False)

@@ -7,19 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ...fast.registry import FAMILIES, cell_name
 from ...layers.arguments import check_size
 from ...layers.module import Seed
 from ...layers.network import Network
 
-# Of every cell the network's.
-CELLS = {
-    "rnn": "rnn",
-    "lstm": "lstm",
-    "gru": "gru",
-    "lstm-chrono": "lstm",
-    "gru-chrono": "gru",
-    "irnn": "rnn_relu",
-}
+# The network's cell of every start: the plain ones, and those with initial values of their own.
+CELLS = {**{name: name for name in FAMILIES}, "lstm-chrono": "lstm", "gru-chrono": "gru", "irnn": "rnn_relu"}
 LAYER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 IRNN_WEIGHT = 0.001  # standard deviation of the weights from the input
 
@@ -72,7 +66,7 @@ class SequenceModel(Network):
         config = dict(cell=cell, input_size=input_size, hidden_size=hidden_size, output_size=output_size, memory=memory)
         super().__init__(**_arguments(config), dtype=dtype, rng=rng)
         self.config = config
-        self._start(cell, hidden_size, memory)
+        self._start(cell_name(cell, CELLS), hidden_size, memory)
 
     def _start(self, cell: str, H: int, memory: int) -> None:
         """Give the layer the initial values that are not torch.nn's."""
@@ -97,8 +91,6 @@ class SequenceModel(Network):
 
 def _arguments(config: dict[str, Any]) -> dict[str, Any]:
     """What the network's constructor is told."""
-    if config["cell"] not in CELLS:
-        raise ValueError(f"cell is {config['cell']!r}, expected {', '.join(CELLS)}")
     check_size("memory", config["memory"], least=2)
     sizes = {name: config[name] for name in ("input_size", "hidden_size", "output_size")}
-    return {"cell": CELLS[config["cell"]], **sizes}
+    return {"cell": CELLS[cell_name(config["cell"], CELLS)], **sizes}

@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...fast import gru, lstm, rnn
+from ...fast import gru, lstm, registry, rnn
 from ...fast.cell import Cell, States
 from ...fast.numerics import Array, linear, linear_dx
-from ...fast.registry import parameter_shapes
+from ...fast.registry import FAMILIES, parameter_shapes
 from ...layers.arguments import check_size
 from ...layers.losses import softmax_cross_entropy
 from ...layers.optim import clip_grad_norm
 from ...train.language import LanguageModel
 from . import jacobians
 
-CELLS = {"rnn": rnn.TANH, "lstm": lstm.LSTM, "gru": gru.GRU}
-LABELS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
+CELLS = {family: registry.CELLS[name] for family, name in FAMILIES.items()}
+LABELS = {family: family.upper() for family in FAMILIES}
 
 Change = Callable[[Any, np.random.Generator], Any]  # of initial parameters
 

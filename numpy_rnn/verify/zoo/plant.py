@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from ...fast.registry import CELLS, USER_FACING
 from .mistake import LAYERS, Change
 
-RNN = ("rnn_tanh", "rnn_relu")
-LSTM = ("lstm", "lstm_projection", "lstm_peephole")
-LSTM_SQUARE = ("lstm", "lstm_peephole")  # those whose h is as wide as c
-GRU = ("gru", "gru_reset_before")
-ALL = RNN + LSTM + GRU
+ALL = tuple(USER_FACING)
+RNN, LSTM, GRU = (tuple(name for name in ALL if USER_FACING[name].cls == cls) for cls in ("RNN", "LSTM", "GRU"))
+LSTM_SQUARE = tuple(name for name in LSTM if "W_hr" not in CELLS[name].Params._fields)  # those whose h is as wide as c
 
 Changes = dict[str, tuple[Change, ...]]
 
