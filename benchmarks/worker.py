@@ -1,234 +1,197 @@
-"""A contestant's process: reads commands as lines of JSON, answers each with a line of JSON.
-
-    {"do": "setup", "setting": {…}}             → {"modes": […]}, or {"unfit": why}
-    {"do": "first", "mode": …, "reference": …}  → {"seconds": …, "error": …, "tensor": …, "memory": …}
-    {"do": "turn", "numbers": {mode: number}}   → {"seconds": {mode: per call}}
-    {"do": "save", "path": …}                   → {"saved": path}: all results of forward-backward, as a reference
-    {"do": "drop"}                              → {"dropped": true}
-
-What goes wrong is answered with {"failed": why}. Only `run` below touches the clock.
-"""
+"""A contestant's process: it does what it is asked through a pipe, and only here is the clock read."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import gc
+import importlib
+import importlib.metadata
 import itertools
-import json
-import os
+import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import contestants, cuda
-from .environment import libraries, torch_build
+from .contestants import UnfitError, contestant
 from .points import Point
-from .problem import Setting, make, worst_error
+from .problem import Array, Setting, bound, make_problem, names, worst_error
 
 QUIET_SLEEP, QUIET_SHARE, QUIET_LIMIT = 0.005, 0.1, 1.0
-STEADY = 0.5  # seconds; a first call that takes less is done again, for what it set up must not count as memory
 
 
-class Job(NamedTuple):
-    """A contestant ready for a setting."""
+class Failure(NamedTuple):
+    """What a process answers when a command failed."""
 
-    setting: Setting
-    ready: contestants.Ready
-    warm: set[str]  # modes that have run since memory was given back to the system
+    why: str
+
+
+class Prepared(NamedTuple):
+    """What a contestant's first calls in a setting have shown."""
+
+    seconds: dict[str, float]  # of a call in each mode, about
+    error: float | None  # worst of all modes; None if there is nothing to compare
+    memory: int | None  # peak in bytes of the last mode, beyond what was resident before
+    wrong: str = ""  # what is wrong, if the error is beyond rounding
 
 
 class Worker:
-    """One contestant with one number of threads, for any settings one after the other."""
+    """One contestant, for any settings one after the other."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int) -> None:
         self.name = name
-        self.module = contestants.load(name)
-        self.job: Job | None = None
-        self.warm = False
-
-    def answer(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Do one command."""
-        do = command["do"]
-        if do == "setup":
-            return self.setup(Setting.from_json(command["setting"]))
-        if do == "drop":
-            self.job = None
-            gc.collect()
-            return {"dropped": True}
-        if self.job is None:
-            raise RuntimeError(f"{do} came before setup")
-        if do == "first":
-            return self.first(self.job, command["mode"], command["reference"])
-        if do == "turn":
-            return self.turn(self.job, command["numbers"])
-        arrays = self.job.ready.arrays(self.job.ready.calls["forward-backward"]())
-        np.savez(command["path"], **arrays)  # type: ignore[arg-type, unused-ignore]
-        return {"saved": command["path"]}
-
-    def setup(self, setting: Setting) -> dict[str, Any]:
-        """Prepare the contestant; the former setting's arrays are freed first."""
-        self.job = None
+        self.device = "cpu"
+        self.calls: Mapping[str, Callable[[], tuple[Any, ...]]] = {}
+        # Some libraries import and allocate a lot when they first work.
+        for call in self._prepare(Setting("rnn", Point(3, 2, 3, 4), "float32", threads)).values():
+            call()
         gc.collect()
-        precision = cuda.set_precision(setting.dtype) if setting.device == "cuda" else {}
-        self.warm_up(setting)
-        problem = make(setting.cell, contestants.point_of(self.name, setting.point), setting.dtype)
-        try:
-            ready = self.module.prepare(problem, setting.threads, setting.device)
-        except contestants.UnfitError as why:
-            return {"unfit": str(why)}
-        self.job = Job(setting, ready, set())
-        process = {"contestant": self.name, "threads": setting.threads, "versions": contestants.versions(self.name)}
-        # Asked here, not at the start: some libraries load their BLAS late.
-        process |= {"libraries": libraries(), "torch": torch_build(), **precision}
-        process |= cuda.description() if setting.device == "cuda" else {}
-        return {"modes": list(ready.calls), "process": process}
+        gc.freeze()  # so that no later collection looks at the libraries' own objects, which takes torch 0.1 s
 
-    def warm_up(self, setting: Setting) -> None:
-        """Run something tiny once in this process: some libraries import and allocate a lot when they first work."""
-        if self.warm:
-            return
-        self.warm = True
-        tiny = make("rnn", Point(3, 2, 3, 4), "float32")
-        with contextlib.suppress(contestants.UnfitError):
-            for call in self.module.prepare(tiny, setting.threads, setting.device).calls.values():
-                call()
+    def _prepare(self, setting: Setting) -> Mapping[str, Callable[[], tuple[Any, ...]]]:
+        return contestant(self.name).prepare(make_problem(setting))
+
+    def prepare(self, setting: Setting, modes: Sequence[str], reference: Path | None) -> Prepared:
+        """Make the contestant ready for a setting and call each mode; compare results with those in a file."""
+        self.release()
+        calls = self._prepare(setting)
+        self.device, self.calls = setting.device, {mode: calls[mode] for mode in modes if mode in calls}
+        wanted = load(reference) if reference else []
+        seconds, worst, memory, wrong = {}, None, None, ""
+        for mode, call in self.calls.items():
+            call()  # libraries set themselves up in their first call, which must not count as memory
+            results, memory = watch(call)
+            if wanted and results:
+                error, k = worst_error(list(map(to_numpy, results)), wanted)
+                worst = max(error, worst or 0.0)
+                if error > bound(setting):
+                    wrong = f"{names(make_problem(setting))[k]} is off by {error:.1e}"
+            del results
+            call()  # takes back the memory that was given to the system
+            seconds[mode] = run(call, 1, setting.device)
+        wait_until_quiet()
+        return Prepared(seconds, worst, memory, wrong)
+
+    def turn(self, numbers: Mapping[str, int]) -> dict[str, float]:
+        """Seconds per call of each mode, by so many calls."""
+        seconds = {mode: run(self.calls[mode], number, self.device) for mode, number in numbers.items()}
+        wait_until_quiet()
+        return seconds
+
+    def save(self, setting: Setting, path: Path) -> None:
+        """Write all results of a setting into a file, as a reference for others."""
+        np.savez(path, *map(to_numpy, self._prepare(setting)["forward-backward"]()))
+
+    def release(self) -> None:
+        """Free the arrays of the last setting."""
+        self.calls = {}
         gc.collect()
-        gc.freeze()  # the libraries' own objects need no further look: with torch that would take a tenth of a second
 
-    def first(self, job: Job, mode: str, reference: str | None) -> dict[str, Any]:
-        """Calls that warm up; error, memory (of short ones the median of three) and about how long a call takes."""
-        call = job.ready.calls[mode]
-        job.warm.clear()
-        result, memory, seconds = measured_memory(call, job.setting.device)
-        error, tensor = None, None
-        if reference:
-            with np.load(reference) as arrays:
-                error, tensor = worst_error(job.ready.arrays(result), arrays, mode)
-        del result
-        if seconds < STEADY:
-            again = [measured_memory(call, job.setting.device)[1:] for _ in range(3)]
-            memory = sorted(peak for peak, _ in again if peak is not None)[1] if memory is not None else None
-            seconds = min(seconds, *(s for _, s in again))
-        wait_until_quiet()
-        return {"seconds": seconds, "error": error, "tensor": tensor, "memory": memory}
+    def describe(self) -> dict[str, Any]:
+        """Versions of the packages, and the BLAS and OpenMP libraries that this process has loaded."""
+        from threadpoolctl import threadpool_info  # type: ignore[import-untyped, unused-ignore]
 
-    def turn(self, job: Job, numbers: Mapping[str, int]) -> dict[str, Any]:
-        """Sample each mode once: as many calls as `numbers` says, after one that does not count if they are short, or
-        if memory was given back to the system before, as it is in order to measure it.
-        """
-        seconds = {}
-        for mode, number in numbers.items():
-            call = job.ready.calls[mode]
-            if number > 1 or mode not in job.warm:
-                call()
-                job.warm.add(mode)
-            seconds[mode] = run(call, number, job.setting.device)
-        wait_until_quiet()
-        return {"seconds": seconds}
+        packages = dict.fromkeys(("numpy", *contestant(self.name).packages))
+        wanted = ("internal_api", "version", "architecture")
+        blas = [" ".join(str(library[k]) for k in wanted if library.get(k)) for library in threadpool_info()]
+        described: dict[str, Any] = {
+            "versions": {p: importlib.metadata.version(p) for p in packages},
+            "libraries": sorted(set(blas)),
+        }
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            described["gpu"] = f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+            described["gpu"] += f", cuDNN {torch.backends.cudnn.version()}"
+        return described
+
+
+def to_numpy(z: Any) -> Array:
+    """Copy an array or tensor of any library, in float64, which holds every number of the others."""
+    if hasattr(z, "detach"):  # torch's; NumPy has no bfloat16
+        z = z.detach().cpu().double()
+    return np.asarray(z, np.float64)
+
+
+def load(path: Path) -> list[Array]:
+    """Read what `Worker.save` wrote."""
+    with np.load(path) as arrays:
+        return list(arrays.values())
 
 
 def run(call: Callable[[], Any], number: int, device: str) -> float:
-    """Seconds per call."""
+    """Seconds per call, without garbage collection; on a GPU until all that was launched has been done."""
     gc.collect()
     gc.disable()
     try:
-        if device == "cuda":
-            return cuda.seconds(call, number)
         start = time.perf_counter()
         for _ in itertools.repeat(None, number):
             call()
+        if device == "cuda":
+            importlib.import_module("torch").cuda.synchronize()
         return (time.perf_counter() - start) / number
     finally:
         gc.enable()
 
 
-def measured_memory(call: Callable[[], Any], device: str) -> tuple[Any, int | None, float]:
-    """Call once; what it returns, the peak of memory beyond what was resident before (None if unknown), and seconds.
+def watch(call: Callable[[], Any]) -> tuple[Any, int | None]:
+    """Call once; what it returns, and by how many bytes memory rose meanwhile, None where the system does not tell.
 
-    The result is alive at the peak, as it is in anyone's program.
+    The results are alive at the peak, as in anyone's program.
     """
     gc.collect()
-    if device == "cuda":
-        start = time.perf_counter()
-        result, peak = cuda.peak_memory(call)
-        return result, peak, time.perf_counter() - start
-    _give_back()
-    before = _reset_peak()
-    start = time.perf_counter()
-    result = call()
-    seconds = time.perf_counter() - start
-    return result, None if before is None else max(0, _status("VmHWM") - before), seconds
+    before = _forget_peak()
+    results = call()
+    return results, None if before is None else max(0, _resident("VmHWM") - before)
 
 
-def _give_back() -> None:
-    """Let the C library return freed memory to the system: what an earlier call left behind would hide this one's."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def _reset_peak() -> int | None:
-    """Let Linux forget this process's highest memory; what is resident now, in bytes."""
+def _forget_peak() -> int | None:
+    """Give freed memory back, which would hide what a call takes, and let Linux forget the peak; bytes resident now."""
     try:
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
-    except OSError:
+        return _resident("VmRSS")
+    except (OSError, AttributeError):
         return None
 
 
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"no {key}")
+def _resident(key: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key + ":"))
 
 
 def wait_until_quiet() -> None:
-    """Wait until no thread of this process computes: threads of BLAS and OpenMP spin a while before they sleep."""
-    deadline, still = time.perf_counter() + QUIET_LIMIT, 0
-    while still < 2 and time.perf_counter() < deadline:
+    """Wait until no thread of this process computes: those of BLAS and OpenMP spin for a while before they sleep."""
+    deadline, quiet = time.perf_counter() + QUIET_LIMIT, 0
+    while quiet < 2 and time.perf_counter() < deadline:
         before = time.process_time()
         time.sleep(QUIET_SLEEP)
-        still = still + 1 if time.process_time() - before < QUIET_SHARE * QUIET_SLEEP else 0
+        quiet = quiet + 1 if time.process_time() - before < QUIET_SHARE * QUIET_SLEEP else 0
 
 
-def serve(name: str, commands: TextIO, answers: TextIO) -> None:
-    """Answer commands until there are no more."""
+def serve(name: str, threads: int, path: Sequence[str], pipe: Connection) -> None:
+    """Answer commands, (method, arguments), until the pipe is closed; the first answer says that all is imported."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    sys.path[:0] = path
+    import numpy_rnn
 
-    def send(answer: dict[str, Any]) -> None:
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-    try:
-        worker = Worker(name)
-    except Exception as error:
-        send({"failed": _sentence(error)})
-        return
-    send({"ready": name})
-    for line in commands:
-        try:
-            answer = worker.answer(json.loads(line))
-        except Exception as error:
-            answer = {"failed": _sentence(error)}
-        send(answer)
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0][:200]}" if text else type(error).__name__
-
-
-def main() -> None:
-    """Serve on standard input and output; what libraries print goes to standard error."""
-    with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)
-        with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
-            serve(sys.argv[1], sys.stdin, answers)
-
-
-if __name__ == "__main__":
-    main()
+    # For all contestants alike: a process that returns freed memory pays for fresh pages at every call. Older versions,
+    # which `--before` may name, did this on import.
+    getattr(numpy_rnn, "keep_freed_memory", lambda: None)()
+    worker: Any = None
+    method, arguments = "describe", ()
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            try:
+                worker = worker or Worker(name, threads)
+                answer = getattr(worker, method)(*arguments)
+            except UnfitError as unfit:
+                answer = Failure(str(unfit))
+            except Exception as error:
+                answer = Failure(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}")
+            pipe.send(answer)
+            method, arguments = pipe.recv()
