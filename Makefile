@@ -58,15 +58,15 @@ gpu: $(STAMP)  ## all that needs an NVIDIA GPU (and a PyTorch for CUDA): the che
 	$(BIN)/python -m pytest -q --basetemp build/pytest -k "gpu or cuda" tests/test_bptt.py tests/test_processes.py tests/test_torch_dropins.py
 	@mkdir -p build
 	$(BIN)/numpy-rnn train --backend torch --device cuda --steps 20 --out build/gpu.safetensors --overwrite
-	$(BIN)/python -m benchmarks --device cuda --points gpu --dtypes float32,tf32,bfloat16,float16 --out build/cuda.json
+	$(BIN)/python -m benchmarks --device cuda --json build/cuda.json
 
 long: $(STAMP)  ## the tests that take half a minute or more each
 	@mkdir -p build
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m long --basetemp build/pytest
 
-bench: $(STAMP)  ## time everything (about an hour, on an idle machine) and write tables and plots into the README
-	$(BIN)/python -m benchmarks --readme README.md --markdown docs/benchmarks.md --plots docs/plots \
-		--beside benchmarks/results/cpu-amd-zen4.json --beside benchmarks/results/cpu-intel-xeon.json
+bench: $(STAMP)  ## time everything (half an hour, on an idle machine) and write the site's page of benchmarks
+	$(BIN)/python -m benchmarks --json benchmarks/results/cpu.json
+	$(BIN)/python -m benchmarks report benchmarks/results/cpu.json benchmarks/results/cuda.json
 
 # The command itself keeps small networks on one thread; the language model is worth two.
 tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/tasks.md and the README

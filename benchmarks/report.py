@@ -31,35 +31,35 @@ STYLES = {
 
 def page(cpu: Results, gpu: Results | None, figure: str) -> str:
     """Write the page, in Markdown; the figure is a file beside it."""
+    names = ("numpy_rnn", "torch_rnn", "torch_rnn-manual", "jax", "onnxruntime")
     parts = [
         INTRODUCTION,
         "## What ran",
         environment(cpu),
         "## Targets",
         targets([results for results in (cpu, gpu) if results]),
-        "## Means",
-        "torch.nn's time / the contestant's, geometric mean over the eight points below:",
-        means(cpu, ("numpy_rnn", "torch_rnn", "torch_rnn-manual", "jax", "onnxruntime"), KINDS),
+        titled(
+            "## Means\n\ntorch.nn's time / the contestant's, geometric mean over the points below:", means(cpu, names)
+        ),
         f"![Ratios to torch.nn at each point]({figure})",
-        "## Each point",
-        "Forward + backward, float32, 2 threads: torch.nn's time, how many times as fast the others are (`floor`: what "
-        "nobody\ncan exceed with this BLAS), and the peak of memory beyond what was resident before.",
-        each_point(cpu, GROUPS["grid"], MODES[-1]),
-        "The forward pass alone:",
-        each_point(cpu, GROUPS["grid"], MODES[0]),
-        "Two directions (D2) and two layers (L2), forward + backward:",
-        each_point(cpu, GROUPS["stacks"], MODES[-1]),
-        "## Errors",
-        "The worst max|a - b| / max|b| over all values, gradients and points, against float64 by torch.nn; torch.nn's "
-        "own\nagainst float64 by numpy_rnn.",
-        errors(cpu),
+        titled(EACH_POINT, each_point(cpu, GROUPS["grid"], MODES[-1])),
+        titled("The forward pass alone:", each_point(cpu, GROUPS["grid"], MODES[0])),
+        titled(
+            "Two directions (D2) and two layers (L2), forward + backward:", each_point(cpu, GROUPS["stacks"], MODES[-1])
+        ),
+        titled(ERRORS, errors(cpu)),
         *notes(cpu),
     ]
     if gpu:
         text = "Forward + backward, float32. `-graph` means that the whole call was captured in a CUDA graph:"
-        table = each_point(gpu, GROUPS["gpu"], MODES[-1], threads=1)
-        parts += ["## On a GPU", environment(gpu), text, table]
+        table = titled(text, each_point(gpu, GROUPS["gpu"], MODES[-1], threads=1))
+        parts += ["## On a GPU", environment(gpu), table]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def titled(text: str, table: str) -> str:
+    """A table with what stands above it, or nothing if there is no table."""
+    return table and f"{text}\n\n{table}"
 
 
 INTRODUCTION = """\
@@ -77,6 +77,16 @@ inputs, units.
 compiled scan; `floor` is the matrix products alone. On a CPU torch.nn's float32 LSTM is oneDNN's. All processes keep
 freed memory (`numpy_rnn.keep_freed_memory`), torch.nn's too. They run without variables such as `OPENBLAS_CORETYPE`,
 which slow one library down and leave the others alone."""
+EACH_POINT = """\
+## Each point
+
+Forward + backward, float32, 2 threads: torch.nn's time, how many times as fast the others are (`floor`: what nobody can
+exceed with this BLAS), and the peak of memory beyond what was resident before."""
+ERRORS = """\
+## Errors
+
+The worst max|a - b| / max|b| over all values, gradients and points, against float64 by torch.nn; torch.nn's own against
+float64 by numpy_rnn."""
 
 
 def summary(results: Results) -> str:
@@ -87,9 +97,10 @@ def summary(results: Results) -> str:
     kinds = dict.fromkeys((s.dtype, s.threads) for s in results.settings)
     for (dtype, threads), mode in itertools.product(kinds, MODES):
         points = dict.fromkeys(s.point for s in results.settings if (s.dtype, s.threads) == (dtype, threads))
-        if table := each_point(results, list(points), mode, dtype, threads, rival):
-            parts += [f"{LONG[mode]}, {dtype}, {_threads(threads)}: {rival}'s time, and ratios to it", table]
-    return "\n\n".join([*parts, targets([results]), errors(results), *notes(results)])
+        text = f"{LONG[mode]}, {dtype}, {_threads(threads)}: {rival}'s time, and ratios to it"
+        parts.append(titled(text, each_point(results, list(points), mode, dtype, threads, rival)))
+    parts += [targets([results]), errors(results), *notes(results)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _threads(n: int) -> str:
@@ -130,7 +141,8 @@ def environment(results: Results) -> str:
     sentences = [
         f"Measured {e['date'].replace('T', ' ')} on {machine}; Python {e['python']}, {packages}; "
         f"NumPy's BLAS: {', '.join(blas)}.",
-        f"Load average at the start {e['load at start']}, at the end {e.get('load at end')}, the benchmark included.",
+        f"Load average at the start {e['load at start']}"
+        + (f", at the end {e['load at end']}, the benchmark included." if e.get("load at end") else "."),
         f"Half the distance of a time's quartiles is {_spread(results)}.",
         *e.get("remarks", []),
         *([] if results.complete else ["**The run was not completed.**"]),
@@ -160,10 +172,10 @@ def targets(found: Sequence[Results]) -> str:
     return table(("torch.nn's time / that of", "target", "measured", "reached"), rows)
 
 
-def means(results: Results, names: Sequence[str], kinds: Iterable[tuple[str, int]]) -> str:
+def means(results: Results, names: Sequence[str]) -> str:
     """Geometric means over the grid: contestants in each dtype and number of threads down, cells and modes across."""
     rows = []
-    for (dtype, threads), name in itertools.product(kinds, names):
+    for (dtype, threads), name in itertools.product(KINDS, names):
         columns = itertools.product(CELLS, MODES)
         row = [_mean(ratios(results, "torch.nn", name, cell, mode, dtype, threads)) for cell, mode in columns]
         if set(row) != {NOTHING}:

@@ -12,12 +12,10 @@ import sys
 
 import pytest
 
-from benchmarks import report, results
 from numpy_rnn.train.tasks import TASKS
 from numpy_rnn.train.tasks.table import MARKS
 
 ROOT = pathlib.Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
 README, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/README.zh.md"))
 in_both = pytest.mark.parametrize("readme", [README, CHINESE], ids=["en", "zh"])
 
@@ -96,25 +94,3 @@ def test_the_readme_has_the_tables_of_the_tasks_as_they_were_measured():
     assert shown == measured
     for cell in ("rnn", "lstm", "gru"):
         assert all(measured.count(f"| {cell} | {backend} |") == len(TASKS) for backend in ("numpy", "torch"))
-
-
-@pytest.mark.parametrize(
-    ("device", "page", "plots", "beside"),
-    [
-        (
-            "cpu",
-            "docs/benchmarks.md",
-            [f"docs/plots/{name}-cpu.png" for name in report.CAPTIONS],
-            ("cpu-amd-zen4", "cpu-intel-xeon"),
-        ),
-        ("cuda", "docs/benchmarks-gpu.md", [], ()),
-    ],
-)
-def test_the_readme_has_the_benchmarks_as_they_were_measured(device, page, plots, beside):
-    """What `python -m benchmarks report` makes of the results today, so that nothing is said that was not measured."""
-    measured, *others = (results.load(RESULTS / f"{name}.json") for name in (device, *beside))
-    begin, end = report.MARKS[device]
-    shown = README.split(begin)[1].split(end)[0]
-    assert shown.splitlines() == ["", *report.section(measured, plots, page, dict(zip(beside, others))).splitlines()]
-    assert (ROOT / page).read_text(encoding="utf-8").splitlines() == report.everything(measured).splitlines()
-    assert all((ROOT / plot).exists() for plot in plots)
