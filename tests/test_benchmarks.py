@@ -38,6 +38,7 @@ ENVIRONMENT = {
     "cores": 2,
     "system": "Linux",
     "python": "3",
+    "load at start": 0.1,
 }
 
 
