@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import traceback
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
 
+import numpy_rnn
 import torch_rnn.deep
-from numpy_rnn.fast import deep, directions, numerics
+from numpy_rnn.fast import deep, numerics, rnn
 from numpy_rnn.fast.cell import Cell
 from torch_rnn import bptt
 
@@ -80,9 +83,7 @@ def test_what_a_caller_does_with_states_and_outputs_does_not_reach_the_tape(name
     cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)
     wanted = deep.backward(deep.forward(cell, params, x, s0, lengths, masks)[2], dy, ds_n)
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, keep)
-    assert {isinstance(kept, deep.Snapshot) for layer in tape.runs for run in layer for kept in run.blocks} <= {
-        keep == "snapshots"
-    }
+    assert {isinstance(block, deep.Snapshot) for kept in tape.kept for block in kept} <= {keep == "snapshots"}
     for a in (y, *s_n, *s0):
         a[:] = np.nan
     grads, dx, ds0 = deep.backward(tape, dy, ds_n)
@@ -97,16 +98,15 @@ def test_what_a_caller_does_with_states_and_outputs_does_not_reach_the_tape(name
 def test_nothing_is_kept_if_nothing_is_asked_for(lengths):
     cell, params, x, s0, masks, _, _ = problem("gru", 2, 2)
     tape = deep.forward(cell, params, x, s0, lengths, masks, "nothing")[2]
-    assert [run.blocks for layer in tape.runs for run in layer] == [[]] * len(tape.runs) * len(tape.runs[0])
+    assert tape.kept == [[]] * 4
 
 
-@pytest.mark.parametrize("share", [True, False], ids=["together", "alone"])
 @pytest.mark.parametrize("name", CELLS)
-def test_an_empty_batch_is_no_mistake(name, share):
+def test_an_empty_batch_is_no_mistake(name):
     cell, params, x, s0, _, dy, ds_n = problem(name, 2, 2)
     x, dy = x[:, :0], dy[:, :0]
     s0, ds_n = (cell.State(*(s[:, :0] for s in states)) for states in (s0, ds_n))
-    y, s_n, tape = deep.forward(cell, params, x, s0, share=share)
+    y, s_n, tape = deep.forward(cell, params, x, s0)
     grads, dx, ds0 = deep.backward(tape, dy, ds_n)
     for a, like in zip((y, dx, *s_n, *ds0), (dy, x, *s0, *s0), strict=True):
         assert a.shape == like.shape
@@ -264,19 +264,21 @@ def test_backward_carries_a_complex_number_of_any_operand_of_forward(name, opera
 
 def test_sequences_of_equal_length_keep_their_order():
     lengths = np.array([2, 3] * 50)
-    order, back = deep.order_of(lengths)
-    assert order.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
-    assert np.array_equal(lengths[order][back], lengths)
+    cut = deep.cut_time(lengths, T=3, B=100)
+    assert cut.order.tolist() == [*range(1, 100, 2), *range(0, 100, 2)]
+    assert np.array_equal(cut.lengths, lengths[cut.order])
+    x = rng_of("order").standard_normal((3, 100, 2))
+    assert np.array_equal(cut.unsorted(cut.sorted(x)), x)
 
 
 def test_a_small_batch_without_lengths_is_one_block():
-    assert deep.blocks_of(None, T=5, B=2) == [deep.Block(0, 5, 2)]
-    assert deep.blocks_of(None, T=0, B=2) == []
+    assert deep.cut_blocks(None, T=5, B=2) == [deep.Block(0, 5, 2)]
+    assert deep.cut_blocks(None, T=0, B=2) == []
 
 
 def test_blocks_cover_each_valid_step_once_and_are_never_empty():
     for lengths in ([0, 0, 0], [4, 4, 0], [5, 3, 3, 1], [1], []):
-        blocks = deep.blocks_of(np.array(lengths, int), T=6, B=len(lengths))
+        blocks = deep.cut_blocks(np.array(lengths, int), T=6, B=len(lengths))
         assert all(stop > start and n > 0 for start, stop, n in blocks)
         covered = [(t, b) for start, stop, n in blocks for t in range(start, stop) for b in range(n)]
         assert sorted(covered) == sorted((t, b) for b, length in enumerate(lengths) for t in range(length))
@@ -298,30 +300,18 @@ def test_blocks_of_time_change_nothing_and_snapshots_not_a_bit(name, lengths, mo
     expected = (*whole[:2], *deep.backward(whole[2], dy, ds_n))
     monkeypatch.setattr(deep, "BLOCK_COLUMNS", 1)  # blocks of √11 = 3 steps
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
-    assert len(tape.runs[1][-1].blocks) >= 4
+    assert len(tape.kept[-1]) >= 4
     cut = (y, s_n, *deep.backward(tape, dy, ds_n))
     assert_all_close(cut, expected, 1e-14)
 
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "snapshots")
-    assert {type(t) for layer in tape.runs for run in layer for t in run.blocks} == {deep.Snapshot}
+    assert {type(block) for kept in tape.kept for block in kept} == {deep.Snapshot}
     again = (y, s_n, *deep.backward(tape, dy, ds_n))
     assert all(a.tobytes() == b.tobytes() for a, b in zip(flatten(list(again)), flatten(list(cut)), strict=True))
 
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "nothing")
     assert all(a.tobytes() == b.tobytes() for a, b in zip((y, *s_n), (cut[0], *cut[1]), strict=True))
-    assert [run.blocks for layer in tape.runs for run in layer] == [[], []]
-
-
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("name", CELLS)
-def test_directions_give_the_same_together_and_apart(name, lengths):
-    cell, params, x, s0, masks, dy, ds_n = problem(name, L=2, D=2)
-    results = []
-    for share in (True, False):
-        y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, share=share)
-        assert [len(layer) for layer in tape.runs] == ([1, 1] if share else [2, 2])
-        results.append((y, s_n, *deep.backward(tape, dy, ds_n)))
-    assert_all_close(*results, 1e-14)
+    assert tape.kept == [[]] * 4
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -346,42 +336,6 @@ def test_a_wide_batch_is_its_parts_side_by_side(name):
     assert_all_close(grads, cell.Params(*(sum(g) for g in zip(*(grads for _, grads in parts)))), 1e-13)
 
 
-@pytest.mark.parametrize(
-    ("L", "lengths", "keep"),
-    [(1, None, "tapes"), (2, np.array([5, 4, 6, 2]), "snapshots")],
-    ids=["one layer", "two, ragged, snapshots"],
-)
-@pytest.mark.parametrize("where", ["x", "dy"])
-@pytest.mark.parametrize("name", ["rnn_relu", "lstm"])
-def test_what_is_not_finite_stays_in_its_direction(name, where, L, lengths, keep):
-    """Joined directions are parted by zeros, and 0 times infinity is not 0."""
-    cell, params, x, s0, masks, dy, ds_n = problem(name, L, D=2)
-    {"x": x, "dy": dy}[where][2, 1, 0] = np.inf if name == "rnn_relu" else np.nan
-    results = []
-    for share in (True, False):
-        with np.errstate(invalid="ignore"):
-            y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, keep, share)
-            grads, dx, ds0 = deep.backward(tape, dy, ds_n)
-        kept = [isinstance(t, deep.Snapshot) for layer in tape.runs for run in layer for t in run.blocks]
-        assert set(kept) == {keep == "snapshots"}
-        results.append(flatten([y, list(s_n), dx, list(ds0), grads]))
-    assert any(np.isfinite(a).any() and not np.isfinite(a).all() for a in results[1])
-    for a, b in zip(*results, strict=True):
-        np.testing.assert_array_equal(np.isfinite(a), np.isfinite(b))
-        np.testing.assert_allclose(a[np.isfinite(a)], b[np.isfinite(a)], rtol=1e-13, atol=1e-13)
-
-
-def test_large_finite_numbers_are_as_good_as_small_ones():
-    """The squares of 1e30 overflow in float32, which must cost no more than time."""
-    cell, params, x, s0, _, dy, ds_n = in_float32(problem("rnn_relu", L=1, D=2))
-    results = []
-    for share in (True, False):
-        y, s_n, tape = deep.forward(cell, params, x * np.float32(1e30), s0, share=share)
-        results.append((y, s_n, *deep.backward(tape, dy, ds_n)))
-    assert np.abs(results[0][0]).max() > 1e29
-    assert_all_close(*results, 1e-6)
-
-
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2 * numerics.STRIPE + 3, numerics.TILE), (300, 70)])
 def test_transposed_whatever_the_number_of_stripes(shape):
     W = np.arange(math.prod(shape), dtype=float).reshape(shape)
@@ -400,25 +354,10 @@ def test_a_matrix_for_products_is_laid_out_once(B):
         assert numerics.for_products(got, B) is got
 
 
-def test_directions_run_together_while_that_pays():
-    (layer,) = problem("gru", L=1, D=2)[1]
-    B = directions.LARGEST_SHARED // layer[0].W_hh.size
-    assert directions.share(layer, B)
-    assert not directions.share(layer, B + 1)
-    assert not directions.share(layer[:1], 1)
-
-
-def test_how_many_inputs_there_are_does_not_part_directions():
-    cell, rng, wide = CELLS["gru"][0], rng_of("wide input"), directions.LARGEST_SHARED
-    params = [[random_params(cell, wide, H, R, rng) for _ in range(2)]]
-    _, _, tape = deep.forward(cell, params, rng.standard_normal((2, 1, wide)), random_state(cell, (2, 1), H, R, rng))
-    assert len(tape.runs[0]) == 1
-
-
 def test_tapes_are_kept_unless_otherwise_asked():
     cell, params, x, s0, *_ = problem("gru", L=1, D=1)
     _, _, tape = deep.forward(cell, params, x, s0)
-    assert type(tape.runs[0][0].blocks[0]).__module__ == "numpy_rnn.fast.gru"
+    assert type(tape.kept[0][0]).__module__ == "numpy_rnn.fast.gru"
 
 
 @pytest.mark.parametrize("T", [0, 3])
@@ -432,11 +371,30 @@ def test_float32_stays_float32(name, T):
 
 def test_blocks_are_of_the_square_root_of_time_or_of_a_fixed_size():
     def longest(T, B):
-        return max(stop - start for start, stop, _ in deep.blocks_of(None, T, B))
+        return max(stop - start for start, stop, _ in deep.cut_blocks(None, T, B))
 
     assert longest(100, 2) == 100
     assert longest(10**6, 1) == deep.BLOCK_COLUMNS
     assert longest(10**6, 2**16) == 1000
-    assert deep.blocks_of(None, 2, 5000) == [deep.Block(0, 1, 5000), deep.Block(1, 2, 5000)]
-    assert deep.blocks_of(None, 0, 5000) == []
-    assert sum(stop - start for start, stop, _ in deep.blocks_of(None, 12_345, 3)) == 12_345
+    assert deep.cut_blocks(None, 2, 5000) == [deep.Block(0, 1, 5000), deep.Block(1, 2, 5000)]
+    assert deep.cut_blocks(None, 0, 5000) == []
+    assert sum(stop - start for start, stop, _ in deep.cut_blocks(None, 12_345, 3)) == 12_345
+
+
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("lengths", [None, [6, 4, 0, 6]], ids=["full", "ragged"])
+def test_a_layer_reaches_its_equations_in_four_frames(D, lengths, monkeypatch):
+    """Whoever steps into `layer(x)` with a debugger should not get lost on the way to the equation."""
+    layer = numpy_rnn.RNN(I, H, num_layers=2, bidirectional=D == 2, dtype=float, rng=0)
+    x, depths, outside = np.ones((T, B, I)), set(), len(traceback.extract_stack())
+
+    def tanh(a, out):
+        depths.add(len(traceback.extract_stack()) - 1 - outside)  # without this function's own
+        return np.tanh(a, out)
+
+    monkeypatch.setattr(
+        layer, "cell", rnn.TANH._replace(forward=partial(rnn.forward, nonlinearity=rnn.Nonlinearity(tanh, None)))
+    )
+    layer(x, None, lengths)
+    layer.forward(x, None, lengths)
+    assert depths == {4}

@@ -192,7 +192,7 @@ def relu_arguments(case: Case, p: Problem) -> Array:
     if case.cell != "rnn_relu":
         return np.ones(0)
     *_, tape = numpy_rnn.fast.deep.forward(CELLS[case.cell][0], p.params, *p[1:5])
-    blocks = [block for layer in tape.runs for run in layer for block in run.blocks]
+    blocks = [block for kept in tape.kept for block in kept]
     linear = [b.x @ b.params.W_ih.T + b.params.b_ih + b.h[:-1] @ b.params.W_hh.T + b.params.b_hh for b in blocks]
     return np.concatenate([np.ones(0), *(np.abs(a).ravel() for a in linear)])
 

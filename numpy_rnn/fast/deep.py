@@ -22,7 +22,7 @@ The backward pass of each piece is its transpose:
     blocks chained by their states    the same chain, walked from the end
     reverse(x, lengths)               itself
     x ∘ mask                          dx ∘ mask
-    concatenation over directions     splitting (`directions`: both at once, while a layer is small)
+    concatenation over directions     splitting
     one x read by both directions     sum of both gradients
     sorting by length                 sorting back
 """
@@ -36,12 +36,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import directions
 from .cell import Cell, Grads, States, upstream
-from .directions import apart, beside, joined, parted, states_apart, states_beside
 from .numerics import Array
 
 Lengths = NDArray[np.intp]
+Order = NDArray[np.intp]  # sequences of a batch in another order
 Keep = Literal["tapes", "snapshots", "nothing"]
 
 # Columns (steps × sequences) of a block: so many that adding up the weight gradients block by block costs about a
@@ -58,10 +57,20 @@ class Block(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """How time is cut: the falling lengths, and the blocks that cover them."""
+    """How a batch is sorted by falling length, and the blocks into which it is cut then."""
 
-    lengths: Lengths | None
+    order: Order | None  # None: all sequences have T steps and stay where they are
+    inverse: Order | None
+    lengths: Lengths | None  # falling
     blocks: Sequence[Block]
+
+    def sorted(self, x: Array) -> Array:
+        """The sequences of x (·, B, ·) by falling length."""
+        return x if self.order is None else x[:, self.order]
+
+    def unsorted(self, x: Array) -> Array:
+        """Undo `sorted`."""
+        return x if self.order is None else x[:, self.inverse]
 
 
 class Snapshot(NamedTuple):
@@ -70,13 +79,6 @@ class Snapshot(NamedTuple):
     params: Any
     x: Array  # (stop - start, n, I)
     s0: States  # fields (n, ·)
-
-
-class Run(NamedTuple):
-    """What backward needs of directions that ran together: one, or all that a layer has."""
-
-    params: Any  # the cell's Params, those of `joined` for several directions
-    blocks: list[Any]  # of each block the cell's Tape, or a Snapshot; nothing
 
 
 class Tape(NamedTuple):
@@ -89,27 +91,24 @@ class Tape(NamedTuple):
     lengths: Lengths | None  # (B,)
     masks: Sequence[Array] | None  # L-1 of (T, B, D·R)
     cut: Cut
-    runs: list[list[Run]]  # [L][D], or [L][1] where directions ran together
+    kept: list[list[Any]]  # [L·D] of each block the cell's Tape, or a Snapshot; nothing
 
 
-Order = NDArray[np.intp] | None  # sequences in another order; None: as they are
-
-
-def order_of(lengths: Lengths | None) -> tuple[Order, Order]:
-    """The sorting of a batch by falling length, and its inverse; sequences of equal length keep their order.
+def cut_time(lengths: Lengths | None, T: int, B: int) -> Cut:
+    """Sort a batch by falling length and cut it into blocks; sequences of equal length keep their order.
 
     Examples
     --------
-    >>> order_of(np.array([3, 7, 5]))[0].tolist()
+    >>> cut_time(np.array([3, 7, 5]), T=8, B=3).order.tolist()
     [1, 2, 0]
     """
     if lengths is None:
-        return None, None
+        return Cut(None, None, None, cut_blocks(None, T, B))
     order = np.argsort(-lengths, kind="stable")
-    return order, np.argsort(order)
+    return Cut(order, np.argsort(order), lengths[order], cut_blocks(lengths[order], T, B))
 
 
-def blocks_of(lengths: Lengths | None, T: int, B: int) -> list[Block]:
+def cut_blocks(lengths: Lengths | None, T: int, B: int) -> list[Block]:
     """Rectangles that cover sequences of the given falling lengths, in the order of time.
 
     None has more than BLOCK_COLUMNS columns, unless it would have less than √T steps: so a run that keeps snapshots
@@ -117,9 +116,9 @@ def blocks_of(lengths: Lengths | None, T: int, B: int) -> list[Block]:
 
     Examples
     --------
-    >>> blocks_of(np.array([7, 5, 3, 3, 0]), T=8, B=5)
+    >>> cut_blocks(np.array([7, 5, 3, 3, 0]), T=8, B=5)
     [Block(start=0, stop=3, n=4), Block(start=3, stop=5, n=2), Block(start=5, stop=7, n=1)]
-    >>> blocks_of(None, T=1_000_000, B=2)[:2]
+    >>> cut_blocks(None, T=1_000_000, B=2)[:2]
     [Block(start=0, stop=2048, n=2), Block(start=2048, stop=4096, n=2)]
     """
     if lengths is None and 0 < T * B <= BLOCK_COLUMNS:  # most often
@@ -157,6 +156,17 @@ def reverse(x: Array, lengths: Lengths | None) -> Array:
     return x[np.where(t < lengths, lengths - 1 - t, t), np.arange(x.shape[1])]
 
 
+def concat_directions(outputs: Sequence[Array]) -> Array:
+    """Put outputs (T, B, R), one of each direction, side by side: (T, B, D·R)."""
+    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+
+
+def split_directions(dy: Array, D: int) -> list[Array]:
+    """Transpose of `concat_directions`: D views (T, B, R)."""
+    R = dy.shape[2] // D
+    return [dy[:, :, d * R : (d + 1) * R] for d in range(D)]
+
+
 def forward(
     cell: Cell,
     params: Sequence[Sequence[Any]],
@@ -165,7 +175,6 @@ def forward(
     lengths: Lengths | None = None,
     masks: Sequence[Array] | None = None,
     keep: Keep = "tapes",
-    share: bool = True,
 ) -> tuple[Array, States, Tape]:
     """Run a stack of layers, each in one direction or two.
 
@@ -183,8 +192,6 @@ def forward(
         What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
     keep : "tapes", "snapshots" or "nothing"
         What is kept of each block for `backward`; nothing means that there will be none.
-    share : bool
-        Whether the directions of a small layer may run together, see `directions`.
 
     Returns
     -------
@@ -195,24 +202,24 @@ def forward(
     tape : Tape
         What `backward` needs.
     """
-    order, back = order_of(lengths)
-    falling = None if lengths is None else lengths[order]
-    cut = Cut(falling, blocks_of(falling, *x.shape[:2]))
+    cut = cut_time(lengths, *x.shape[:2])
     tape = Tape(cell, params, x, s0, lengths, masks, cut, [])
-    y, starts = _sorted(x, order), _states_sorted(s0, order)
-
+    y = cut.sorted(x)
+    starts = [cell.State(*s) for s in zip(*map(cut.sorted, s0))]  # [L·D], fields (B, ·)
     finals: list[States] = []
     for l, layer in enumerate(params):
         if l > 0 and masks is not None:
-            y = y * _sorted(masks[l - 1], order)
-        run = _together if share and directions.share(layer, x.shape[1]) else _alone
-        y, s_n, runs = run(tape, l, y, starts, keep)
-        finals.append(s_n)
-        tape.runs.append(runs)
-    if _shared(tape) and not _finite(y):  # what is not finite in one direction has become NaN in the other
-        return forward(cell, params, x, s0, lengths, masks, keep, share=False)
+            y = y * cut.sorted(masks[l - 1])
+        outputs = []
+        for d, p in enumerate(layer):
+            x_d = reverse(y, cut.lengths) if d else y
+            output, s_n, kept = _run(cell, p, x_d, starts[len(finals)], cut.blocks, keep)
+            outputs.append(reverse(output, cut.lengths) if d else output)
+            finals.append(s_n)
+            tape.kept.append(kept)
+        y = concat_directions(outputs)
     y = y if y.base is None else y.copy()  # not what the tape holds: who gets y may change it
-    return _sorted(y, back), _states_sorted(_of_all(finals), back), tape
+    return cut.unsorted(y), _stack(cell, cut, finals), tape
 
 
 def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Array, States]:
@@ -235,35 +242,22 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     ds0 : the cell's State
         Fields (L·D, B, ·).
     """
-    lengths, masks = tape.lengths, tape.masks
-    order, back = order_of(lengths)
+    cell, cut, D = tape.cell, tape.cut, len(tape.params[0])
     dtype = gradient_dtype(tape, dy, ds_n)
-    received = dy, ds_n
-    dy, ends = _sorted(dy, order), _states_sorted(ds_n, order)
-
-    grads: list[list[Grads]] = []  # last layer first
-    initials: list[States] = []
-    for l in reversed(range(len(tape.params))):
-        run = _together_backward if _shared(tape) else _alone_backward
-        layer_grads, dy, ds0 = run(tape, l, dy, ends, dtype)
-        grads.append(layer_grads)
-        initials.append(ds0)
-        if l > 0 and masks is not None:
-            dy = dy * _sorted(masks[l - 1], order)
-    if _shared(tape) and not _finite(dy):
-        _, _, tape = forward(tape.cell, tape.params, tape.x, tape.s0, lengths, masks, share=False)
-        return backward(tape, *received)
-    return grads[::-1], _sorted(dy, back), _states_sorted(_of_all(initials[::-1]), back)
-
-
-def _shared(tape: Tape) -> bool:
-    """Whether directions ran together: those of one layer if those of all."""
-    return len(tape.runs[0]) < len(tape.params[0])
-
-
-def _finite(z: Array) -> bool:
-    """Whether all of z is finite, and its squares' sum, too: one product, the quickest way to look at each number."""
-    return math.isfinite(abs(np.vdot(z, z)))
+    dy = cut.sorted(dy)
+    grads: list[list[Grads]] = [[] for _ in tape.params]
+    ds0 = [cell.State(*ds) for ds in zip(*map(cut.sorted, ds_n))]  # [L·D], fields (B, ·): so far by the final states
+    for l, layer in reversed(list(enumerate(tape.params))):
+        dxs = []
+        for d, (p, dy_d) in enumerate(zip(layer, split_directions(dy, D))):
+            k, dy_d = l * D + d, reverse(dy_d, cut.lengths) if d else dy_d
+            g, dx, ds0[k] = _run_backward(cell, p, tape.kept[k], dy_d, ds0[k], cut.blocks, dtype)
+            grads[l].append(g)
+            dxs.append(reverse(dx, cut.lengths) if d else dx)
+        dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
+        if l > 0 and tape.masks is not None:
+            dy = dy * cut.sorted(tape.masks[l - 1])
+    return grads, cut.unsorted(dy), _stack(cell, cut, ds0)
 
 
 def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
@@ -272,84 +266,19 @@ def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
     return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
 
 
-def _sorted(x: Array, order: Order) -> Array:
-    """The sequences of x (·, B, ·) in another order."""
-    return x if order is None else x[:, order]
-
-
-def _states_sorted(states: States, order: Order) -> States:
-    """The same of states, fields (·, B, ·)."""
-    return states if order is None else type(states)(*(s[:, order] for s in states))
-
-
-def _of_all(states: Sequence[States]) -> States:
-    """States of all layers, fields (L·D, B, ·), from those of each, fields (D, B, ·)."""
-    return states[0] if len(states) == 1 else type(states[0])(*map(np.concatenate, zip(*states)))
-
-
-def _alone(tape: Tape, l: int, x: Array, s0: States, keep: Keep) -> tuple[Array, States, list[Run]]:
-    """Layer l, each direction by itself, from its states in s0 to final ones, fields (D, B, ·)."""
-    cell, layer, (lengths, blocks) = tape.cell, tape.params[l], tape.cut
-    outputs, finals, runs = [], [], []
-    for d, p in enumerate(layer):
-        start = cell.State(*[s[l * len(layer) + d] for s in s0])
-        y, s_n, kept = _run(cell, p, reverse(x, lengths) if d else x, start, blocks, keep)
-        outputs.append(reverse(y, lengths) if d else y)
-        finals.append(s_n)
-        runs.append(Run(p, kept))
-    return beside(outputs), cell.State(*map(np.array, zip(*finals))), runs
-
-
-def _alone_backward(
-    tape: Tape, l: int, dy: Array, ds_n: States, dtype: np.dtype[Any]
-) -> tuple[list[Grads], Array, States]:
-    """Transpose of `_alone`."""
-    cell, runs, (lengths, blocks) = tape.cell, tape.runs[l], tape.cut
-    grads, dxs, initials = [], [], []
-    for d, ((p, kept), dy_d) in enumerate(zip(runs, apart(dy, len(runs)))):
-        end = cell.State(*[ds[l * len(runs) + d] for ds in ds_n])
-        g, dx, ds0 = _run_backward(cell, p, kept, reverse(dy_d, lengths) if d else dy_d, end, blocks, dtype)
-        grads.append(g)
-        dxs.append(reverse(dx, lengths) if d else dx)
-        initials.append(ds0)
-    return grads, sum(dxs[1:], start=dxs[0]), cell.State(*map(np.array, zip(*initials)))
-
-
-def _together(tape: Tape, l: int, x: Array, s0: States, keep: Keep) -> tuple[Array, States, list[Run]]:
-    """As `_alone`, both directions as one cell, see `directions`."""
-    cell, (lengths, blocks) = tape.cell, tape.cut
-    p = joined(tape.params[l], cell.gates)
-    y, s_n, kept = _run(cell, p, beside((x, reverse(x, lengths))), states_beside(s0, l), blocks, keep)
-    return _turned(y, lengths), states_apart(s_n), [Run(p, kept)]
-
-
-def _together_backward(
-    tape: Tape, l: int, dy: Array, ds_n: States, dtype: np.dtype[Any]
-) -> tuple[list[Grads], Array, States]:
-    """Transpose of `_together`."""
-    cell, ((p, kept),), (lengths, blocks) = tape.cell, tape.runs[l], tape.cut
-    g, dx, ds0 = _run_backward(cell, p, kept, _turned(dy, lengths), states_beside(ds_n, l), blocks, dtype)
-    I = dx.shape[2] // 2
-    dx = dx[:, :, :I] + reverse(dx[:, :, I:], lengths)
-    return parted(g, tape.params[l], cell.gates), dx, states_apart(ds0)
-
-
-def _turned(y: Array, lengths: Lengths | None) -> Array:
-    """Both directions side by side, (T, B, 2·R), the second one turned round. Its own transpose."""
-    R = y.shape[2] // 2
-    turned = y.copy()
-    turned[:, :, R:] = reverse(y[:, :, R:], lengths)
-    return turned
+def _stack(cell: Cell, cut: Cut, states: Sequence[States]) -> States:
+    """States of all layers and directions, fields (L·D, B, ·), in the batch's own order."""
+    return cell.State(*[cut.unsorted(np.array(field)) for field in zip(*states)])
 
 
 def _run(
     cell: Cell, params: Any, x: Array, s0: States, blocks: Sequence[Block], keep: Keep
 ) -> tuple[Array, States, list[Any]]:
-    """One layer in one direction: block after block, each from the states where the one before it ended."""
+    """One direction of a layer: block after block, each from the states where the one before it ended."""
     T, B, _ = x.shape
     if blocks == [(0, T, B)]:  # that is all: there is nothing to put together
         states, tape = cell.forward(params, x, s0)
-        if keep != "tapes":
+        if keep == "snapshots":
             tape = Snapshot(params, x, cell.State(*[s.copy() for s in s0]))
         s_n = cell.State(*[trajectory[-1] for trajectory in states])
         return np.ascontiguousarray(states.h[1:]), s_n, [] if keep == "nothing" else [tape]
@@ -369,7 +298,7 @@ def _run(
     return y, s, tapes
 
 
-def _taped(cell: Cell, kept: Any) -> Any:
+def _tape_or_recompute(cell: Cell, kept: Any) -> Any:
     """The cell's tape of a block, of which it or a snapshot was kept."""
     return cell.forward(*kept)[1] if isinstance(kept, Snapshot) else kept
 
@@ -386,14 +315,14 @@ def _run_backward(
     """Transpose of `_run`: the same blocks from the last to the first."""
     T, B, _ = dy.shape
     if blocks == [(0, T, B)]:
-        return cell.backward(_taped(cell, tapes[0]), upstream(cell, dy, ds_n, dtype))
+        return cell.backward(_tape_or_recompute(cell, tapes[0]), upstream(cell, dy, ds_n, dtype))
 
     dx = np.zeros((T, B, params.W_ih.shape[1]), dtype)
     ds = cell.State(*[ds.astype(dtype) for ds in ds_n])
     grads: Grads = None
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):
         dstates = upstream(cell, dy[start:stop, :n], cell.State(*[running[:n] for running in ds]), dtype)
-        block_grads, dx[start:stop, :n], ds0 = cell.backward(_taped(cell, tape), dstates)
+        block_grads, dx[start:stop, :n], ds0 = cell.backward(_tape_or_recompute(cell, tape), dstates)
         for running, initial in zip(ds, ds0):
             running[:n] = initial
         for total, g in zip(grads or (), block_grads):

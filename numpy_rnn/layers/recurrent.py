@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from .module import Module, Seed
 
 # What users call the states of a State's fields h and c.
 INITIAL, FINAL_GRADIENTS = ("h_0", "c_0"), ("dh_n", "dc_n")
+# What `deep.forward` takes: the cell, its parameters, x, the initial states, lengths and dropout masks.
+Arguments = tuple[Cell, Any, Array, States, Any, Sequence[Array] | None]
 
 
 class Tape(NamedTuple):
@@ -101,8 +104,9 @@ class Recurrent(Module, abstract=True):
 
     def __call__(self, x: Array, h_0: Any = None, lengths: Any = None) -> tuple[Array, Any]:
         """Return output and h_n of `forward`, without a tape and the memory that it takes."""
-        output, h_n, _ = self._forward(x, h_0, lengths, "nothing")
-        return output, h_n
+        batched, arguments = self._arguments(x, h_0, lengths)
+        y, s_n, _ = deep.forward(*arguments, keep="nothing")
+        return self._outside(y, batched), self._state_outside(s_n, batched)
 
     def forward(
         self, x: Array, h_0: Any = None, lengths: Any = None, *, snapshots: bool = False
@@ -135,9 +139,13 @@ class Recurrent(Module, abstract=True):
         ValueError
             If a shape, a dtype or a length does not fit.
         """
-        return self._forward(x, h_0, lengths, "snapshots" if check_bool("snapshots", snapshots) else "tapes")
+        keep: deep.Keep = "snapshots" if check_bool("snapshots", snapshots) else "tapes"
+        batched, arguments = self._arguments(x, h_0, lengths)
+        y, s_n, tape = deep.forward(*arguments, keep)
+        return self._outside(y, batched), self._state_outside(s_n, batched), Tape(self, tape, batched)
 
-    def _forward(self, x: Array, h_0: Any, lengths: Any, keep: deep.Keep) -> tuple[Array, Any, Tape]:
+    def _arguments(self, x: Array, h_0: Any, lengths: Any) -> tuple[bool, Arguments]:
+        """Whether x is a batch, and what `deep.forward` takes, of what the user handed in."""
         batched = self._check_x(x)
         x = self._inside(x, batched)
         T, B, _ = x.shape
@@ -145,8 +153,7 @@ class Recurrent(Module, abstract=True):
             raise ValueError("lengths came with a single sequence, expected a batch: cut the sequence instead")
         lengths = check_lengths(lengths, T, B)
         s0 = self._check_state(INITIAL, h_0, B, batched)
-        y, s_n, tape = deep.forward(self.cell, self.params(), x, s0, lengths, self._masks(T, B), keep)
-        return self._outside(y, batched), self._state_outside(s_n, batched), Tape(self, tape, batched)
+        return batched, (self.cell, self.params(), x, s0, lengths, self._masks(T, B))
 
     def backward(self, tape: Tape, doutput: Array | None, dh_n: Any = None) -> tuple[dict[str, Array], Array, Any]:
         """Backpropagation through time: gradients of a loss, given those by the output and the final states.
