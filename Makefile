@@ -69,16 +69,16 @@ bench: $(STAMP)  ## time everything (half an hour, on an idle machine) and write
 	$(BIN)/python -m benchmarks report benchmarks/results/cpu.json benchmarks/results/cuda.json
 
 # The command itself keeps small networks on one thread; the language model is worth two.
-tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/tasks.md and the README
-	$(BIN)/numpy-rnn task table --markdown docs/tasks.md --markdown README.md
+tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/use/tasks.md and the README
+	$(BIN)/numpy-rnn task table --markdown docs/use/tasks.md --markdown README.md
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 >build/mutation.log 2>&1 || { tail -c 2000 build/mutation.log; exit 1; }
 	$(BIN)/python tests/mutation.py
 
-accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/accuracy.md
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.verify.accuracy --markdown docs/accuracy.md
+accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/verify/accuracy.md
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.verify.accuracy --markdown docs/verify/accuracy.md
 
 picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace writes (needs Chromium)
 	$(BIN)/python tests/trace_picture.py docs/plots/trace.png

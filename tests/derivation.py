@@ -1,4 +1,4 @@
-"""What the names in docs/derivation and in the losses' docstrings stand for: values that the code computes."""
+"""What the names in docs/learn/derivation and in the losses' docstrings stand for: values that the code computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the names on pages 7 and 8 of docs/derivation stand for: Jacobian matrices, and what is made of them.
+"""What the names on pages 7 and 8 of docs/learn/derivation stand for: Jacobian matrices, and what is made of them.
 
 Jacobian matrices are complex steps through the cells.
 """

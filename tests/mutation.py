@@ -1,4 +1,4 @@
-"""Score of the last mutation run; `make mutation` calls it. Every survivor must be explained in docs/mutation.md.
+"""Score of the last mutation run; `make mutation` calls it. Every survivor must be explained in docs/verify/mutation.md.
 
 Exit status 0 only if at least 97 % of the mutants are killed and no survivor is unexplained.
 """
@@ -37,13 +37,13 @@ def main() -> None:
     killed = stats["killed"] + stats["timeout"] + stats["segfault"]
     score = killed / stats["total"]
     print(f"{killed} of {stats['total']} mutants killed, {score:.1%} (goal {GOAL:.0%})")
-    explained = " ".join((ROOT / "docs" / "mutation.md").read_text().split())
+    explained = " ".join((ROOT / "docs" / "verify" / "mutation.md").read_text().split())
     unexplained = 0
     for file, before, after in map(change, survivors):
         # As the page quotes it; the diff, not the mutant's number, which moves with every edit.
         if f"`{after}`" not in explained:
             unexplained += 1
-            print(f"survived, not explained in docs/mutation.md: {file}\n  - {before}\n  + {after}")
+            print(f"survived, not explained in docs/verify/mutation.md: {file}\n  - {before}\n  + {after}")
     untested = stats["total"] - killed - stats["survived"]
     if untested:
         print(f"{untested} mutants were not run to an end")

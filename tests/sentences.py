@@ -1,4 +1,4 @@
-"""Formulas inside the sentences of docs/derivation: found without any mark, by what they are made of.
+"""Formulas inside the sentences of docs/learn/derivation: found without any mark, by what they are made of.
 
 A formula is a run of names that the page knows, numbers, operators and brackets; words, commas, semicolons and full
 stops end it. One with a relation, such as h_{t+1} = tanh(a_t), is a claim and evaluated as displayed ones are;

@@ -1,6 +1,6 @@
 """What other suites of test vectors can see: the zoo's mistakes run on their problems.
 
-    python tests/suites.py docs/vectors-suites.md
+    python tests/suites.py docs/port/vectors-suites.md
 
 ONNX's node tests are taken from the installed package. Keras' problems are built anew from what its tests say of
 themselves: all weights of a kind equal, inputs 0, 1, 2, …; see keras/src/layers/rnn/{lstm,gru,simple_rnn}_test.py. So

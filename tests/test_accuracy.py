@@ -356,7 +356,7 @@ def test_closed_gates_are_known_to_their_absolute_error_only():
     assert abs(numerics.sigmoid(a) - wide)[0] < np.finfo(float).eps
 
 
-# ---- the methods that gradients are checked with, at T = 30; docs/accuracy.md has T = 200
+# ---- the methods that gradients are checked with, at T = 30; docs/verify/accuracy.md has T = 200
 
 
 @needs_long_double
@@ -416,7 +416,7 @@ def test_tables_go_between_the_marks(tmp_path, monkeypatch, capsys):
     assert path.read_text() == "no marks"
 
 
-DOCUMENT = (pathlib.Path(__file__).parents[1] / "docs" / "accuracy.md").read_text(encoding="utf-8")
+DOCUMENT = (pathlib.Path(__file__).parents[1] / "docs" / "verify" / "accuracy.md").read_text(encoding="utf-8")
 
 
 def test_the_tolerances_of_the_document_are_those_of_the_code():

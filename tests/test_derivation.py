@@ -19,7 +19,7 @@ from numpy_rnn.layers import losses, optim
 from numpy_rnn.study.notation import Formula, FormulaError, Node, formulas, parse
 
 ROOT = pathlib.Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "derivation"
+DOCS = ROOT / "docs" / "learn" / "derivation"
 PAGES = sorted(path.stem for path in (DOCS / "en").iterdir())
 INDEXES = {"en": DOCS / "README.md", "zh": DOCS / "README.zh.md"}
 each_page = pytest.mark.parametrize("page", PAGES)
@@ -264,7 +264,7 @@ def quoted(text: str) -> list[tuple[str, str, str]]:
     """File, equations and line of every row of the tables "in code"; the file is the last one linked before."""
     found, file = [], ""
     for line in text.splitlines():
-        if link := re.search(r"\]\(\.\./\.\./\.\./(numpy_rnn/[\w/]+\.py)\)", line):
+        if link := re.search(r"\]\(\.\./\.\./\.\./\.\./(numpy_rnn/[\w/]+\.py)\)", line):
             file = link.group(1)
         if row := re.fullmatch(r"\| ((?:\([^)]+\) ?)+) \| `(.+)` \|", line):
             found.append((file, row.group(1), row.group(2)))
@@ -321,7 +321,7 @@ def test_every_page_links_its_twin_and_is_in_its_index(page):
         assert f"]({one}/{page}.md)" in INDEXES[one].read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("file", [*(f"{page}.md" for page in PAGES), "../README.zh.md", "../../README.zh.md"])
+@pytest.mark.parametrize("file", [*(f"{page}.md" for page in PAGES), "../README.zh.md", "../../../README.zh.md"])
 def test_chinese_text_has_chinese_punctuation(file):
     """Full-width marks after Chinese characters, outside code, formulas and links; and it is Chinese."""
     text = (DOCS / "zh" / file).read_text(encoding="utf-8")

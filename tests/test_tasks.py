@@ -603,7 +603,7 @@ def test_tables_go_between_the_marks(tmp_path):
     page.write_text("nothing")
     with pytest.raises(ValueError, match="needs the lines"):
         put_between_marks(page, "new")
-    table.check_marks(Path(__file__).parents[1] / "docs" / "tasks.md")
+    table.check_marks(Path(__file__).parents[1] / "docs" / "use" / "tasks.md")
 
 
 # ---- the command

@@ -677,7 +677,7 @@ def test_the_lines_of_a_report_name_the_mistake_and_the_function(tmp_path):
 
 # ---- the page
 
-PAGE = Path(__file__).parent.parent / "docs" / "vectors.md"
+PAGE = Path(__file__).parent.parent / "docs" / "port" / "vectors.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 

@@ -21,7 +21,6 @@ from numpy_rnn.verify.zoo.mistake import patched, source
 
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)
 EACH_DTYPE = pytest.mark.parametrize("dtype", TOLERANCES)
-PAGE = Path(__file__).parent.parent / "docs" / "bug-zoo.md"
 
 
 @cache
@@ -161,29 +160,20 @@ def backward_mistakes_are_killed_without_a_reference():
                 assert "complex step" in checks, (name, cell)
 
 
-def the_page_is_what_the_code_says():
-    assert PAGE.read_text(encoding="utf-8") == report.markdown(kills()), "run python -m numpy_rnn.verify.zoo"
+def the_page_names_every_mistake_and_its_checks():
+    page = report.markdown(kills())
+    for name, cells in kills().items():
+        _, _, entry = page.partition(f"\n#### {name}\n")
+        killed_by = re.search(r"^Killed by: (.*)\.$", entry, re.MULTILINE)[1].replace(" (some cells)", "")
+        assert set(killed_by.split(", ")) == set().union(*cells.values()), name
 
 
-def the_page_is_written_by_the_command(tmp_path, monkeypatch):
-    from numpy_rnn.verify.zoo import __main__ as command
-
-    monkeypatch.setattr(command, "kills", kills)
-    page = tmp_path / "docs" / "zoo.md"
-    assert command.main([str(page)]) == 0
-    assert page.read_bytes() == PAGE.read_bytes()
-    survived = {name: dict.fromkeys(cells, frozenset()) for name, cells in kills().items()}
-    monkeypatch.setattr(command, "kills", lambda: survived)
-    assert command.main([str(page)]) == 1
-
-
-def test_the_kill_matrix(tmp_path, monkeypatch):
+def test_the_kill_matrix():
     """One test, so that parallel runs compute the matrix once."""
     every_mistake_is_killed()
     every_check_kills_something()
     backward_mistakes_are_killed_without_a_reference()
-    the_page_is_what_the_code_says()
-    the_page_is_written_by_the_command(tmp_path, monkeypatch)
+    the_page_names_every_mistake_and_its_checks()
 
 
 # --- diagnose

@@ -7,7 +7,7 @@ kernel for all steps needs Triton (`pip install 'numpy-rnn[gpu]'`; PyTorch for C
 Should Triton fail to build or to launch a kernel, the loop computes it, and a warning says so, once for each kernel.
 
 On a CPU the kernels' results are tested in Triton's interpreter, and that its compiler takes them; what threads do to
-one another only a GPU can tell. docs/gpu.md has what an H200 said.
+one another only a GPU can tell. docs/use/gpu.md has what an H200 said.
 """
 
 from __future__ import annotations

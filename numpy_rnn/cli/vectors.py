@@ -303,7 +303,7 @@ def _explained(report: Report) -> list[str]:
     if backward == "right":
         lines.append("  backward is right, given your forward values")
     if not causes and not behind and not slips and not report.looser:
-        lines.append("  none of the known mistakes (docs/bug-zoo.md) makes just these numbers")
+        lines.append("  none of the known mistakes (docs/verify/bug-zoo.md) makes just these numbers")
     return lines
 
 

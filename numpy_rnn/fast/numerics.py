@@ -8,7 +8,7 @@ in strips.
 All of them accept complex arguments and are analytic in them, so that a complex step through any cell
 gives an exact derivative (Squire & Trapp, SIAM Review 40, 1998).
 
-(B1) … (B4) are the numbers of docs/derivation, page 1.
+(B1) … (B4) are the numbers of docs/learn/derivation, page 1.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class Nonlinearity(NamedTuple):
 
 
 def _tanh_derivative(h: Array, out: Array) -> Array:
-    return np.subtract(1, np.multiply(h, h, out), out)  # (F2) of docs/derivation
+    return np.subtract(1, np.multiply(h, h, out), out)  # (F2) of docs/learn/derivation
 
 
 def _relu_derivative(h: Array, out: Array) -> Array:

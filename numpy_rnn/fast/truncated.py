@@ -13,7 +13,7 @@ Steps are counted in the batch: a sequence that ends inside a window reaches bac
 
 k2 ≥ k1 is required: else the losses of some steps would silently go nowhere. k1 = k2 are disjoint windows, the usual
 practice (`detach` at the edges). k2 ≥ T is full backpropagation, whatever k1 is. As equations, with the numbers that
-stand at the lines below, it is on page 6 of docs/derivation.
+stand at the lines below, it is on page 6 of docs/learn/derivation.
 """
 
 from __future__ import annotations

@@ -320,12 +320,12 @@ class Adam(Optimizer):
 
 
 def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
-    """Scale all gradients in place so that their common norm is at most `max_norm`; torch's clip_grad_norm_.
+    """Scale all gradients in place so that their common norm is at most `max_norm`; torch's `clip_grad_norm_`.
 
         (N1)  norm = √ Σ g²                     over every number of every array
         (N2)  g    = g · min(1, max_norm / (norm + 1e-6))
 
-    The numbers are those of docs/derivation, page 6.
+    The numbers are those of docs/learn/derivation, page 6.
 
     Parameters
     ----------
@@ -364,7 +364,7 @@ def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
 
 
 def clip_grad_value(grads: Tensors, value: float) -> None:
-    """Cut every number of every gradient, in place, to -value … value (Q1); torch's clip_grad_value_.
+    """Cut every number of every gradient, in place, to -value … value (Q1); torch's `clip_grad_value_`.
 
     Parameters
     ----------

@@ -3,7 +3,7 @@
     h_{t+1} = tanh(i2h x_t + h2h h_t)         i2h x = W_ih x + b_ih,  h2h h = W_hh h + b_hh
     y_t     = h2o h_{t+1}                      h2o h = W_ho h + b_o
 
-The second line and its transpose are (Y1) and (Y1') of docs/derivation, page 2.
+The second line and its transpose are (Y1) and (Y1') of docs/learn/derivation, page 2.
 
 `torch_rnn` has the same classes with the same names; `state_dict()` of one loads into the other.
 """

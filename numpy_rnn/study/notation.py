@@ -1,6 +1,6 @@
 """The one reader of this project's formulas: of docstrings, derivations and sentences; for Python, LaTeX and the tests.
 
-A formula is plain text, such as `(2')  da_t = dh_{t+1} ∘ f'(a_t)`. What it says:
+A formula is plain text, such as `(2')  da_t = dh_{t+1} ∘ f'(a_t)`. What it says::
 
     W x            product of matrices, or with a number       x ∘ y, x / y     entry by entry
     Wᵀ, W⁻¹        transpose, inverse                           h², W^{n}       of entries; of a square matrix the power

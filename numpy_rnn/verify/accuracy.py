@@ -9,9 +9,9 @@ Errors are max|a - b| / max|b| of each tensor; a row shows the worst tensor of t
 usual initial scale, x, initial states and all upstream gradients are standard normal.
 
     python -m numpy_rnn.verify.accuracy                             # the tables, in a minute or two
-    python -m numpy_rnn.verify.accuracy --markdown docs/accuracy.md # puts them between the two marks in that file
+    python -m numpy_rnn.verify.accuracy --markdown docs/verify/accuracy.md # puts them between the two marks in that file
 
-What follows from them is `rule`: how large a rounding error may be. docs/accuracy.md tells where it holds.
+What follows from them is `rule`: how large a rounding error may be. docs/verify/accuracy.md tells where it holds.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def rule(dtype: str, T: int, B: int, H: int) -> Rule:
 
     Values and every gradient by a state are dot products of H terms: the error of a sum of H rounded terms grows as √H,
     and the gates forget, so that it does not add up over time. Gradients of parameters are sums over T·B terms, hence
-    √(T·B). The constant 1 holds the measured errors with little to spare, see docs/accuracy.md.
+    √(T·B). The constant 1 holds the measured errors with little to spare, see docs/verify/accuracy.md.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ class Flat:
                 yield direction, g, index
 
     def adjoint(self, gradients: Sequence[Array], k: int, rng: np.random.Generator) -> float:
-        """|⟨u, J v⟩ - ⟨Jᵀu, v⟩| / (‖u‖ ‖J v‖) for a random v in input k."""
+        """``|⟨u, J v⟩ - ⟨Jᵀu, v⟩| / (‖u‖ ‖J v‖)`` for a random v in input k."""
         direction: list[Array | None] = [None] * len(self.inputs)
         v = direction[k] = rng.standard_normal(self.inputs[k].shape)
         Jv = gradcheck.jvp_complex_step(self.states, self.inputs, direction)

@@ -1,6 +1,6 @@
 """Checks of gradients that somebody wrote by hand: this project's, or those of any function of arrays.
 
-Independent ways to the same numbers, each of which can be wrong only in its own way:
+Independent ways to the same numbers, each of which can be wrong only in its own way::
 
     complex step          f(θ + iεv) = f(θ) + iε J v + O(ε²), so with ε = 1e-30 the imaginary part over ε is J v to the
                           last place: no difference is taken, nothing cancels. Needs an f that takes complex numbers
@@ -266,7 +266,7 @@ def gradcheck(
     Parameters
     ----------
     f : function of arrays
-        f(*inputs) returns an array or a sequence of arrays. Called with complex arrays where that works.
+        `f(*inputs)` returns an array or a sequence of arrays. Called with complex arrays where that works.
     vjp : function
         The gradient under test: vjp(inputs, upstream), two tuples of arrays, returns for every input the gradient
         of Σ upstream ∘ f by it, or None where there is none (integer inputs, say).
@@ -447,7 +447,7 @@ def hessian_vector_product(
     Parameters
     ----------
     gradient : function of arrays
-        gradient(*inputs) returns the gradients of a scalar by the inputs, in their order; analytic. With a loss on top
+        `gradient(*inputs)` returns the gradients of a scalar by the inputs, in their order; analytic. With a loss on top
         of a network, the loss's gradient must be computed inside, from the outputs of the (complex) forward.
     inputs : arrays
     directions : arrays, shapes of inputs, or None for zero

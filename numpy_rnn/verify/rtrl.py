@@ -14,7 +14,7 @@ give the same numbers. It costs (number of θ) × H² a step: it is for small H.
 The recursion for P is the chain rule applied to each forward equation in turn. `Dual` carries a value together with its
 derivative by all of θ and knows that rule for sums (D1), products (D2), functions of entries (D3) and linear maps (D4),
 so that the cells below read like the forward equations (1), (2), … of their modules. The numbers are those of
-docs/derivation, page 8.
+docs/learn/derivation, page 8.
 """
 
 from __future__ import annotations

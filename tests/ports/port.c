@@ -1,4 +1,4 @@
-/* A port of all cells to C99, written against docs/vectors.md: no library but the standard one.
+/* A port of all cells to C99, written against docs/port/vectors.md: no library but the standard one.
 
    port FOLDER/CASE > CASE.csv     reads CASE.txt and CASE.bin, as `numpy-rnn vectors write FOLDER --format bin` has
                                    written them, and prints every number as a line name,index,value

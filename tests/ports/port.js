@@ -1,4 +1,4 @@
-// A port of all cells to JavaScript, written against docs/vectors.md: reads a case a line, answers with all its numbers.
+// A port of all cells to JavaScript, written against docs/port/vectors.md: reads a case a line, answers with all its numbers.
 // Run by `numpy-rnn vectors run -- node port.js`.
 "use strict";
 

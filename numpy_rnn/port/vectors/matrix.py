@@ -1,18 +1,14 @@
-"""Which case shows which mistake: the suite held against the zoo.
-
-`python -m numpy_rnn.port.vectors.matrix docs/vectors-matrix.md` writes the table; it takes a minute.
-"""
+"""Which case shows which mistake: the suite held against the zoo, as a page of the site."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ...verify.zoo import Mistake, mistakes
+from ...verify import zoo
+from ...verify.zoo import Mistake
 from . import cases
 from .check import TIERS
 from .document import array, case_of, tensors_of
@@ -20,7 +16,7 @@ from .document import array, case_of, tensors_of
 FACTOR = 100  # times the tolerance of float32
 HEAD = """# Which case shows which mistake
 
-Written by `python -m numpy_rnn.port.vectors.matrix`. A mistake shows in a case if it moves some tensor by more than 100
+A mistake shows in a case if it moves some tensor by more than 100
 times the tolerance of float32, relative to its largest entry. The number says in how many of the cases of that kind,
 for the cells that can have the mistake; the last column says which tensor moves first in most of them. Optional cases
 are left out. Mistakes of precision show in float64 alone, and so here in none.
@@ -49,12 +45,12 @@ def shows(document: Mapping[str, Any], mistake: Mistake) -> str | None:
     return None
 
 
-def rows() -> Iterator[list[str]]:
+def rows(mistakes: Sequence[Mistake]) -> Iterator[list[str]]:
     """A row for each mistake."""
     documents = [case for case in cases.all_cases() if not case["optional"]]
     kinds = list(dict.fromkeys(kind_of(case["name"]) for case in documents))
     yield ["mistake", *kinds, "first seen in"]
-    for mistake in mistakes():
+    for mistake in mistakes:
         found: dict[str, list[str | None]] = {kind: [] for kind in kinds}
         for case in documents:
             if case["cell"] in mistake.cells:
@@ -71,12 +67,8 @@ def kind_of(name: str) -> str:
     return kind if kind in ("plain", "square", "ragged", "bidirectional", "stacked") else "edge"
 
 
-def markdown() -> str:
-    """The page."""
-    header, *body = rows()
+def markdown(mistakes: Sequence[Mistake] | None = None) -> str:
+    """The page, of all mistakes unless told otherwise; these take a minute."""
+    header, *body = rows(zoo.mistakes() if mistakes is None else mistakes)
     lines = ["| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *body)]
     return HEAD + "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(markdown(), encoding="utf-8")

@@ -2,5 +2,5 @@
 
 `tasks` makes the sequences, `model` reads them, `training` learns from them and `explosion` lets the gradient explode,
 all in NumPy with this package's own gradients; `figures` draws what came of it and needs Matplotlib.
-`numpy-rnn experiment` runs them; docs/experiments.md has what came of it.
+`numpy-rnn experiment` runs them; docs/learn/experiments.md has what came of it.
 """

@@ -20,7 +20,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "stocks": {"hidden": 8, "epochs": 20, "lr": 0.003, "patience": 8},
     "digits": {"hidden": 64, "epochs": 40, "lr": 0.005, "patience": 15},
     "vowels": {"hidden": 48, "epochs": 30, "lr": 0.005, "patience": 15, "bidirectional": True},
-    # lr and clip: chosen by the validation split alone, as docs/tasks.md tells.
+    # lr and clip: chosen by the validation split alone, as docs/use/tasks.md tells.
     "language": {"hidden": 512, "embedding": 64, "window": 64, "epochs": 5, "lr": 0.004, "clip": 0.25, "patience": 2},
     "tags": {"hidden": 48, "epochs": 6, "lr": 0.005, "patience": 3, "bidirectional": True},
 }

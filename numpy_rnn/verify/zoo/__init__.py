@@ -16,7 +16,7 @@ lstm.py
 -        dc[t] += dc[t + 1] * f
 +        pass
 
-`python -m numpy_rnn.verify.zoo` writes the catalogue, with a matrix of which check notices which mistake.
+The catalogue, with a matrix of which check notices which mistake, is a page of the site (`report`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from ...fast.registry import CELLS
@@ -17,8 +17,7 @@ OUTSIDE = ("rnn_tanh", "lstm", "gru")  # the cells in which mistakes outside a c
 HEAD = """\
 # The bug zoo
 
-Written by `python -m numpy_rnn.verify.zoo`; do not edit. {count} classic mistakes in recurrent layers,
-forwards and backwards. Each is a change of a few lines of the textbook in `numpy_rnn/textbook/`, and runs:
+{count} classic mistakes in recurrent layers, forwards and backwards. Each is a change of a few lines of the textbook in `numpy_rnn/textbook/`, and runs:
 
 ```python
 from numpy_rnn.verify import zoo
@@ -61,12 +60,12 @@ MATRIX = """
 """
 
 
-def kills() -> Kills:
-    """Run every check on every mistake; takes some ten seconds.
+def kills(mistakes: Sequence[Mistake] = MISTAKES) -> Kills:
+    """Run every check on every mistake; all of them take half a minute.
 
     A mistake inside a cell is run in every cell that can have it, one outside in three cells.
     """
-    return {m.name: {cell: killed_by(cell, m) for cell in _cells_to_run(m)} for m in MISTAKES}
+    return {m.name: {cell: killed_by(cell, m) for cell in _cells_to_run(m)} for m in mistakes}
 
 
 def _cells_to_run(m: Mistake) -> tuple[str, ...]:
@@ -86,11 +85,12 @@ def markdown(kills: Kills) -> str:
     Parameters
     ----------
     kills : mapping
-        As `kills` returns it.
+        As `kills` returns it; of these mistakes the page tells.
     """
+    mistakes = [m for m in MISTAKES if m.name in kills]
     rows, useless = [], []
     for check in CHECKS:
-        marks = [mark(kills, m, check.name) for m in MISTAKES]
+        marks = [mark(kills, m, check.name) for m in mistakes]
         some = f" (+{marks.count('○')})" if "○" in marks else ""
         rows.append(f"| {check.short} | {check.name} | {check.what} | {marks.count('●')}{some} |")
         if not any(marks):
@@ -99,14 +99,14 @@ def markdown(kills: Kills) -> str:
     if useless:
         said = f"These kill nothing here: {', '.join(useless)}. They guard against mistakes that the zoo does not have."
     parts = [
-        HEAD.format(count=len(MISTAKES)),
+        HEAD.format(count=len(mistakes)),
         "\n".join(rows),
         "\n",
         AFTER_CHECKS.format(useless=said, outside=", ".join(OUTSIDE)),
     ]
-    for group, members in groupby(MISTAKES, key=lambda m: m.group):
+    for group, members in groupby(mistakes, key=lambda m: m.group):
         parts += [f"\n### {group[0].upper()}{group[1:]}\n", *(_entry(kills, m) for m in members)]
-    return "".join([*parts, MATRIX, *_matrix(kills)])
+    return "".join([*parts, MATRIX, *_matrix(kills, mistakes)])
 
 
 def _entry(kills: Kills, m: Mistake) -> str:
@@ -129,7 +129,7 @@ def _address(thread: str) -> str:
     return f"https://github.com/{repository}/issues/{number}"
 
 
-def _matrix(kills: Kills) -> Iterator[str]:
+def _matrix(kills: Kills, mistakes: Sequence[Mistake]) -> Iterator[str]:
     yield f"| mistake | {' | '.join(c.short for c in CHECKS)} |\n|---|{':-:|' * len(CHECKS)}\n"
-    for m in MISTAKES:
+    for m in mistakes:
         yield f"| {m.name} | {' | '.join(mark(kills, m, c.name) for c in CHECKS)} |\n"
