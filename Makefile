@@ -23,7 +23,7 @@ define install
 endef
 comma := ,
 
-.PHONY: help demo test long fused gpu bench tasks accuracy picture mutation oldest interop lint wheel-test clean
+.PHONY: help demo test long fused gpu bench tasks accuracy picture mutation oldest interop lint wheel-test docs clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 16
@@ -105,6 +105,9 @@ lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the site, into build/site: open build/site/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
 wheel-test: $(STAMP)  ## build the wheel, install it with NumPy alone, use it
 	@mkdir -p build && rm -rf build/lib build/wheel build/wheel-venv

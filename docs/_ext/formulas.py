@@ -7,15 +7,16 @@ Learn, and LaTeX in the ordinary roles and directives. A formula's number is the
 from __future__ import annotations
 
 import re
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
-from numpy_rnn.study.latex import latex
-from numpy_rnn.study.notation import FormulaError, expression, formulas, is_symbol, parse, runs, tokens
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
+
+from numpy_rnn.study.latex import latex
+from numpy_rnn.study.notation import FormulaError, expression, formulas, is_symbol, parse, runs, tokens
 
 SOURCES = ("Sources", "文献")  # the section whose letters are people's initials
 NUMBER = re.compile(r"\(([A-Z]?\d[a-z]?['δ]?)\)")
@@ -34,6 +35,7 @@ class Formulas(SphinxDirective):
     has_content = True
 
     def run(self) -> list[nodes.Node]:
+        """Called by docutils."""
         block = nodes.container(classes=["formulas"])
         seen: set[str] = set()
         for line in self.content:
@@ -72,6 +74,7 @@ class InSentences(SphinxTransform):
     default_priority = 500
 
     def apply(self, **kwargs: Any) -> None:
+        """Called by Sphinx."""
         if not self.env.docname.startswith("learn/"):
             return
         blocks = list(self.document.findall(lambda n: isinstance(n, nodes.container) and "formulas" in n["classes"]))
@@ -87,11 +90,12 @@ class InSentences(SphinxTransform):
         """Whether formulas are not looked for inside: code, headings, links, mathematics, sources."""
         if isinstance(node, (nodes.literal, nodes.literal_block, nodes.title, nodes.reference, nodes.math)):
             return True
-        return isinstance(node, nodes.section) and node[0].astext() in SOURCES or "number" in node.get("classes", ())
+        sources = isinstance(node, nodes.section) and node[0].astext() in SOURCES
+        return sources or "number" in node.get("classes", ())
 
 
 def ancestors(node: nodes.Node) -> list[nodes.Element]:
-    """A node's parent, its parent's parent, …"""
+    """A node's parent, its parent's parent, and so on."""
     found = []
     while node.parent is not None:
         node = node.parent

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from sphinx.application import Sphinx
+
 from numpy_rnn.fast.registry import CELLS
 from numpy_rnn.port.vectors import matrix
 from numpy_rnn.study.document import document
@@ -16,7 +18,6 @@ from numpy_rnn.study.verdict import verdict
 from numpy_rnn.study.walk import small_case, walk
 from numpy_rnn.verify import zoo
 from numpy_rnn.verify.zoo import report
-from sphinx.application import Sphinx
 
 # What each page of the reference documents: packages by what they export, or module by module (`.*`).
 API = {

@@ -105,8 +105,8 @@ def _options(
 def experiment() -> None:
     """Train small networks on tasks that need a memory, and see which of them forget.
 
-    Without options each takes less than two minutes; docs/learn/experiments.md has longer ones, and what came of them. The
-    same seed gives the same run. Ctrl-C ends with what there is so far.
+    Without options each takes less than two minutes; docs/learn/experiments.md has longer ones, and what came of them.
+    The same seed gives the same run. Ctrl-C ends with what there is so far.
     """
     keep_freed_memory()
 

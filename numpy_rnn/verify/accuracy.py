@@ -8,8 +8,8 @@ double results are right in their turn is a test's business: it evaluates the eq
 Errors are max|a - b| / max|b| of each tensor; a row shows the worst tensor of the worst draw. Weights have torch's
 usual initial scale, x, initial states and all upstream gradients are standard normal.
 
-    python -m numpy_rnn.verify.accuracy                             # the tables, in a minute or two
-    python -m numpy_rnn.verify.accuracy --markdown docs/verify/accuracy.md # puts them between the two marks in that file
+    python -m numpy_rnn.verify.accuracy                                     # the tables, in a minute or two
+    python -m numpy_rnn.verify.accuracy --markdown docs/verify/accuracy.md  # puts them between two marks in that file
 
 What follows from them is `rule`: how large a rounding error may be. docs/verify/accuracy.md tells where it holds.
 """

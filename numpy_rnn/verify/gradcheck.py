@@ -447,8 +447,8 @@ def hessian_vector_product(
     Parameters
     ----------
     gradient : function of arrays
-        `gradient(*inputs)` returns the gradients of a scalar by the inputs, in their order; analytic. With a loss on top
-        of a network, the loss's gradient must be computed inside, from the outputs of the (complex) forward.
+        `gradient(*inputs)` returns the gradients of a scalar by the inputs, in their order; analytic. With a loss on
+        top of a network, the loss's gradient must be computed inside, from the outputs of the (complex) forward.
     inputs : arrays
     directions : arrays, shapes of inputs, or None for zero
         v.

@@ -14,8 +14,8 @@ from ...layers.optim import Adam, Optimizer, clip_grad_norm
 from .model import SequenceModel
 from .tasks import TASKS, Batch, Task
 
-# Of Adam: the best of 0.001, 0.003 and 0.01, as docs/learn/experiments.md tells; the chrono cells and "irnn" at copying have
-# those of a task or cell that is next to them.
+# Of Adam: the best of 0.001, 0.003 and 0.01, as docs/learn/experiments.md tells; the chrono cells and "irnn" at copying
+# have those of a task or cell that is next to them.
 LEARNING_RATES = {
     "adding": {"rnn": 0.003, "lstm": 0.01, "gru": 0.01, "lstm-chrono": 0.01, "gru-chrono": 0.01, "irnn": 0.003},
     "copying": {"rnn": 0.01, "lstm": 0.01, "gru": 0.01, "lstm-chrono": 0.01, "gru-chrono": 0.01, "irnn": 0.003},

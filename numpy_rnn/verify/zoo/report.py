@@ -17,7 +17,8 @@ OUTSIDE = ("rnn_tanh", "lstm", "gru")  # the cells in which mistakes outside a c
 HEAD = """\
 # The bug zoo
 
-{count} classic mistakes in recurrent layers, forwards and backwards. Each is a change of a few lines of the textbook in `numpy_rnn/textbook/`, and runs:
+{count} classic mistakes in recurrent layers, forwards and backwards. Each is a change of a few lines of the
+textbook in `numpy_rnn/textbook/`, and runs:
 
 ```python
 from numpy_rnn.verify import zoo
