@@ -35,13 +35,13 @@ class Child:
         with contestant_environment(threads, scratch):
             self._process.start()
         theirs.close()
-        self._description: Any = None
+        self._description: Any = None  # the first answer, which comes unasked
 
     def describe(self) -> dict[str, Any]:
-        """What the process has loaded; waits until it has."""
+        """What the process has loaded; waits until it has, and fails as `ask` if it could not."""
         if self._description is None:
-            self._description = self._answer()
-        return dict(self._description)
+            self._description = self._receive()
+        return dict(_checked(self._description))
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """Call a method of its `Worker`.
@@ -55,20 +55,17 @@ class Child:
         self.describe()
         with contextlib.suppress(BrokenPipeError):  # there is no answer then
             self._pipe.send((method, arguments))
-        return self._answer()
+        return _checked(self._receive())
 
-    def _answer(self) -> Any:
+    def _receive(self) -> Any:
         if not self._pipe.poll(LIMIT):
             self.close()
             raise ChildError(f"took more than {LIMIT:.0f} s")
         try:
-            answer = self._pipe.recv()
+            return self._pipe.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
             raise ChildError(f"its process ended with status {self._process.exitcode}") from None
-        if isinstance(answer, Failure):
-            raise ChildError(answer.why)
-        return answer
 
     @property
     def alive(self) -> bool:
@@ -80,6 +77,12 @@ class Child:
         self._process.kill()
         self._process.join()
         self._pipe.close()
+
+
+def _checked(answer: Any) -> Any:
+    if isinstance(answer, Failure):
+        raise ChildError(answer.why)
+    return answer
 
 
 class Contest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import importlib
+import importlib.util
 import io
 import json
 import math
@@ -285,6 +286,15 @@ def test_a_process_that_fails_is_answered_by_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(contest.ChildError, match="took more than 0 s"):
         child.ask("prepare", Setting("rnn", parse("9999x9x99x99"), "float64", 1), MODES, None)
     assert not child.alive
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is not None, reason="Triton is there")
+def test_a_contestant_that_cannot_start_says_why_each_time(tmp_path):
+    child = contest.Child("torch_rnn-gpu", 1, tmp_path)
+    for _ in range(2):
+        with pytest.raises(contest.ChildError, match=r"No module named 'torch_rnn.gpu'|kernels need Triton"):
+            child.ask("release")
+    child.close()
 
 
 def test_a_process_that_is_killed_is_noticed(tmp_path):
