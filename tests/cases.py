@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 from formulas import Scope, Steps
-from support import CELLS, random_params, random_state, rng_of
+from support import CELLS, columns, random_params, random_state, rng_of
 
-from numpy_rnn.fast.numerics import columns, sigmoid
+from numpy_rnn.fast.numerics import sigmoid
 from numpy_rnn.port.vectors import trace
 
 T, B, I, H, R = 4, 3, 2, 5, 7  # 3H = 15, 4H = 20: all sizes differ

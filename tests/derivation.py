@@ -19,11 +19,11 @@ from flows import (
     rtrl_scopes,
 )
 from formulas import Indices, Scope, Steps
-from support import assert_close, rng_of
+from support import assert_close, columns, rng_of
 
 import numpy_rnn
 from numpy_rnn.fast import deep, truncated
-from numpy_rnn.fast.numerics import abreast, columns, linear, linear_db, linear_dW, linear_dx
+from numpy_rnn.fast.numerics import linear, linear_db, linear_dW, linear_dx, merge_steps
 from numpy_rnn.layers import losses, optim
 
 # ---- page 1: the chain rule
@@ -107,9 +107,9 @@ def abreast_scope() -> Scope:
     scope = cell_scope("rnn_tanh")
     values = dict(scope.values)
     for name, columns_of in (("D", values["da"].array), ("X", values["x"].array), ("Y", values["h"].array[:-1])):
-        values[name] = abreast(np.ascontiguousarray(columns_of))
+        values[name] = merge_steps(np.ascontiguousarray(columns_of))
     values["ones"] = np.ones((T * B, 1))
-    values["dX"] = abreast(np.ascontiguousarray(values["dx"].array))
+    values["dX"] = merge_steps(np.ascontiguousarray(values["dx"].array))
     return Scope(values)
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from cases import GATES, NONLINEARITIES, STEP, B, H, I, T, case, moved, textbook
 from formulas import Indices, Scope, Steps
-from support import assert_close, rng_of
+from support import assert_close, columns, rng_of
 
 import numpy_rnn
 from numpy_rnn.fast import deep, truncated
-from numpy_rnn.fast.numerics import columns
 from numpy_rnn.study import gradflow
 from numpy_rnn.study.notation import FormulaError
 from numpy_rnn.verify import rtrl

@@ -49,6 +49,11 @@ def output_units(cell: Cell, H: int, R: int) -> int:
     return R if "W_hr" in cell.Params._fields else H
 
 
+def columns(x):
+    """The rows of every step as columns, (T, B, R) to (T, R, B), as the documents write them."""
+    return x.swapaxes(1, 2)
+
+
 def random_params(cell: Cell, I: int, H: int, R: int, rng: np.random.Generator, dtype: Any = np.float64) -> Any:
     shapes = parameter_shapes(cell, I, H, output_units(cell, H, R))
     return cell.Params(*((rng.standard_normal(shape) * 0.5).astype(dtype) for shape in shapes))

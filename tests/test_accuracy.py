@@ -244,7 +244,7 @@ def differenced(h, out):
 def backward_that_saves_memory(tape, dstates):
     """The memory c not kept but recovered from the step after it: c_t = (c_{t+1} - i ∘ g) / f."""
     tape = tape._replace(oifgc=tape.oifgc.copy())
-    _, i, f, g, c = numerics.blocks(tape.oifgc, 5)
+    _, i, f, g, c = numerics.split_gates(tape.oifgc, 5)
     for t in reversed(range(len(tape.x))):
         c[t] = (c[t + 1] - i[t] * g[t]) / f[t]
     return lstm.backward(tape._replace(tanh_c=np.tanh(c[1:])), dstates)
@@ -288,12 +288,16 @@ WORSE = {
     "dW accumulated in 49 bits": (
         "gru",
         (
-            "du @ x.reshape(T * B, I), dv @ abreast(h[:-1]).T",
-            "short_accumulator(du, x.reshape(T * B, I), T), short_accumulator(dv, abreast(h[:-1]).T, T)",
+            "du @ x.reshape(T * B, I), dv @ merge_steps(h[:-1]).T",
+            "short_accumulator(du, x.reshape(T * B, I), T), short_accumulator(dv, merge_steps(h[:-1]).T, T)",
         ),
         "gradient",
     ),
-    "db added to large numbers": ("lstm", ("db = da @ ones(da)", "db = (10_000 + da @ ones(da)) - 10_000"), "gradient"),
+    "db added to large numbers": (
+        "lstm",
+        ("db = sum_columns(da)", "db = (10_000 + sum_columns(da)) - 10_000"),
+        "gradient",
+    ),
     "tanh' by a difference": ("rnn_tanh", tanh_cell(df=differenced), "gradient"),
     "c recovered by division": ("lstm", lstm.LSTM._replace(backward=backward_that_saves_memory), "gradient"),
 }

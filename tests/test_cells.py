@@ -125,7 +125,7 @@ def test_gradients_of_states_may_lie_in_memory_either_way(name):
     cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
     tape = cell.forward(params, x, s0)[1]
     as_rows = cell.State(*map(np.ascontiguousarray, dstates))
-    as_columns = cell.State(*(numerics.columns(numerics.rows(ds)) for ds in dstates))
+    as_columns = cell.State(*(np.ascontiguousarray(ds.swapaxes(1, 2)).swapaxes(1, 2) for ds in dstates))
     assert not any(ds.flags.c_contiguous for ds in as_columns)
     first, second = cell.backward(tape, as_rows), cell.backward(tape, as_columns)
     for a, b in zip((*first[0], first[1], *first[2]), (*second[0], second[1], *second[2])):
@@ -166,8 +166,8 @@ def test_affine_and_abreast_of_any_width(B):
     W, x, b = (rng.standard_normal(shape) for shape in ((4, 3), (700, B, 3), 4))
     room = np.full((700, 6, B), np.nan, np.complex128)
     a = room[:, 1:5]
-    numerics.affine(W, x, b, a)
+    numerics.linear_columns(W, x, b, a)
     assert np.isnan(room[:, [0, 5]]).all()
     np.testing.assert_allclose(a, np.einsum("oi,tbi->tob", W, x) + b[:, None], rtol=1e-14, atol=1e-14)
-    assert np.array_equal(numerics.abreast(a), a.swapaxes(0, 1).reshape(4, 700 * B))
-    assert numerics.abreast(a).dtype == a.dtype
+    assert np.array_equal(numerics.merge_steps(a), a.swapaxes(0, 1).reshape(4, 700 * B))
+    assert numerics.merge_steps(a).dtype == a.dtype

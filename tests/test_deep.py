@@ -339,7 +339,7 @@ def test_a_wide_batch_is_its_parts_side_by_side(name):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2 * numerics.STRIPE + 3, numerics.TILE), (300, 70)])
 def test_transposed_whatever_the_number_of_stripes(shape):
     W = np.arange(math.prod(shape), dtype=float).reshape(shape)
-    W_T = numerics.transposed(W)
+    W_T = numerics.transposed_copy(W)
     assert np.array_equal(W_T, W.T)
     assert W_T.flags.c_contiguous
 
@@ -348,10 +348,10 @@ def test_transposed_whatever_the_number_of_stripes(shape):
 def test_a_matrix_for_products_is_laid_out_once(B):
     W = np.arange(12.0).reshape(3, 4)
     for wanted in (W, W.T):
-        got = numerics.for_products(wanted, B)
+        got = numerics.layout_for_matvec(wanted, B)
         assert np.array_equal(got, wanted)
         assert got.flags.f_contiguous if B == 1 else got.flags.c_contiguous
-        assert numerics.for_products(got, B) is got
+        assert numerics.layout_for_matvec(got, B) is got
 
 
 def test_tapes_are_kept_unless_otherwise_asked():

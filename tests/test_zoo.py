@@ -137,7 +137,7 @@ def every_mistake_is_killed():
 def test_the_textbook_passes_every_check(cell):
     subject = Subject(cell, zoo.machine(cell))
     for check in CHECKS:
-        assert check.off(subject) < 1e-13, check.name
+        assert check.error(subject) < 1e-13, check.name
 
 
 def every_check_kills_something():
@@ -146,9 +146,9 @@ def every_check_kills_something():
 
 
 def test_a_check_that_raises_or_says_nan_kills():
-    nothing = CHECKS[0]._replace(off=lambda subject: np.nan)
+    nothing = CHECKS[0]._replace(error=lambda subject: np.nan)
     assert nothing.kills("gru")
-    assert nothing._replace(off=lambda subject: [][1]).kills("gru")
+    assert nothing._replace(error=lambda subject: [][1]).kills("gru")
     assert not CHECKS[0].kills("gru")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .numerics import Array, columns, copy_stripes
+from .numerics import Array, copy_blocked
 
 Grads = Any  # a cell's Params, holding gradients
 States = Any  # a cell's State, holding arrays (B, ·) at one moment or (T+1, B, ·) along a trajectory
@@ -40,7 +40,7 @@ class Cell(NamedTuple):
     vectors: Literal["columns", "rows"] = "columns"
 
 
-def trajectory(T: int, state: Array, *operands: Array) -> Array:
+def allocate_trajectory(T: int, state: Array, *operands: Array) -> Array:
     """Room for the states 0 … T of a trajectory, as columns, the first of them filled with `state`.
 
     Parameters
@@ -85,8 +85,8 @@ def upstream(cell: Cell, dy: Array, ds_n: States, dtype: DTypeLike) -> States:
         dstates = cell.State(*[np.empty((T + 1, *ds.shape), dtype) for ds in ds_n])
         dstates.h[1:] = dy
     else:
-        dstates = cell.State(*[columns(np.empty((T + 1, *ds.shape[::-1]), dtype)) for ds in ds_n])
-        copy_stripes(dy, dstates.h[1:])
+        dstates = cell.State(*[np.empty((T + 1, *ds.shape[::-1]), dtype).swapaxes(1, 2) for ds in ds_n])
+        copy_blocked(dy, dstates.h[1:])
     dstates.h[0] = 0
     for dstate in dstates[1:]:  # the outputs are h: no other state reaches the loss but by the last one
         dstate[:] = 0

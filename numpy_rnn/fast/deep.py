@@ -219,7 +219,7 @@ def forward(
             tape.kept.append(kept)
         y = concat_directions(outputs)
     y = y if y.base is None else y.copy()  # not what the tape holds: who gets y may change it
-    return cut.unsorted(y), _stack(cell, cut, finals), tape
+    return cut.unsorted(y), _concat_layers(cell, cut, finals), tape
 
 
 def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Array, States]:
@@ -257,7 +257,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
         dy = dxs[0] if D == 1 else dxs[0] + dxs[1]
         if l > 0 and tape.masks is not None:
             dy = dy * cut.sorted(tape.masks[l - 1])
-    return grads, cut.unsorted(dy), _stack(cell, cut, ds0)
+    return grads, cut.unsorted(dy), _concat_layers(cell, cut, ds0)
 
 
 def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
@@ -266,7 +266,7 @@ def gradient_dtype(tape: Tape, dy: Array, ds_n: States) -> np.dtype[Any]:
     return np.result_type(dy, *ds_n, tape.x, *tape.s0, *params)
 
 
-def _stack(cell: Cell, cut: Cut, states: Sequence[States]) -> States:
+def _concat_layers(cell: Cell, cut: Cut, states: Sequence[States]) -> States:
     """States of all layers and directions, fields (L·D, B, ·), in the batch's own order."""
     return cell.State(*[cut.unsorted(np.array(field)) for field in zip(*states)])
 

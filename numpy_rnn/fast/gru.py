@@ -32,8 +32,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones
+from .cell import Cell, allocate_trajectory
+from .numerics import Array, layout_for_matvec, linear_columns, merge_steps, reversed_steps, split_gates, sum_columns
 
 
 class Params(NamedTuple):
@@ -60,7 +60,7 @@ class Tape(NamedTuple):
     vrzn: Array  # (T, 4H, B): v_n, r, z, n
 
 
-def sigmoids_halved(W: Array) -> Array:
+def prepare_for_tanh(W: Array) -> Array:
     """Halve the rows of gates r and z in a W or b, so that a tanh serves as their σ.
 
     σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
@@ -97,18 +97,18 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         What `backward` needs.
     """
     (T, B, _), H = x.shape, s0.h.shape[1]
-    h = trajectory(T, s0.h, x, *params)
+    h = allocate_trajectory(T, s0.h, x, *params)
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
-    W_ih, W_hh, b_ih, b_hh = map(sigmoids_halved, params)
+    W_ih, W_hh, b_ih, b_hh = map(prepare_for_tanh, params)
     b = np.append(b_ih[: 2 * H] + b_hh[: 2 * H], b_ih[2 * H :])  # of r and z both biases, of n the input side's
     # v_n stands before r and z, so that one call adds the hidden side to all three.
     vrzn = np.empty((T, 4 * H, B), h.dtype)
     vrzn[:, :H] = b_hh[2 * H :, None]  # (1): of v_n
-    affine(W_ih, x, b, vrzn[:, H:])  # (1): u
-    W_hh = for_products(np.concatenate([W_hh[2 * H :], W_hh[: 2 * H]]), B)
+    linear_columns(W_ih, x, b, vrzn[:, H:])  # (1): u
+    W_hh = layout_for_matvec(np.concatenate([W_hh[2 * H :], W_hh[: 2 * H]]), B)
     h_t = h[0]
-    for v_rz_t, rz_t, v_n, r, z, n, h_next in zip(vrzn[:, : 3 * H], vrzn[:, H : 3 * H], *blocks(vrzn, 4), h[1:]):
+    for v_rz_t, rz_t, v_n, r, z, n, h_next in zip(vrzn[:, : 3 * H], vrzn[:, H : 3 * H], *split_gates(vrzn, 4), h[1:]):
         v_rz_t += W_hh.dot(h_t)  # (1) (2)
         np.tanh(rz_t, rz_t)  # (2)
         rz_t *= half
@@ -119,7 +119,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         h_next *= z
         h_next += n
         h_t = h_next
-    return State(columns(h)), Tape(params, x, h, vrzn)
+    return State(h.swapaxes(1, 2)), Tape(params, x, h, vrzn)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -142,21 +142,23 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _), x, h, vrzn = tape
     (T, B, I), H = x.shape, h.shape[1]
-    W_hh_T = for_products(W_hh.T, B)  # once, not at every step
-    dh_loss = np.ascontiguousarray(columns(dstates.h))
+    W_hh_T = layout_for_matvec(W_hh.T, B)  # once, not at every step
+    dh_loss = np.ascontiguousarray(dstates.h.swapaxes(1, 2))
 
     # The running gradient dh enters (4') … (2') only as a factor. What it is multiplied with is known beforehand,
     # for all steps at once, and waits where du and dv will stand.
-    v_n, r, z, n = blocks(vrzn, 4)
+    v_n, r, z, n = split_gates(vrzn, 4)
     dv = np.empty((T, 3 * H, B), np.result_type(vrzn, dh_loss))
-    dv_r, dv_z, dv_n = blocks(dv, 3)
+    dv_r, dv_z, dv_n = split_gates(dv, 3)
     du_n = np.multiply(1 - z, 1 - n**2, dtype=dv.dtype)  # (4') (3')
     np.multiply(du_n, r, out=dv_n)  # (3')
     np.multiply(du_n * v_n, r * (1 - r), out=dv_r)  # (3') (2')
     np.multiply(h[:-1] - n, z * (1 - z), out=dv_z)  # (4') (2')
 
     dh = dh_loss[T].astype(dv.dtype)
-    for dv_t, dv_r_t, dv_z_t, dv_n_t, du_n_t, z_t, dh_loss_t in backwards(dv, dv_r, dv_z, dv_n, du_n, z, dh_loss[:-1]):
+    for dv_t, dv_r_t, dv_z_t, dv_n_t, du_n_t, z_t, dh_loss_t in reversed_steps(
+        dv, dv_r, dv_z, dv_n, du_n, z, dh_loss[:-1]
+    ):
         dv_r_t *= dh  # (3') (2')
         dv_z_t *= dh  # (4') (2')
         dv_n_t *= dh  # (4') (3')
@@ -165,10 +167,10 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         dh += W_hh_T.dot(dv_t)  # (1')
         dh += dh_loss_t
 
-    dv, du_n = abreast(dv), abreast(du_n)
+    dv, du_n = merge_steps(dv), merge_steps(du_n)
     du = np.concatenate([dv[: -len(du_n)], du_n])  # (2')
-    dW_ih, dW_hh = du @ x.reshape(T * B, I), dv @ abreast(h[:-1]).T  # (1')
-    grads = Params(dW_ih, dW_hh, du @ ones(du), dv @ ones(dv))  # (1')
+    dW_ih, dW_hh = du @ x.reshape(T * B, I), dv @ merge_steps(h[:-1]).T  # (1')
+    grads = Params(dW_ih, dW_hh, sum_columns(du), sum_columns(dv))  # (1')
     dx = (du.T @ W_ih).reshape(T, B, I)  # (1')
     return grads, dx, State(dh.T)
 

@@ -32,8 +32,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, trajectory
-from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones, rows
+from .cell import Cell, allocate_trajectory
+from .numerics import Array, layout_for_matvec, linear_columns, merge_steps, reversed_steps, split_gates, sum_columns
 
 
 class Params(NamedTuple):
@@ -62,7 +62,7 @@ class Tape(NamedTuple):
     oifgc: Array  # (T+1, 5H, B): the gates o, i, f, g, of the last step undefined, and c
 
 
-def sigmoids_first(W: Array) -> Array:
+def prepare_for_tanh(W: Array) -> Array:
     """Order the rows of a W or b as gates o, i, f, g and halve the first three, so that one tanh serves all four.
 
     σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
@@ -100,7 +100,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         What `backward` needs.
     """
     (T, B, _), H = x.shape, s0.h.shape[1]
-    h = trajectory(T, s0.h, x, *params, s0.c)
+    h = allocate_trajectory(T, s0.h, x, *params, s0.c)
     tanh_c = np.empty_like(h[1:])
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
     # Side by side, so that one call serves all that it can: tanh for o, i, f, g; σ for o, i, f; a product for i ∘ g
@@ -112,9 +112,9 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
     ig_fc = np.empty((2 * H, B), h.dtype)
     ig, fc = ig_fc[:H], ig_fc[H:]
 
-    W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
-    affine(W_ih, x, b, oifg[:T])  # (1), all of it that needs no state
-    W_hh, Wh = for_products(W_hh, B), np.empty((4 * H, B), h.dtype)
+    W_ih, W_hh, b = map(prepare_for_tanh, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
+    linear_columns(W_ih, x, b, oifg[:T])  # (1), all of it that needs no state
+    W_hh, Wh = layout_for_matvec(W_hh, B), np.empty((4 * H, B), h.dtype)
     h_t = h[0]
     for a, oif_t, if_t, gc_t, o_t, c_next, tanh_c_t, h_next in zip(oifg, oif, if_, gc, o, c[1:], tanh_c, h[1:]):
         a += W_hh.dot(h_t, Wh)  # (1)
@@ -126,8 +126,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.tanh(c_next, tanh_c_t)  # (4)
         np.multiply(o_t, tanh_c_t, h_next)  # (4)
         h_t = h_next
-    h = rows(h)
-    return State(h, columns(c)), Tape(params, x, h, tanh_c, oifgc)
+    h = np.ascontiguousarray(h.swapaxes(1, 2))
+    return State(h, c.swapaxes(1, 2)), Tape(params, x, h, tanh_c, oifgc)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -150,14 +150,14 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _), x, h, tanh_c, oifgc = tape
     (T, B, I), H = x.shape, h.shape[2]
-    W_hh_T = for_products(W_hh.T, B)  # once, not at every step
-    dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
+    W_hh_T = layout_for_matvec(W_hh.T, B)  # once, not at every step
+    dh_loss, dc_loss = (np.ascontiguousarray(ds.swapaxes(1, 2)) for ds in dstates)
 
     # The running gradients dh and dc enter (4') … (2') only as factors. What they are multiplied with is known
     # beforehand, for all steps at once, and waits where da will stand.
     da = np.empty((T, 4 * H, B), np.result_type(oifgc, dh_loss, dc_loss))
-    da_i, da_f, da_g, da_o = blocks(da, 4)
-    o, i, f, g, c = blocks(oifgc[:-1], 5)
+    da_i, da_f, da_g, da_o = split_gates(da, 4)
+    o, i, f, g, c = split_gates(oifgc[:-1], 5)
     np.multiply(g, i * (1 - i), out=da_i)  # (3') (2')
     np.multiply(c, f * (1 - f), out=da_f)  # (3') (2')
     np.multiply(i, 1 - g**2, out=da_g)  # (3') (2')
@@ -165,7 +165,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     dc_dh = o * (1 - tanh_c**2)  # (4')
 
     dh, dc = dh_loss[T].astype(da.dtype), dc_loss[T].astype(da.dtype)
-    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dh_t, f_t, dh_loss_t, dc_loss_t in backwards(
+    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dh_t, f_t, dh_loss_t, dc_loss_t in reversed_steps(
         da, da_i, da_f, da_g, da_o, dc_dh, f, dh_loss[:-1], dc_loss[:-1]
     ):
         da_o_t *= dh  # (4') (2')
@@ -178,8 +178,8 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         dh = W_hh_T.dot(da_t, dh)  # (1')
         dh += dh_loss_t
 
-    da = abreast(da)
-    db = da @ ones(da)  # (1')
+    da = merge_steps(da)
+    db = sum_columns(da)  # (1')
     grads = Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, H), db, db.copy())  # (1')
     dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
     return grads, dx, State(dh.T, dc.T)

@@ -34,9 +34,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, trajectory
-from .lstm import State, sigmoids_first
-from .numerics import Array, abreast, affine, backwards, blocks, columns, for_products, ones, rows
+from .cell import Cell, allocate_trajectory
+from .lstm import State, prepare_for_tanh
+from .numerics import Array, layout_for_matvec, linear_columns, merge_steps, reversed_steps, split_gates, sum_columns
 
 
 class Params(NamedTuple):
@@ -78,17 +78,17 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         What `backward` needs.
     """
     (T, B, _), H = x.shape, s0.c.shape[1]
-    h = trajectory(T, s0.h, x, *params, s0.c)
-    c = trajectory(T, s0.c, h)
+    h = allocate_trajectory(T, s0.h, x, *params, s0.c)
+    c = allocate_trajectory(T, s0.c, h)
     tanh_c = np.empty_like(c[1:])
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
 
-    W_ih, W_hh, b = map(sigmoids_first, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
+    W_ih, W_hh, b = map(prepare_for_tanh, (params.W_ih, params.W_hh, params.b_ih + params.b_hh))
     gates = np.empty((T, 4 * H, B), h.dtype)
-    affine(W_ih, x, b, gates)  # (1), all of it that needs no state
-    W_hh, W_hr = for_products(W_hh, B), for_products(params.W_hr, B)
+    linear_columns(W_ih, x, b, gates)  # (1), all of it that needs no state
+    W_hh, W_hr = layout_for_matvec(W_hh, B), layout_for_matvec(params.W_hr, B)
     for a, oif_t, o, i, f, g, c_t, c_next, tanh_c_t, h_t, h_next in zip(
-        gates, gates[:, : 3 * H], *blocks(gates, 4), c, c[1:], tanh_c, h, h[1:]
+        gates, gates[:, : 3 * H], *split_gates(gates, 4), c, c[1:], tanh_c, h, h[1:]
     ):
         a += W_hh.dot(h_t)  # (1)
         np.tanh(a, a)  # (2)
@@ -98,8 +98,8 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
         np.tanh(c_next, tanh_c_t)  # (4)
         m = o * tanh_c_t  # (4)
         h_next[:] = W_hr.dot(m)  # (5)
-    h = rows(h)
-    return State(h, columns(c)), Tape(params, x, h, c, tanh_c, gates)
+    h = np.ascontiguousarray(h.swapaxes(1, 2))
+    return State(h, c.swapaxes(1, 2)), Tape(params, x, h, c, tanh_c, gates)
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
@@ -122,13 +122,13 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """
     (W_ih, W_hh, _, _, W_hr), x, h, c, tanh_c, gates = tape
     (T, B, I), R = x.shape, h.shape[2]
-    W_hh_T, W_hr_T = for_products(W_hh.T, B), for_products(W_hr.T, B)
-    dh_loss, dc_loss = (np.ascontiguousarray(columns(ds)) for ds in dstates)
+    W_hh_T, W_hr_T = layout_for_matvec(W_hh.T, B), layout_for_matvec(W_hr.T, B)
+    dh_loss, dc_loss = (np.ascontiguousarray(ds.swapaxes(1, 2)) for ds in dstates)
 
     # What the running gradients dm and dc are multiplied with, for all steps at once, waits where da will stand.
     da = np.empty(gates.shape, np.result_type(gates, dh_loss, dc_loss))
-    da_i, da_f, da_g, da_o = blocks(da, 4)
-    o, i, f, g = blocks(gates, 4)
+    da_i, da_f, da_g, da_o = split_gates(da, 4)
+    o, i, f, g = split_gates(gates, 4)
     np.multiply(g, i * (1 - i), out=da_i)  # (3') (2')
     np.multiply(c[:-1], f * (1 - f), out=da_f)  # (3') (2')
     np.multiply(i, 1 - g**2, out=da_g)  # (3') (2')
@@ -137,7 +137,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
 
     dh = dh_loss.astype(da.dtype)  # of every step: (5') needs them all for dW_hr
     dc = dc_loss[T].astype(da.dtype)
-    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dm_t, f_t, dh_t, dh_next, dc_loss_t in backwards(
+    for da_t, da_i_t, da_f_t, da_g_t, da_o_t, dc_dm_t, f_t, dh_t, dh_next, dc_loss_t in reversed_steps(
         da, da_i, da_f, da_g, da_o, dc_dm, f, dh[:-1], dh[1:], dc_loss[:-1]
     ):
         dm = W_hr_T.dot(dh_next)  # (5')
@@ -150,9 +150,9 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         dc += dc_loss_t
         dh_t += W_hh_T.dot(da_t)  # (1')
 
-    da = abreast(da)
-    db = da @ ones(da)  # (1')
-    dW_hr = abreast(dh[1:]) @ abreast(o * tanh_c).T  # (5')
+    da = merge_steps(da)
+    db = sum_columns(da)  # (1')
+    dW_hr = merge_steps(dh[1:]) @ merge_steps(o * tanh_c).T  # (5')
     grads = Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, R), db, db.copy(), dW_hr)  # (1')
     dx = (da.T @ W_ih).reshape(T, B, I)  # (1')
     return grads, dx, State(dh[0].T, dc.T)

@@ -27,25 +27,13 @@ STRIPE = 16
 TILE = 8192
 
 
-def columns(x: Array) -> Array:
-    """Turn the rows of every step into columns, or back: (T, B, R) ↔ (T, R, B), a view.
-
-    Examples
-    --------
-    >>> columns(np.ones((5, 2, 3))).shape
-    (5, 3, 2)
-    """
-    return x.transpose(0, 2, 1)
-
-
-def copy_stripes(x: Array, out: Array) -> None:
-    """Copy x (T, B, R) into `out`, a few sequences at a time: four times as quick as all at once, if one lies in memory
-    as rows and the other as columns.
+def copy_blocked(x: Array, out: Array) -> None:
+    """Copy x (T, B, R) into `out`, a few sequences at a time: quicker where one lies as rows, the other as columns.
 
     Examples
     --------
     >>> out = np.zeros((1, 3, 2))
-    >>> copy_stripes(np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), columns(out))
+    >>> copy_blocked(np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), out.swapaxes(1, 2))
     >>> out.tolist()
     [[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]]
     """
@@ -53,25 +41,14 @@ def copy_stripes(x: Array, out: Array) -> None:
         out[:, b : b + STRIPE] = x[:, b : b + STRIPE]
 
 
-def rows(z: Array) -> Array:
-    """Copy the columns of every step into rows: (T, R, B) → (T, B, R), in one piece of memory.
-
-    Examples
-    --------
-    >>> rows(np.array([[[1, 4], [2, 5], [3, 6]]])).tolist()
-    [[[1, 2, 3], [4, 5, 6]]]
-    """
-    return np.ascontiguousarray(columns(z))
-
-
-def transposed(W: Array) -> Array:
+def transposed_copy(W: Array) -> Array:
     """Wᵀ in one piece of memory, for a product at every step.
 
     Some rows at a time: a whole large matrix takes up to four times as long, with sizes that are powers of two.
 
     Examples
     --------
-    >>> transposed(np.array([[1, 2, 3], [4, 5, 6]])).tolist()
+    >>> transposed_copy(np.array([[1, 2, 3], [4, 5, 6]])).tolist()
     [[1, 4], [2, 5], [3, 6]]
     """
     W_T = np.empty(W.shape[::-1], W.dtype)
@@ -81,27 +58,27 @@ def transposed(W: Array) -> Array:
     return W_T
 
 
-def for_products(W: Array, B: int) -> Array:
+def layout_for_matvec(W: Array, B: int) -> Array:
     """W, laid out for W @ h_t at every step, h_t of B columns: BLAS is quickest with a single one if W stands in memory
     column by column, and with several if row by row.
 
     Examples
     --------
     >>> W = np.ones((3, 2))
-    >>> for_products(W, 2) is W, for_products(W, 1).flags.f_contiguous
+    >>> layout_for_matvec(W, 2) is W, layout_for_matvec(W, 1).flags.f_contiguous
     (True, True)
     """
     if B == 1:
-        return W if W.flags.f_contiguous else transposed(W).T
-    return W if W.flags.c_contiguous else transposed(W.T)
+        return W if W.flags.f_contiguous else transposed_copy(W).T
+    return W if W.flags.c_contiguous else transposed_copy(W.T)
 
 
-def blocks(z: Array, G: int) -> Array:
+def split_gates(z: Array, G: int) -> Array:
     """The G blocks of H rows that z is made of, such as gates: (T, G·H, B) → (G, T, H, B), a view.
 
     Examples
     --------
-    >>> i, f, g, o = blocks(np.ones((5, 12, 2)), 4)
+    >>> i, f, g, o = split_gates(np.ones((5, 12, 2)), 4)
     >>> g.shape
     (5, 3, 2)
     """
@@ -109,31 +86,31 @@ def blocks(z: Array, G: int) -> Array:
     return z.reshape(T, G, GH // G, B).swapaxes(0, 1)
 
 
-def backwards(*arrays: Array) -> Iterable[tuple[Array, ...]]:
+def reversed_steps(*arrays: Array) -> Iterable[tuple[Array, ...]]:
     """Step through arrays of T steps together, from the last step to the first.
 
     Examples
     --------
-    >>> [(int(a), int(b)) for a, b in backwards(np.array([1, 2]), np.array([10, 20]))]
+    >>> [(int(a), int(b)) for a, b in reversed_steps(np.array([1, 2]), np.array([10, 20]))]
     [(2, 20), (1, 10)]
     """
     return zip(*(z[::-1] for z in arrays))
 
 
-def _items(z: Array) -> NDArray[np.void]:
+def _rows_as_items(z: Array) -> NDArray[np.void]:
     """The last axis of z as one item, a view: NumPy moves items several times as fast as short rows of numbers.
 
     Examples
     --------
-    >>> _items(np.ones((4, 3, 2), np.float32)).dtype, _items(np.ones((4, 3, 2))).shape
+    >>> _rows_as_items(np.ones((4, 3, 2), np.float32)).dtype, _rows_as_items(np.ones((4, 3, 2))).shape
     (dtype('V8'), (4, 3))
     """
     return z.view(f"V{z.shape[-1] * z.itemsize}")[..., 0]
 
 
-def abreast(z: Array) -> Array:
+def merge_steps(z: Array) -> Array:
     """Put the columns of all steps abreast, so that a sum over steps and sequences is one product: Σ_t da_t h_tᵀ =
-    abreast(da) @ abreast(h).T.
+    merge_steps(da) @ merge_steps(h).T.
 
     Parameters
     ----------
@@ -147,7 +124,7 @@ def abreast(z: Array) -> Array:
 
     Examples
     --------
-    >>> abreast(np.array([[[1, 2]], [[3, 4]]])).tolist()
+    >>> merge_steps(np.array([[[1, 2]], [[3, 4]]])).tolist()
     [[1, 2, 3, 4]]
     """
     T, R, B = z.shape
@@ -155,15 +132,18 @@ def abreast(z: Array) -> Array:
         return z[:, :, 0].T
     if z.size == 0:
         return np.empty((R, T * B), z.dtype)
-    return np.ascontiguousarray(_items(z).T).view(z.dtype)
+    return np.ascontiguousarray(_rows_as_items(z).T).view(z.dtype)
 
 
-def ones(z: Array) -> Array:
-    """A vector of ones, one for each column of z (R, N): z @ ones(z) is the sum of the columns.
+def sum_columns(z: Array) -> Array:
+    """The sum of the columns of z (R, N), as a product: quicker than `z.sum(axis=1)`, and no less exact.
 
-    As a product the sum is quicker than `z.sum(axis=1)`, and no less exact: BLAS adds in blocks.
+    Examples
+    --------
+    >>> sum_columns(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [3.0, 7.0]
     """
-    return np.ones(z.shape[1], z.dtype)
+    return z @ np.ones(z.shape[1], z.dtype)
 
 
 def sigmoid(a: Array) -> Array:
@@ -244,7 +224,7 @@ def linear(x: Array, W: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
-def affine(W: Array, x: Array, b: Array, out: Array) -> None:
+def linear_columns(W: Array, x: Array, b: Array, out: Array) -> None:
     """W x_t + b of every step, columns: what stands before the time loop.
 
     Parameters
@@ -259,7 +239,7 @@ def affine(W: Array, x: Array, b: Array, out: Array) -> None:
     Examples
     --------
     >>> out = np.empty((2, 4, 1))
-    >>> affine(np.ones((4, 3)), np.ones((2, 1, 3)), np.zeros(4), out)
+    >>> linear_columns(np.ones((4, 3)), np.ones((2, 1, 3)), np.zeros(4), out)
     >>> out[0].tolist()
     [[3.0], [3.0], [3.0], [3.0]]
     """
@@ -270,7 +250,7 @@ def affine(W: Array, x: Array, b: Array, out: Array) -> None:
     Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=out.dtype)  # the columns of all steps abreast
     Wx += b[:, None]
     if out.size:
-        _items(out)[:] = _items(Wx.reshape(len(W), T, B)).T
+        _rows_as_items(out)[:] = _rows_as_items(Wx.reshape(len(W), T, B)).T
 
 
 def linear_dx(da: Array, W: Array) -> Array:

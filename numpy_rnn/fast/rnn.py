@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .cell import Cell
-from .numerics import Array, backwards, linear, linear_db, linear_dW, linear_dx, relu, transposed
+from .numerics import Array, linear, linear_db, linear_dW, linear_dx, relu, reversed_steps, transposed_copy
 
 
 class Nonlinearity(NamedTuple):
@@ -97,7 +97,7 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
     h = np.empty((len(x) + 1, *s0.h.shape), np.result_type(x, *params, *s0))
     h[0] = s0.h
     a = linear(x, W_ih, b_ih + b_hh, h[1:])  # (1), all of it that needs no state: a_t waits where h_{t+1} will stand
-    W_hh_T = transposed(W_hh)  # once, not at every step
+    W_hh_T = transposed_copy(W_hh)  # once, not at every step
     Wh = np.empty_like(h[0])  # where each step's product goes
     f = nonlinearity.f
     h_t = h[0]
@@ -131,7 +131,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     da = np.empty(h[1:].shape, np.result_type(h, dstates.h))
     nonlinearity.df(h[1:], da)  # (2')
     dh = dstates.h[-1].astype(da.dtype, "C")
-    for da_t, dh_loss_t in backwards(da, dstates.h[:-1]):
+    for da_t, dh_loss_t in reversed_steps(da, dstates.h[:-1]):
         da_t *= dh  # (2')
         dh = da_t.dot(W_hh, dh)  # (1')
         dh += dh_loss_t

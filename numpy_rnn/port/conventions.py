@@ -43,8 +43,8 @@ class Layout(NamedTuple):
     biases: Biases
     pack: Callable[[Arrays], Arrays]
     unpack: Callable[[Arrays, int | None], Arrays]
-    takes: bool = False  # z weighs the candidate, 1 - z the old state
-    forget: float = 0.0  # added to the forget gate's pre-activation at run time
+    z_weighs_candidate: bool = False  # and 1 - z the old state
+    forget_bias: float = 0.0  # added to the forget gate's pre-activation at run time
     states: tuple[str, ...] = ("h", "c")  # in the order in which the system has them
 
 
@@ -55,10 +55,10 @@ def named(transposed: bool = False, **names: str) -> dict[str, Any]:
     """Arrays under names of their own, weights perhaps as (inputs, gates)."""
 
     def pack(arrays: Arrays) -> Arrays:
-        return {theirs: _turned(arrays[ours], transposed) for ours, theirs in names.items() if ours in arrays}
+        return {theirs: _transpose_if(arrays[ours], transposed) for ours, theirs in names.items() if ours in arrays}
 
     def unpack(arrays: Arrays, H: int | None) -> Arrays:
-        return {ours: _turned(arrays[theirs], transposed) for ours, theirs in names.items() if theirs in arrays}
+        return {ours: _transpose_if(arrays[theirs], transposed) for ours, theirs in names.items() if theirs in arrays}
 
     return {"pack": pack, "unpack": unpack}
 
@@ -150,7 +150,7 @@ def by_gate(gates: str, bias_on: str, bias_n: str | None = None) -> dict[str, An
     return {"pack": pack, "unpack": unpack}
 
 
-def _turned(a: Array, transposed: bool) -> Array:
+def _transpose_if(a: Array, transposed: bool) -> Array:
     return a.T if transposed and a.ndim == 2 else a
 
 
@@ -192,8 +192,8 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
         "gru": Layout("rzn", "one and n", **named(W_ih="Wx", W_hh="Wh", b="b", b_n="bhn")),
     },
     "haiku": {
-        "lstm": Layout("igfo", "one", **fused("w", "b"), forget=1.0),
-        "gru_reset_before": Layout("zrn", "one", **named(True, W_ih="w_i", W_hh="w_h", b="b"), takes=True),
+        "lstm": Layout("igfo", "one", **fused("w", "b"), forget_bias=1.0),
+        "gru_reset_before": Layout("zrn", "one", **named(True, W_ih="w_i", W_hh="w_h", b="b"), z_weighs_candidate=True),
     },
     "haste": {
         "lstm": Layout("igfo", "one", **kernels(b="bias")),
@@ -204,7 +204,7 @@ LAYOUTS: dict[str, dict[str, Layout]] = {
         "lstm": Layout("ifgo", "one", **named(W_ih="Wi", W_hh="Wh", b="b")),
         "gru": Layout("rzn", "one", **named(W_ih="Wi", W_hh="Wh", b="b")),
     },
-    "tf1": {"lstm": Layout("igfo", "one", **fused("kernel", "bias"), forget=1.0, states=("c", "h"))},
+    "tf1": {"lstm": Layout("igfo", "one", **fused("kernel", "bias"), forget_bias=1.0, states=("c", "h"))},
     "cs231n": {
         "rnn_tanh": Layout("a", "one", **named(True, W_ih="Wx", W_hh="Wh", b="b")),
         "lstm": Layout("ifog", "one", **named(True, W_ih="Wx", W_hh="Wh", b="b")),
@@ -456,20 +456,22 @@ def _reordered(a: Array, before: str, after: str, name: str) -> Array:
 
 def _adjusted(arrays: Arrays, how: Layout, sign: float) -> Arrays:
     """Turn z round, σ(-a) = 1 - σ(a), and take off (sign 1) or add (-1) what the system adds at run time."""
-    if not how.takes and not how.forget:
+    if not how.z_weighs_candidate and not how.forget_bias:
         return arrays
     found = {name: a.copy() for name, a in arrays.items()}
     for name, a in found.items():
         if name in ("b_n", "P", "W_hr"):
             continue
         blocks = np.split(a, len(how.gates))  # views
-        if how.takes:
+        if how.z_weighs_candidate:
             blocks[how.gates.index("z")] *= -1
-        if how.forget and name == "b" and sign:
+        if how.forget_bias and name == "b" and sign:
             block = blocks[how.gates.index("f")]
-            moved = block - sign * how.forget
-            if not np.array_equal(moved + sign * how.forget, block):
-                raise ConventionError(f"the forget bias would be rounded: {how.forget:g} is added to it at run time")
+            moved = block - sign * how.forget_bias
+            if not np.array_equal(moved + sign * how.forget_bias, block):
+                raise ConventionError(
+                    f"the forget bias would be rounded: {how.forget_bias:g} is added to it at run time"
+                )
             block[...] = moved
     return found
 

@@ -199,11 +199,10 @@ def _slip(
     steps = tensor["axes"][:2] == ["step", "sequence"]
     full = min(found["lengths"], default=0) == found["sizes"]["T"] > 1
     if steps and full and expected[1:].any():
-        backwards = tensor["role"] == "backward"
         if not apart(got[1:], expected[:-1], bound).any():
-            return f"at step t it has what belongs to step t - 1{_state(name, backwards, -1)}"
+            return f"at step t it has what belongs to step t - 1{_state(name, -1)}"
         if not apart(got[:-1], expected[1:], bound).any():
-            return f"at step t it has what belongs to step t + 1{_state(name, backwards, 1)}"
+            return f"at step t it has what belongs to step t + 1{_state(name, 1)}"
         if not apart(got[::-1], expected, bound).any():
             return "its steps are in reverse order"
     if steps and not apart(got, expected.swapaxes(0, 1).reshape(expected.shape), bound).any():
@@ -213,9 +212,9 @@ def _slip(
     return ""
 
 
-def _state(name: str, backwards: bool, off: int) -> str:
+def _state(name: str, shift: int) -> str:
     """Which states are meant, where it is a state."""
     stem = name.partition("_l")[0]
-    if stem not in ("h", "c", "dh", "dc") or off > 0:
+    if stem not in ("h", "c", "dh", "dc") or shift > 0:
         return ""
     return f": {stem}[t], where {stem}[t + 1] is expected"

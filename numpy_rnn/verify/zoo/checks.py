@@ -55,7 +55,7 @@ class Check(NamedTuple):
     name: str
     short: str  # for the head of a column
     what: str
-    off: Callable[[Subject], float]
+    error: Callable[[Subject], float]
 
     def kills(self, cell: str, *mistakes: Mistake) -> bool:
         """Whether a machine with these mistakes fails."""
@@ -66,7 +66,7 @@ class Check(NamedTuple):
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return bool(self.off(subject) <= TOLERANCE)
+                return bool(self.error(subject) <= TOLERANCE)
         except (ArithmeticError, LookupError, TypeError, ValueError):
             return False
 

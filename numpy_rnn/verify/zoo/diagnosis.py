@@ -142,10 +142,10 @@ def _fits(problem: _Problem, candidates: Iterator[Pair], names: Sequence[str]) -
     found: list[tuple[float, int, Pair]] = []
     for candidate in candidates:
         prediction = _prediction(problem.case, candidate) if _outputs_fit(problem, candidate, names) else None
-        if prediction is not None and (off := problem.error(prediction, names)) <= 1:
-            found.append((off, len(found), candidate))
+        if prediction is not None and (error := problem.error(prediction, names)) <= 1:
+            found.append((error, len(found), candidate))
     found.sort()
-    return [candidate for off, _, candidate in found if off <= max(3 * found[0][0], 0.01)]
+    return [candidate for error, _, candidate in found if error <= max(3 * found[0][0], 0.01)]
 
 
 def _outputs_fit(problem: _Problem, candidate: Pair, names: Sequence[str]) -> bool:
