@@ -108,7 +108,7 @@ TABLE = {
         lambda: RNN.backward(tape(numpy_rnn.RNN(4, 5, num_layers=2), x), None),
         "the tape comes from RNN(input_size=4, hidden_size=5, num_layers=2,",
     ),
-    "no tape": (lambda: RNN.backward(None, None), "the tape comes from a NoneType, expected one from this layer's own"),
+    "no tape": (lambda: RNN.backward(None, None), "the tape comes from a NoneType, expected one from this model's own"),
     # constructors
     "input_size": (lambda: numpy_rnn.RNN(-4, 5), "input_size is -4, expected a whole number of at least 1"),
     "hidden_size": (lambda: numpy_rnn.LSTM(4, 0), "hidden_size is 0, expected a whole number of at least 1"),
@@ -141,7 +141,7 @@ TABLE = {
     # load_state_dict
     "unknown key": (
         lambda: RNN.load_state_dict(state(weight_xx_l0=h)),
-        "unknown weight_xx_l0; the parameters are bias_hh_l0, bias_ih_l0, weight_hh_l0, weight_ih_l0",
+        "unknown weight_xx_l0; expected bias_hh_l0, bias_ih_l0, weight_hh_l0, weight_ih_l0",
     ),
     "missing key": (lambda: RNN.load_state_dict({}), "missing bias_hh_l0, bias_ih_l0, weight_hh_l0, weight_ih_l0"),
     "shape": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,43 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) and False not in [want in (-1, got) for got, want in zip(shape, wanted)]
 
 
+def check_states(
+    name: str,
+    fields: Sequence[str],
+    value: Any,
+    dtype: np.dtype[Any],
+    shapes: Sequence[tuple[int, ...]],
+    meanings: Sequence[str],
+) -> list[Array]:
+    """Return one array for each state of a cell: `value` itself, or both of a pair; zeros stand in for None.
+
+    Parameters
+    ----------
+    name, fields : str, sequence of str
+        What the user calls `value`, and each of a pair.
+    value : array, pair of arrays or None
+    dtype, shapes, meanings
+        As `check_array` takes them, of each state.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    n = len(fields)
+    if n == 1:
+        value, fields = (value,), (name,)
+    elif value is None:
+        value = (None,) * n
+    elif not isinstance(value, (tuple, list)) or len(value) != n:
+        got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
+        raise ValueError(f"{name} is {got}, expected the pair ({', '.join(fields)})")
+    return [
+        np.zeros(shape, dtype) if array is None else check_array(field, array, dtype, shape, meaning)
+        for field, array, shape, meaning in zip(fields, value, shapes, meanings)
+    ]
+
+
 def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:
     """Return `lengths` as an integer array (B,) if each is from 0 to T; None stays None.
 
@@ -141,3 +179,16 @@ def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:
     if wrong.size:
         raise ValueError(f"lengths[{wrong[0]}] is {found[wrong[0]]}, expected 0 to {T}, the number of steps")
     return found.astype(np.intp)
+
+
+def check_keys(got: Collection[str], expected: Collection[str], what: str = "") -> None:
+    """Compare the names of what came with those of what was expected.
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or missing.
+    """
+    for problem, names in (("unknown", set(got) - set(expected)), ("missing", set(expected) - set(got))):
+        if names:
+            raise ValueError(f"{problem} {what}{', '.join(sorted(names))}; expected {', '.join(sorted(expected))}")

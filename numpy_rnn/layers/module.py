@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from ..fast.numerics import Array
 from . import files
-from .arguments import check_dtype
+from .arguments import check_dtype, check_keys
 
 Seed = int | np.random.Generator | None
 M = TypeVar("M", bound="Module")
@@ -87,7 +87,7 @@ class Module:
         ValueError
             If a name is missing or unknown, or an array has the wrong shape or is not of real or complex numbers.
         """
-        _check_names(set(mapping), set(self._parameters))
+        check_keys(mapping, self._parameters)
         arrays = {name: _as_numpy(name, mapping[name]) for name in self._parameters}
         _check_shapes({n: a.shape for n, a in arrays.items()}, {n: p.shape for n, p in self._parameters.items()})
         for name, array in arrays.items():
@@ -149,13 +149,19 @@ class Module:
             raise ValueError(f"{path} holds {sorted({str(d) for d in dtypes.values()})}, expected one float dtype")
         try:
             expected = {n: shape for n, (shape, _) in classes[name].parameter_bounds(config).items()}
-            _check_names(set(shapes), set(expected))
+            check_keys(shapes, expected)
             _check_shapes(shapes, expected)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold the {name} that it describes: {error}") from None
         model = classes[name](**config, dtype=dtype, rng=0)
         model.load_state_dict(files.read(path)[0])
         return model
+
+    def _check_tape(self, tape: Any, kind: type) -> None:
+        """Refuse what `forward` of this very model has not returned; a tape knows its `owner`."""
+        if not isinstance(tape, kind) or getattr(tape, "owner", None) is not self:
+            owner = repr(getattr(tape, "owner", None)) if isinstance(tape, kind) else f"a {type(tape).__name__}"
+            raise ValueError(f"the tape comes from {owner}, expected one from this model's own forward, {self!r}")
 
     @classmethod
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
@@ -180,12 +186,6 @@ def _as_numpy(name: str, value: Any) -> Array:
     if not np.issubdtype(array.dtype, np.number):
         raise ValueError(f"{name} is a {type(value).__name__} of dtype {array.dtype}, expected an array of numbers")
     return array
-
-
-def _check_names(got: set[str], expected: set[str]) -> None:
-    for problem, names in (("unknown", got - expected), ("missing", expected - got)):
-        if names:
-            raise ValueError(f"{problem} {', '.join(sorted(names))}; the parameters are {', '.join(sorted(expected))}")
 
 
 def _check_shapes(got: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:

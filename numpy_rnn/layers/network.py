@@ -20,6 +20,7 @@ first step has come the whole way back, through T - 1 products.
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, NamedTuple
 
@@ -35,22 +36,12 @@ from .recurrent import GRU, LSTM, RNN, Recurrent
 
 Read = str | int  # "every", "last", or how many steps at the end
 CELLS = NETWORK_CELLS
-# The layers' own defaults; each cell reads those that it knows.
-DEFAULTS: dict[str, Any] = {
-    "bias": True,
-    "batch_first": False,
-    "dropout": 0.0,
-    "nonlinearity": "tanh",
-    "proj_size": 0,
-    "peephole": False,
-    "reset_after": True,
-}
 
 
 class Tape(NamedTuple):
     """What the network's backward needs."""
 
-    network: Network
+    owner: Network
     read: Read
     symbols: Array | None  # (T, B)
     valid: Array | None  # (T, B) bool; None: all
@@ -138,7 +129,8 @@ class Network(Module):
         K = check_size("symbols", config["symbols"], least=0)
         bidirectional = check_bool("bidirectional", config["bidirectional"])
         sizes = {"input_size": I, "hidden_size": H, "num_layers": config["num_layers"], "bidirectional": bidirectional}
-        layer = layer_class.parameter_bounds({**DEFAULTS, **arguments, **sizes})
+        defaults = {name: p.default for name, p in inspect.signature(layer_class).parameters.items()}
+        layer = layer_class.parameter_bounds({**defaults, **arguments, **sizes})
         R = H * (1 + bidirectional)
         return {
             **({"embedding.weight": ((K, I), math.sqrt(3))} if K else {}),
@@ -214,9 +206,8 @@ class Network(Module):
         ValueError
             If the tape is another network's, or a shape or dtype does not fit.
         """
-        network, read, symbols, valid, steps, r, rnn_tape = tape
-        if network is not self:
-            raise ValueError(f"the tape comes from {network!r}, expected one from this model's own forward, {self!r}")
+        self._check_tape(tape, Tape)
+        _, read, symbols, valid, steps, r, rnn_tape = tape
         lead = r.shape[1:2] if read == "last" else r.shape[:2]
         dy = check_array("dy", dy, self.dtype, (*lead, self.output_size), "y's")
         dy = dy[None] if read == "last" else dy

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..fast.numerics import Array
+from .arguments import check_keys
 
 Tensors = Mapping[str, Array]
 
@@ -53,7 +54,7 @@ class Optimizer:
             If a name is missing or unknown, or a gradient has another shape than its parameter. No parameter
             has been changed then.
         """
-        _check_keys("gradient", set(grads), set(self.params))
+        check_keys(grads, self.params, "gradient ")
         for name, param in self.params.items():
             if grads[name].shape != param.shape:
                 raise ValueError(f"gradient {name} has shape {grads[name].shape}, expected {param.shape}")
@@ -87,7 +88,7 @@ class Optimizer:
             If a name or a shape does not belong to this optimizer. Nothing has been changed then.
         """
         expected = self._expected_memory(mapping)
-        _check_keys("optimizer state", set(mapping), set(expected))
+        check_keys(mapping, expected, "optimizer state ")
         for name, like in expected.items():
             if np.shape(mapping[name]) != like.shape:
                 raise ValueError(f"optimizer state {name} has shape {np.shape(mapping[name])}, expected {like.shape}")
@@ -393,9 +394,3 @@ def _checked(name: str, value: float, *, finite: bool = True) -> float:
     if not value >= 0 or (finite and not math.isfinite(value)):
         raise ValueError(f"{name} is {value}, expected {'a finite number' if finite else 'a number'} of 0 or more")
     return float(value)
-
-
-def _check_keys(what: str, got: set[str], expected: set[str]) -> None:
-    for problem, names in (("unknown", got - expected), ("missing", expected - got)):
-        if names:
-            raise ValueError(f"{problem} {what} {', '.join(sorted(names))}; expected {', '.join(sorted(expected))}")

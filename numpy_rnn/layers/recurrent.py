@@ -19,7 +19,7 @@ from ..fast import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projec
 from ..fast.cell import Cell, Grads, States
 from ..fast.numerics import Array
 from ..fast.registry import parameter_name, parameter_shapes
-from .arguments import check_array, check_bool, check_lengths, check_probability, check_size
+from .arguments import check_array, check_bool, check_lengths, check_probability, check_size, check_states
 from .module import Module, Seed
 
 # What users call the states of a State's fields h and c.
@@ -31,7 +31,7 @@ Arguments = tuple[Cell, Any, Array, States, Any, Sequence[Array] | None]
 class Tape(NamedTuple):
     """What a layer's backward needs."""
 
-    layer: Recurrent
+    owner: Recurrent
     deep: deep.Tape
     batched: bool
 
@@ -39,23 +39,37 @@ class Tape(NamedTuple):
 class Recurrent(Module, abstract=True):
     """What RNN, LSTM and GRU share: layers and directions of one cell, and the shapes that users see."""
 
-    def __init__(self, config: dict[str, Any], dtype: DTypeLike, rng: Seed) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bias: bool,
+        batch_first: bool,
+        dropout: float,
+        bidirectional: bool,
+        dtype: DTypeLike,
+        rng: Seed,
+        **choice: Any,  # of the cell
+    ) -> None:
+        config = dict(
+            input_size=input_size,
+            hidden_size=hidden_size,
+            num_layers=num_layers,
+            bias=bias,
+            batch_first=batch_first,
+            dropout=dropout,
+            bidirectional=bidirectional,
+            **choice,
+        )
         self.cell = self.cell_of(config)
         super().__init__(config, self.parameter_bounds(config), dtype, rng)
-        self.input_size: int = config["input_size"]
-        self.hidden_size: int = config["hidden_size"]
-        self.num_layers: int = config["num_layers"]
-        self.bias: bool = config["bias"]
-        self.batch_first: bool = config["batch_first"]
-        self.dropout: float = config["dropout"]
-        self.bidirectional: bool = config["bidirectional"]
-        self.num_directions = 2 if self.bidirectional else 1
-        self.output_size: int = config.get("proj_size") or self.hidden_size  # R, units of the state h
-        # Units of the states, as the cell's State, and the argument that says how many.
-        h = (self.output_size, "proj_size" if config.get("proj_size") else "hidden_size")
-        self._state_sizes = [h, *[(self.hidden_size, "hidden_size")] * (len(self.cell.State._fields) - 1)]
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
+        self.num_directions = 2 if bidirectional else 1
+        self.output_size: int = choice.get("proj_size") or hidden_size  # R, units of the state h
         self._names, self._params = self._grouped()
-        if self.dropout > 0 and self.num_layers == 1:
+        if dropout > 0 and num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
 
     @staticmethod
@@ -106,7 +120,7 @@ class Recurrent(Module, abstract=True):
         """Return output and h_n of `forward`, without a tape and the memory that it takes."""
         batched, arguments = self._arguments(x, h_0, lengths)
         y, s_n, _ = deep.forward(*arguments, keep="nothing")
-        return self._outside(y, batched), self._state_outside(s_n, batched)
+        return self._to_user(y, batched), self._states_to_user(s_n, batched)
 
     def forward(
         self, x: Array, h_0: Any = None, lengths: Any = None, *, snapshots: bool = False
@@ -142,12 +156,12 @@ class Recurrent(Module, abstract=True):
         keep: deep.Keep = "snapshots" if check_bool("snapshots", snapshots) else "tapes"
         batched, arguments = self._arguments(x, h_0, lengths)
         y, s_n, tape = deep.forward(*arguments, keep)
-        return self._outside(y, batched), self._state_outside(s_n, batched), Tape(self, tape, batched)
+        return self._to_user(y, batched), self._states_to_user(s_n, batched), Tape(self, tape, batched)
 
     def _arguments(self, x: Array, h_0: Any, lengths: Any) -> tuple[bool, Arguments]:
         """Whether x is a batch, and what `deep.forward` takes, of what the user handed in."""
         batched = self._check_x(x)
-        x = self._inside(x, batched)
+        x = self._from_user(x, batched)
         T, B, _ = x.shape
         if lengths is not None and not batched:
             raise ValueError("lengths came with a single sequence, expected a batch: cut the sequence instead")
@@ -214,19 +228,19 @@ class Recurrent(Module, abstract=True):
 
     # ---- between the shapes that users see and (T, B, ·)
 
-    def _inside(self, x: Array, batched: bool) -> Array:
+    def _from_user(self, x: Array, batched: bool) -> Array:
         """Lay x out as (T, B, ·)."""
         if not batched:
             return x[:, None]
         return x.swapaxes(0, 1) if self.batch_first else x
 
-    def _outside(self, x: Array, batched: bool) -> Array:
-        """Undo `_inside`."""
+    def _to_user(self, x: Array, batched: bool) -> Array:
+        """Undo `_from_user`."""
         if not batched:
             return x[:, 0]
         return x.swapaxes(0, 1) if self.batch_first else x
 
-    def _state_outside(self, s: States, batched: bool) -> Any:
+    def _states_to_user(self, s: States, batched: bool) -> Any:
         s = s if batched else self.cell.State(*[a[:, 0] for a in s])
         return s if len(s) > 1 else s.h
 
@@ -242,31 +256,18 @@ class Recurrent(Module, abstract=True):
         check_array("x", x, self.dtype, (*shape, self.input_size), meaning)
         return batched
 
-    def _check_state(self, names: tuple[str, str], state: Any, B: int, batched: bool) -> States:
+    def _check_state(self, names: tuple[str, ...], state: Any, B: int, batched: bool) -> States:
         """Make a State, fields (L·D, B, ·), of what the user handed in; None is zero."""
-        n = len(self._state_sizes)
-        if n == 1:
-            state = (state,)
-        elif state is None:
-            state = (None,) * n
-        elif not isinstance(state, (tuple, list)) or len(state) != n:
-            got = f"{len(state)} values" if isinstance(state, (tuple, list)) else f"a {type(state).__name__}"
-            raise ValueError(f"{names[0]} is {got}, expected the pair ({', '.join(names)})")
-        LD, arrays = self.num_layers * self.num_directions, []
-        for (size, word), label, array in zip(self._state_sizes, names, state):
-            shape = (LD, B, size) if batched else (LD, size)
-            if array is None:
-                array = np.zeros(shape, self.dtype)
-            else:
-                meaning = f"(num_layers * num_directions, {'batch, ' if batched else ''}{word})"
-                array = check_array(label, array, self.dtype, shape, meaning)
-            arrays.append(array if batched else array[:, None])
-        return self.cell.State(*arrays)
+        LD, fields = self.num_layers * self.num_directions, self.cell.State._fields
+        sizes = {"h": self.output_size, "c": self.hidden_size}
+        words = {"h": "proj_size" if self.output_size != self.hidden_size else "hidden_size", "c": "hidden_size"}
+        shapes = [(LD, B, sizes[f]) if batched else (LD, sizes[f]) for f in fields]
+        meanings = [f"(num_layers * num_directions, {'batch, ' if batched else ''}{words[f]})" for f in fields]
+        arrays = check_states(names[0], names[: len(fields)], state, self.dtype, shapes, meanings)
+        return self.cell.State(*[a if batched else a[:, None] for a in arrays])
 
     def _check_upstream(self, tape: Tape, doutput: Any, dh_n: Any) -> tuple[Array, States]:
-        if not isinstance(tape, Tape) or tape.layer is not self:
-            owner = f"{tape.layer!r}" if isinstance(tape, Tape) else f"a {type(tape).__name__}"
-            raise ValueError(f"the tape comes from {owner}, expected one from this layer's own forward, {self!r}")
+        self._check_tape(tape, Tape)
         T, B, _ = tape.deep.x.shape
         shape = (T, B, self.num_directions * self.output_size)
         if doutput is None:
@@ -274,7 +275,7 @@ class Recurrent(Module, abstract=True):
         else:
             batch = (B, T) if self.batch_first else (T, B)
             wanted = (*(batch if tape.batched else (T,)), shape[2])
-            dy = self._inside(check_array("doutput", doutput, self.dtype, wanted, "the output's"), tape.batched)
+            dy = self._from_user(check_array("doutput", doutput, self.dtype, wanted, "the output's"), tape.batched)
         return dy, self._check_state(FINAL_GRADIENTS, dh_n, B, tape.batched)
 
     def _results(
@@ -283,7 +284,7 @@ class Recurrent(Module, abstract=True):
         flat = [g for layer in grads for direction in layer for g in direction]
         named = dict(zip(self._names, flat))
         named.pop("", None)  # what absent biases got
-        return named, self._outside(dx, tape.batched), self._state_outside(ds0, tape.batched)
+        return named, self._to_user(dx, tape.batched), self._states_to_user(ds0, tape.batched)
 
     def _masks(self, T: int, B: int) -> list[Array] | None:
         """Dropout between layers: 0 with probability p, else 1 / (1 - p)."""
@@ -353,17 +354,8 @@ class RNN(Recurrent):
         dtype: DTypeLike = np.float32,
         rng: Seed = None,
     ) -> None:
-        config = dict(
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            nonlinearity=nonlinearity,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-        )
-        super().__init__(config, dtype, rng)
+        common = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng)
+        super().__init__(*common, nonlinearity=nonlinearity)
 
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:
@@ -440,18 +432,8 @@ class LSTM(Recurrent):
         *,
         peephole: bool = False,
     ) -> None:
-        config = dict(
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            proj_size=proj_size,
-            peephole=peephole,
-        )
-        super().__init__(config, dtype, rng)
+        common = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng)
+        super().__init__(*common, proj_size=proj_size, peephole=peephole)
 
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:
@@ -523,17 +505,8 @@ class GRU(Recurrent):
         *,
         reset_after: bool = True,
     ) -> None:
-        config = dict(
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            reset_after=reset_after,
-        )
-        super().__init__(config, dtype, rng)
+        common = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng)
+        super().__init__(*common, reset_after=reset_after)
 
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:

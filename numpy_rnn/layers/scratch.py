@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike
 from ..fast import gru, lstm, rnn
 from ..fast.cell import Cell, States, upstream
 from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
-from .arguments import check_array, check_size
+from .arguments import check_array, check_size, check_states
 from .module import Module, Seed
 
 
@@ -33,7 +33,7 @@ class Linear(NamedTuple):
 class Tape(NamedTuple):
     """What backward needs."""
 
-    model: FromScratch
+    owner: FromScratch
     cell: Any  # the cell's Tape
     h: Array  # (T+1, B, H)
     batched: bool
@@ -41,6 +41,9 @@ class Tape(NamedTuple):
 
 class FromScratch(Module, abstract=True):
     """What the three classes share: one cell over the sequence, and a linear map of every state after a step.
+
+    The linear maps are `i2h`, `h2h` and `h2o`, each with the model's own arrays: weight (G·H, I), (G·H, H) and (O, H),
+    and bias.
 
     Parameters
     ----------
@@ -70,6 +73,10 @@ class FromScratch(Module, abstract=True):
         config = dict(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         super().__init__(config, self.parameter_bounds(config), dtype, rng)
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
+        self.i2h, self.h2h, self.h2o = (
+            Linear(self._parameters[f"{name}.weight"], self._parameters[f"{name}.bias"])
+            for name in ("i2h", "h2h", "h2o")
+        )
 
     @classmethod
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
@@ -82,21 +89,6 @@ class FromScratch(Module, abstract=True):
             for name, (outputs, inputs) in sizes.items()
             for part, shape in (("weight", (outputs, inputs)), ("bias", (outputs,)))
         }
-
-    @property
-    def i2h(self) -> Linear:
-        """From input to hidden: weight (G·H, I), bias (G·H,), the model's own arrays."""
-        return Linear(self._parameters["i2h.weight"], self._parameters["i2h.bias"])
-
-    @property
-    def h2h(self) -> Linear:
-        """From hidden to hidden: weight (G·H, H), bias (G·H,), the model's own arrays."""
-        return Linear(self._parameters["h2h.weight"], self._parameters["h2h.bias"])
-
-    @property
-    def h2o(self) -> Linear:
-        """From hidden to output: weight (O, H), bias (O,), the model's own arrays."""
-        return Linear(self._parameters["h2o.weight"], self._parameters["h2o.bias"])
 
     def __call__(self, x: Array, hidden: Any = None) -> tuple[Array, Any]:
         """Return outputs and hidden of `forward`."""
@@ -135,7 +127,7 @@ class FromScratch(Module, abstract=True):
         states, tape = self.cell.forward(params, x, s0)
         y = linear(states.h[1:], *self.h2o)  # (Y1)
         s_n = self.cell.State(*(s[-1] for s in states))
-        return self._outside(y, batched), self._hidden_outside(s_n, batched), Tape(self, tape, states.h, batched)
+        return self._to_user(y, batched), self._hidden_to_user(s_n, batched), Tape(self, tape, states.h, batched)
 
     def backward(
         self, tape: Tape, doutputs: Array | None, dhidden_n: Any = None
@@ -164,9 +156,7 @@ class FromScratch(Module, abstract=True):
         ValueError
             If the tape is another model's, or a shape or dtype does not fit.
         """
-        if not isinstance(tape, Tape) or tape.model is not self:
-            owner = repr(tape.model) if isinstance(tape, Tape) else f"a {type(tape).__name__}"
-            raise ValueError(f"the tape comes from {owner}, expected one from this model's own forward, {self!r}")
+        self._check_tape(tape, Tape)
         h = tape.h
         T, B, _ = h[1:].shape
         dy = self._check_doutputs(doutputs, T, B, tape.batched)
@@ -183,12 +173,12 @@ class FromScratch(Module, abstract=True):
             "h2o.weight": linear_dW(dy, h[1:]),  # (Y1')
             "h2o.bias": linear_db(dy),  # (Y1')
         }
-        return grads, self._outside(dx, tape.batched), self._hidden_outside(ds0, tape.batched)
+        return grads, self._to_user(dx, tape.batched), self._hidden_to_user(ds0, tape.batched)
 
-    def _outside(self, x: Array, batched: bool) -> Array:
+    def _to_user(self, x: Array, batched: bool) -> Array:
         return x.swapaxes(0, 1) if batched else x[:, 0]
 
-    def _hidden_outside(self, s: States, batched: bool) -> Any:
+    def _hidden_to_user(self, s: States, batched: bool) -> Any:
         s = s if batched else self.cell.State(*(a[0] for a in s))
         return s if len(s) > 1 else s.h
 
@@ -202,19 +192,9 @@ class FromScratch(Module, abstract=True):
     def _check_hidden(self, name: str, hidden: Any, B: int, batched: bool) -> States:
         """Make a State, fields (B, H), of what the user handed in; None is zero."""
         fields = self.cell.State._fields
-        if hidden is None:
-            hidden = (None,) * len(fields)
-        elif len(fields) == 1:
-            hidden = (hidden,)
-        elif not isinstance(hidden, (tuple, list)) or len(hidden) != len(fields):
-            got = f"{len(hidden)} values" if isinstance(hidden, (tuple, list)) else f"a {type(hidden).__name__}"
-            raise ValueError(f"{name} is {got}, expected the pair ({', '.join(fields)})")
         shape = (B, self.hidden_size) if batched else (self.hidden_size,)
         meaning = "(batch, hidden_size)" if batched else "(hidden_size,)"
-        arrays = (
-            np.zeros(shape, self.dtype) if a is None else check_array(name, a, self.dtype, shape, meaning)
-            for a in hidden
-        )
+        arrays = check_states(name, fields, hidden, self.dtype, [shape] * len(fields), [meaning] * len(fields))
         return self.cell.State(*(a.reshape(B, self.hidden_size) for a in arrays))
 
 
