@@ -11,20 +11,24 @@ from pathlib import Path
 import click
 import numpy as np
 from rich.box import SIMPLE
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, Group
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from ..fast.numerics import Array
 from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import write_bytes
-from ..study.document import at_step, document, loss, number, stretch
+from ..study.document import at_step, document, loss, stretch
 from ..study.page import page
 from ..study.verdict import BY_HAND, TOLERANCE, Verdict, verdict
 from ..study.walk import Line, Walk, small_case, walk
 from .options import CellName
 
-ABREAST = 4  # numbers on a line
+SEED = 1  # the first whose units are not saturated: for every cell, each pre-activation is between -2 and 2
+DECIMALS = 4
+WIDTH = 8  # of a number
+LABEL = 4  # of the name beside it
 COLUMNS = (BY_HAND, "complex step", "autograd")
 
 
@@ -34,7 +38,7 @@ COLUMNS = (BY_HAND, "complex step", "autograd")
 @click.option("--input", "inputs", type=click.IntRange(1, 8), default=3, help="I, features of each x_t.")
 @click.option("--hidden", type=click.IntRange(1, 8), default=2, help="H, units.")
 @click.option("--projection", type=click.IntRange(1, 8), help="R, of lstm_projection alone.  [default: 1]")
-@click.option("--seed", type=click.IntRange(0), default=0, help="The same seed gives the same numbers.")
+@click.option("--seed", type=click.IntRange(0), default=SEED, help="The same seed gives the same numbers.")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page that shows all of it.")
 @click.option("--overwrite", is_flag=True, help="Replace --html if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, numbers in full.")
@@ -97,28 +101,52 @@ def _print(console: Console, found: Walk, judged: Verdict, seed: int) -> None:
 def _table(title: str, *columns: str, style: str = "bold") -> Table:
     table = Table(title=title, title_justify="left", title_style=style, box=SIMPLE, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column == "value")
+        table.add_column(column, overflow="fold")
     return table
 
 
-def _numbers(array: Array, name: str = "") -> Text:
-    """A vector side by side, a matrix row by row, signs apart by colour; long ones on several lines."""
-    rows = array.T if array.shape[1] == 1 else array
-    text = Text()
-    parts = [row[k : k + ABREAST] for row in rows for k in range(0, len(row), ABREAST)]
-    for n, row in enumerate(parts):
-        label = f"{name if n == 0 else '':4}" if name else ""
-        text.append("\n" * (n > 0) + label, style="dim")
-        for v in row:
-            text.append(f"{number(v):>8}", style="magenta" if v < 0 else "green" if v > 0 else "dim")
-    return text
+def number(v: float) -> str:
+    """A number as it is shown.
+
+    Examples
+    --------
+    >>> number(-1e-9), number(-0.62508)
+    ('0.0000', '-0.6251')
+    """
+    text = f"{v:.{DECIMALS}f}"
+    return text.lstrip("-") if float(text) == 0 else text
+
+
+class _Numbers:
+    """A vector side by side, a matrix row by row; what is too wide is folded, and its shape stands above it."""
+
+    def __init__(self, array: Array, name: str = "") -> None:
+        self.shape = array.shape if array.shape[1] > 1 else array.shape[:1]
+        self.rows = array if array.shape[1] > 1 else array.T
+        self.label = f"{name:{LABEL}}" if name else ""
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        label, n = len(self.label), self.rows.shape[1]
+        return Measurement(label + WIDTH, label + WIDTH * n)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        columns = max(1, (options.max_width - len(self.label)) // WIDTH)
+        folded = self.rows.shape[1] > columns
+        if folded:
+            yield Text(f"{self.label}{' × '.join(map(str, self.shape))}, folded:", style="dim")
+        for r, row in enumerate(self.rows):
+            for n in range(0, len(row), columns):
+                text = Text(self.label if r == n == 0 and not folded else " " * len(self.label), style="dim")
+                for v in row[n : n + columns]:
+                    text.append(f"{number(v):>{WIDTH}}", style="magenta" if v < 0 else "green" if v > 0 else "dim")
+                yield text
 
 
 def _given(found: Walk) -> Table:
     table = _table("Given", "name", "value", "what it is")
     for index in found.given:
         value = found.values[index]
-        table.add_row(value.name, _numbers(value.array), value.meaning)
+        table.add_row(value.name, _Numbers(value.array), value.meaning)
     return table
 
 
@@ -142,13 +170,17 @@ def _tables(found: Walk) -> Iterator[Table]:
 
 def _add_lines(table: Table, found: Walk, lines: list[Line]) -> None:
     for n, line in enumerate(lines):
-        values = [found.values[i] for i in line.outputs]
-        apart = len(values) > 1
-        names = [v.name.rpartition("_")[0] if apart else "" for v in values]
-        shown = [_numbers(v.array, name) for v, name in zip(values, names)]
-        value = Text("\n").join(shown)
-        # As Text: in a string, rich takes [v_r; v_z] for markup.
-        table.add_row(f"({line.equation.number})" if n == 0 else "", Text(at_step(line)), value)
+        no = f"({line.equation.number})" if n == 0 else ""
+        before = None if line.before is None else found.values[line.before].array
+        if before is not None and np.any(before):  # a sum: what this step adds, then the sum so far
+            (value,) = (found.values[i] for i in line.outputs)
+            table.add_row(no, Text(at_step(line)), _Numbers(value.array - before, "add"))
+            table.add_row("", Text(f"    {value.name} so far", style="dim"), _Numbers(value.array, "sum"))
+        else:
+            values = [found.values[i] for i in line.outputs]
+            names = [v.name.rpartition("_")[0] if len(values) > 1 else "" for v in values]
+            # As Text: in a string, rich takes [v_r; v_z] for markup.
+            table.add_row(no, Text(at_step(line)), Group(*(_Numbers(v.array, name) for v, name in zip(values, names))))
 
 
 def _jacobian(found: Walk, t: int) -> Table:
@@ -158,11 +190,11 @@ def _jacobian(found: Walk, t: int) -> Table:
     table = _table(f"Local Jacobian of step {t}{state}", "", "factor or product", "value", style="bold yellow")
     _add_lines(table, found, [found.lines[i] for i in j.lines])
     if len(j.fields) > 1:
-        table.add_row("", f"∂s_{t + 1}/∂s_{t}, of blocks", _numbers(j.matrix))
-    table.add_row("", f"d{s}_{t + 1}, as it arrived", _numbers(j.arrived))
-    table.add_row("", f"(∂{s}_{t + 1}/∂{s}_{t})ᵀ d{s}_{t + 1}", _numbers(j.carried))
-    table.add_row("", "+ what the loss sends directly", _numbers(j.loss))
-    table.add_row("", f"= d{s}_{t}, as (1') has it", _numbers(j.result))
+        table.add_row("", f"∂s_{t + 1}/∂s_{t}, of blocks", _Numbers(j.matrix))
+    table.add_row("", f"d{s}_{t + 1}, as it arrived", _Numbers(j.arrived))
+    table.add_row("", f"(∂{s}_{t + 1}/∂{s}_{t})ᵀ d{s}_{t + 1}", _Numbers(j.carried))
+    table.add_row("", "+ what the loss sends directly", _Numbers(j.loss))
+    table.add_row("", f"= d{s}_{t}, as (1') has it", _Numbers(j.result))
     table.add_row("", "largest singular value, the most it can stretch", number(stretch(j)).rjust(8))
     return table
 

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..fast.numerics import Array
 from .source import module_of
 from .verdict import BY_HAND, TOLERANCE, Verdict
 from .walk import Jacobian, Line, Walk, with_step
 
-DECIMALS = 4
 _ACTIVATIONS = {"rnn_tanh": {"f": "tanh", "f'": "tanh'"}, "rnn_relu": {"f": "relu", "f'": "relu'"}}
-
-
-def number(v: float) -> str:
-    """A number as it is shown.
-
-    Examples
-    --------
-    >>> number(-1e-9), number(-0.62508)
-    ('0.0000', '-0.6251')
-    """
-    text = f"{v:.{DECIMALS}f}"
-    return text.lstrip("-") if float(text) == 0 else text
-
-
-def written(array: Array) -> str:
-    """An array in one line: `;` stands where a new row begins, so a column is [a; b].
-
-    Examples
-    --------
-    >>> written(np.array([[1.0, -2.0], [0.5, 0.25]])), written(np.array([[3.0]]))
-    ('[1.0000 -2.0000; 0.5000 0.2500]', '[3.0000]')
-    """
-    return f"[{'; '.join(' '.join(map(number, row)) for row in array)}]"
 
 
 def at_step(line: Line) -> str:
@@ -45,7 +20,7 @@ def at_step(line: Line) -> str:
     return with_step(line.equation.text, line.step)
 
 
-def pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
+def _pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
     """The right side's pieces, with the number of the step put in, and which value each stands for."""
     activations = _ACTIVATIONS.get(walk.cell.name, {})
     for kind, text in line.equation.tokens:
@@ -55,21 +30,12 @@ def pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
             yield activations.get(text, text) if kind == "function" else text, None
 
 
-def with_numbers(walk: Walk, line: Line) -> str:
-    """A line's right side with the numbers put in, and worked out.
-
-    Examples
-    --------
-    >>> from .walk import small_case, walk
-    >>> found = walk(small_case("gru", steps=3, inputs=3, hidden=2, projection=1, seed=0))
-    >>> line = next(line for line in found.lines if line.equation.targets == ("dv_n",))
-    >>> at_step(line), with_numbers(found, line)
-    ('dv_n = du_n ∘ r', '[0.0001; -0.8682] ∘ [0.2925; 0.4095] = [0.0000; -0.3555]')
-    """
-    shown = "".join(text if v is None else written(walk.values[v].array) for text, v in pieces(walk, line)).strip()
-    if line.before is not None:
-        shown = f"{written(walk.values[line.before].array)} + {shown}"
-    return f"{shown} = {written(line.result)}"
+def _names(walk: Walk, line: Line) -> Sequence[str]:
+    """The names of the outputs, without the number of the step."""
+    targets = line.equation.targets
+    if len(line.outputs) <= len(targets):
+        return targets[: len(line.outputs)]
+    return [walk.values[output].name.rpartition("_")[0] for output in line.outputs]
 
 
 def loss(walk: Walk) -> str:
@@ -77,7 +43,7 @@ def loss(walk: Walk) -> str:
     final = " + ".join(f"K_{field}·{field}_T" for field in walk.cell.State._fields)
     return (
         f"The loss is Σ_t G_t·h_t + {final}, where T = {len(walk.case.x)}: each output h_1 … h_T and the final state "
-        "meet a number of their own."
+        "is multiplied by a gradient of its own."
     )
 
 
@@ -136,14 +102,13 @@ def _line(walk: Walk, line: Line) -> dict[str, Any]:
         "number": line.equation.number,
         "equation": line.equation.text,
         "at_step": at_step(line),
-        "numbers": with_numbers(walk, line),
         "remark": line.equation.remark,
         "direction": line.direction,
         "step": line.step,
-        "left": with_step(line.equation.left, line.step),
-        "right": [{"text": text, "value": value} for text, value in pieces(walk, line)],
+        "right": [{"text": text, "value": value} for text, value in _pieces(walk, line)],
         "before": line.before,
         "outputs": line.outputs,
+        "names": _names(walk, line),
         "code": [c._asdict() for c in line.code],
     }
 
