@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from support import CELLS, rng_of
 
-from numpy_rnn.fast.registry import parameter_shapes
+from numpy_rnn.verify.case import random_params
 
 
 def problem(name, T, B, I, H, scale=1.0):
     """Params at torch's initial scale, x, s0, dy, ds_n, all float64 arrays."""
     cell, rng = CELLS[name][0], rng_of(name, T, B, I, H)
-    params = cell.Params(*(rng.uniform(-scale, scale, s) / np.sqrt(H) for s in parameter_shapes(cell, I, H, H)))
+    params = random_params(cell, I, H, H, lambda *shape: rng.uniform(-scale, scale, shape) / np.sqrt(H))
     s0, ds_n = (cell.State(*rng.standard_normal((len(cell.State._fields), B, H))) for _ in range(2))
     return params, rng.standard_normal((T, B, I)), s0, rng.standard_normal((T, B, H)), ds_n
 

@@ -16,8 +16,10 @@ import torch_rnn.lstm_peephole
 import torch_rnn.lstm_projection
 import torch_rnn.rnn
 from numpy_rnn.fast.cell import Cell
-from numpy_rnn.fast.registry import parameter_shapes
 from numpy_rnn.train.loop import Silent
+from numpy_rnn.verify import case
+from numpy_rnn.verify.case import output_units
+from numpy_rnn.verify.difference import difference
 from torch_rnn import bptt
 
 # The same cell in both packages.
@@ -40,30 +42,19 @@ def rng_of(*words: object) -> np.random.Generator:
     return np.random.default_rng(list(repr(words).encode()))
 
 
-def state_units(cell: Cell, H: int, R: int) -> Any:
-    """Units of each field of the cell's state; only a projection has R units."""
-    return cell.State(*(R if field == "h" else H for field in cell.State._fields))
-
-
-def output_units(cell: Cell, H: int, R: int) -> int:
-    return R if "W_hr" in cell.Params._fields else H
-
-
 def columns(x):
     """The rows of every step as columns, (T, B, R) to (T, R, B), as the documents write them."""
     return x.swapaxes(1, 2)
 
 
 def random_params(cell: Cell, I: int, H: int, R: int, rng: np.random.Generator, dtype: Any = np.float64) -> Any:
-    shapes = parameter_shapes(cell, I, H, output_units(cell, H, R))
-    return cell.Params(*((rng.standard_normal(shape) * 0.5).astype(dtype) for shape in shapes))
+    return case.random_params(cell, I, H, R, lambda *shape: (rng.standard_normal(shape) * 0.5).astype(dtype))
 
 
 def random_state(
     cell: Cell, lead: tuple[int, ...], H: int, R: int, rng: np.random.Generator, dtype: Any = np.float64
 ) -> Any:
-    units = state_units(cell, H, output_units(cell, H, R))
-    return cell.State(*(rng.standard_normal((*lead, u)).astype(dtype) for u in units))
+    return case.random_state(cell, lead, H, R, lambda *shape: rng.standard_normal(shape).astype(dtype))
 
 
 def tensor(a: np.ndarray) -> torch.Tensor:
@@ -76,12 +67,8 @@ def assert_close(name: str, got: Any, expected: Any, tolerance: float) -> None:
         expected = expected.detach().cpu().numpy()
     if isinstance(got, torch.Tensor):
         got = got.detach().cpu().numpy()
-    assert got.shape == expected.shape, f"{name} has shape {got.shape}, expected {expected.shape}"
-    if got.size == 0:
-        return
-    error = np.max(np.abs(got - expected))
-    scale = np.max(np.abs(expected))
-    assert error <= tolerance * (scale if scale > 0 else 1), f"{name} is off by {error:.3e}, largest entry {scale:.3e}"
+    worst = difference(got, expected)
+    assert worst.error <= tolerance, f"{name}, shapes {got.shape} and {expected.shape}, is off by {worst}"
 
 
 def assert_all_close(got: Any, expected: Any, tolerance: float, name: str = "") -> None:

@@ -26,7 +26,7 @@ from numpy_rnn.study.notation import FormulaError, expression
 from numpy_rnn.study.source import FUNCTIONS, code_lines, module_of
 from numpy_rnn.study.verdict import BY_HAND, TOLERANCE, by_hand, dstates, verdict
 from numpy_rnn.study.walk import small_case, walk, with_step
-from numpy_rnn.verify.compare import difference
+from numpy_rnn.verify.difference import difference
 
 ROOT = Path(numpy_rnn.__file__).parents[1]
 SIZES = {"steps": 4, "inputs": 5, "hidden": 3, "projection": 2, "seed": 7}

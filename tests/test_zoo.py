@@ -14,9 +14,9 @@ import torch
 import numpy_rnn
 from numpy_rnn.fast.registry import CELLS
 from numpy_rnn.verify import zoo
+from numpy_rnn.verify.difference import FORWARD, TOLERANCES
 from numpy_rnn.verify.zoo import report
 from numpy_rnn.verify.zoo.checks import CHECKS, Subject, reference
-from numpy_rnn.verify.zoo.compare import FORWARD, TOLERANCES
 from numpy_rnn.verify.zoo.mistake import patched, source
 
 EACH_CELL = pytest.mark.parametrize("cell", CELLS)

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import MissingLibraryError
-from ..verify.compare import CUDNN_FLOAT32, TOLERANCES, Finding, findings
+from ..verify.compare import CUDNN_FLOAT32, DTYPES, Finding, findings
+from ..verify.difference import TOLERANCES
 from .options import CellName
 
 # How a parameter's gradient is called in the table: by the mathematics' name, whatever layer and direction.
@@ -49,7 +50,7 @@ LABEL_WIDTH, FIGURE_WIDTH = len("float64"), len("2.2e-16") + 2
     type=CellName([*FAMILIES, *(name for name in CELLS if name not in FAMILIES)]),
     help="A cell, or a family of cells (rnn, lstm, gru); may be given several times. [default: all]",
 )
-@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(list(TOLERANCES)), help="[default: both]")
+@click.option("--dtype", "dtypes", multiple=True, type=click.Choice(DTYPES), help="[default: both]")
 @click.option("--device", default="cpu", show_default=True, help="Where PyTorch computes: cpu or cuda.")
 @click.option("--brief", is_flag=True, help="One line a cell instead of the tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print every single comparison as JSON.")
@@ -65,7 +66,7 @@ def check(names: tuple[str, ...], dtypes: tuple[str, ...], device: str, brief: b
     """
     _prepare(device)
     cells = [c for c in CELLS if not names or c in names or any(n in FAMILIES and c.startswith(n) for n in names)]
-    pairs = [(cell, dtype) for dtype in dtypes or TOLERANCES for cell in cells]
+    pairs = [(cell, dtype) for dtype in dtypes or DTYPES for cell in cells]
     found: list[Finding] = []
     errors = Console(stderr=True)
     bar = Progress(console=errors, transient=True, disable=not errors.is_terminal)
@@ -124,8 +125,8 @@ def _row(tensor: str) -> str:
 
 
 def _worst(found: Sequence[Finding]) -> Finding:
-    """The finding that is furthest beyond its tolerance; NaN beyond all."""
-    return max(found, key=lambda f: (f.error != f.error, f.error / f.tolerance))
+    """The finding that is furthest beyond its tolerance."""
+    return max(found, key=lambda f: f.error / f.tolerance)
 
 
 def _print(found: Sequence[Finding], cells: Sequence[str], device: str) -> None:
@@ -209,7 +210,7 @@ def _sentence(f: Finding) -> str:
     relation = "within" if f.ok else "beyond"
     return (
         f"{f.cell}, {f.dtype}, {f.case}: {f.tensor} of {f.left} and {f.right} differ by {f.error:.1e}, "
-        f"{relation} {f.tolerance:.0e}; worst at {list(f.where)}: {f.values[0]:.9g} and {f.values[1]:.9g}"
+        f"{relation} {f.tolerance:.0e}; worst at {list(f.where)}: {f.a:.9g} and {f.b:.9g}"
     )
 
 
@@ -225,8 +226,7 @@ def _document(found: Sequence[Finding], device: str, failed: Sequence[str]) -> d
             {
                 **f._asdict(),
                 # JSON has no NaN and no infinity.
-                "error": f.error if f.error < float("inf") else str(f.error),
-                "values": [v if abs(v) < float("inf") else str(v) for v in f.values],
+                **{k: v if abs(v) < float("inf") else str(v) for k, v in (("error", f.error), ("a", f.a), ("b", f.b))},
                 "tolerance": f.tolerance,
                 "ok": f.ok,
             }

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..fast.cell import Cell
 from ..fast.numerics import Array, relu, sigmoid
-from ..fast.registry import CELLS, parameter_shapes
-from ..verify.zoo import Case
+from ..fast.registry import CELLS
+from ..verify.case import Case, make_case
 from .equations import Equation, of_docstring, read
 from .jacobian import JACOBIANS
 from .source import FUNCTIONS, CodeLine, code_lines, module_of
@@ -103,18 +103,16 @@ def small_case(cell: str, steps: int, inputs: int, hidden: int, projection: int,
     Case
     """
     rng = np.random.default_rng(seed)
-    kind = CELLS[cell]
-    R = projection if "W_hr" in kind.Params._fields else hidden
+    scales = {"parameter": 0.5, "state": 0.5, "input": 1.0, "upstream": 1.0}
 
-    def draw(*shape: int, scale: float = 1.0) -> Array:
-        return np.round(scale * rng.standard_normal(shape), 2) + 0.0  # no -0.0
+    def draw(*shape: int, role: str) -> Array:
+        return np.round(scales[role] * rng.standard_normal(shape), 2) + 0.0  # no -0.0
 
-    params = kind.Params(*(draw(*shape, scale=0.5) for shape in parameter_shapes(kind, inputs, hidden, R)))
+    case = make_case("trace", cell, draw, T=steps, B=1, I=inputs, H=hidden, R=projection)
     if cell == "rnn_relu":  # else it often happens that all units are off, and all gradients 0
-        params = params._replace(b_ih=abs(params.b_ih), b_hh=abs(params.b_hh))
-    units = (R, hidden)[: len(kind.State._fields)]
-    x, s0 = draw(steps, 1, inputs), tuple(draw(1, 1, u, scale=0.5) for u in units)
-    return Case("trace", cell, [[params]], x, s0, draw(steps, 1, R), tuple(draw(1, 1, u) for u in units))
+        ((p,),) = case.params
+        case = case._replace(params=[[p._replace(b_ih=abs(p.b_ih), b_hh=abs(p.b_hh))]])
+    return case
 
 
 def walk(case: Case) -> Walk:

@@ -31,7 +31,8 @@ from ..fast.numerics import Array
 from ..fast.registry import USER_FACING
 from ..layers import recurrent as modules
 from . import gradcheck, rtrl
-from .compare import Case, Problem, difference, make_problem, run_numpy
+from .compare import Problem, Setting, make_problem, run_numpy
+from .difference import difference
 
 # The type in which the truth about another one is computed.
 REFERENCE: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
@@ -173,12 +174,12 @@ def true_errors(cell: str, dtype: str, T: int, H: int, draw: int = 0, gain: floa
     if not measurable(dtype):
         raise ValueError(f"{dtype} cannot be measured here: NumPy's {REFERENCE[dtype]} is no wider on this machine")
     arguments = {"proj_size": H // 2} if cell == "lstm_projection" else {}
-    problem = make_problem(USER_FACING[cell], Case(f"draw {draw}", T, B, H // 2 + 1, H, arguments), dtype)
+    problem = make_problem(USER_FACING[cell], Setting(f"draw {draw}", T, B, H // 2 + 1, H, arguments), dtype)
     for name, p in problem.parameters.items():
         if name.startswith("weight_hh"):
             p *= gain
     rounded, true = run_numpy(problem), run_numpy(widened(problem, REFERENCE[dtype]))
-    return {name: difference(rounded[name].astype(b.dtype), b)[0] for name, b in true.items()}
+    return {name: difference(rounded[name].astype(b.dtype), b).error for name, b in true.items()}
 
 
 def widened(problem: Problem, dtype: np.dtype[Any]) -> Problem:
@@ -231,7 +232,7 @@ def method_errors(cell: str, T: int = 200, H: int = 5, entries: int = 3) -> dict
     if not measurable("float64"):
         raise ValueError("float64 cannot be measured here: NumPy's long double is no wider on this machine")
     rng = np.random.default_rng(T + H)
-    problem = make_problem(USER_FACING[cell], Case("methods", T, B, 3, H), "float64")
+    problem = make_problem(USER_FACING[cell], Setting("methods", T, B, 3, H), "float64")
     theirs = Flat(cell, problem)
     true, bptt = theirs.gradients(np.longdouble), theirs.gradients(np.float64)
     steps: dict[str, Callable[..., tuple[Array, ...]]] = {
@@ -323,7 +324,7 @@ def inner(a: Iterable[Array], b: Iterable[Array]) -> float:
 
 def worst(got: Iterable[Array], true: Iterable[Array]) -> float:
     """Error of the worst tensor."""
-    return max(difference(a.astype(b.dtype), b)[0] for a, b in zip(got, true))
+    return max(difference(a.astype(b.dtype), b).error for a, b in zip(got, true))
 
 
 # ---- tables

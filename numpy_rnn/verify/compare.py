@@ -22,17 +22,16 @@ from ..fast.registry import USER_FACING, Kind
 from ..layers import recurrent as modules
 from ..layers import scratch
 from ..layers.module import Module
+from .difference import TOLERANCES, difference
 
-# Relative to a tensor's largest entry. Two correct computations differ by a few units in the last place of
-# that entry, times some growth along the sequence: about 1e-15 and 5e-7 on the cases below.
-TOLERANCES = {"float64": 1e-12, "float32": 1e-5}
 # cuDNN's kernels for small layers (up to 192 units; RNN 384) compute tanh and sigmoid in float32 to no better than
 # 1.1e-5 of the value: measured by cuDNN 9 on an H200, where the same layers with relu were exact, and those with more
 # units, which it leaves to other kernels, right to 2e-7. So float32 of torch.nn on a GPU may differ by ten times that.
 CUDNN_FLOAT32 = 1e-4
+DTYPES = ("float64", "float32")
 
 
-class Case(NamedTuple):
+class Setting(NamedTuple):
     """Sizes and shape of one comparison."""
 
     name: str
@@ -46,12 +45,12 @@ class Case(NamedTuple):
 
 
 CASES = (
-    Case("one layer", T=7, B=3, I=4, H=5),
-    Case("no bias", T=6, B=2, I=3, H=4, arguments={"bias": False}),
-    Case("stacked", T=6, B=4, I=5, H=7, arguments={"num_layers": 3}),
-    Case("bidirectional", T=8, B=3, I=6, H=4, arguments={"bidirectional": True, "batch_first": True}),
-    Case("ragged lengths", T=9, B=5, I=3, H=6, lengths=(4, 9, 1, 6, 4)),
-    Case(
+    Setting("one layer", T=7, B=3, I=4, H=5),
+    Setting("no bias", T=6, B=2, I=3, H=4, arguments={"bias": False}),
+    Setting("stacked", T=6, B=4, I=5, H=7, arguments={"num_layers": 3}),
+    Setting("bidirectional", T=8, B=3, I=6, H=4, arguments={"bidirectional": True, "batch_first": True}),
+    Setting("ragged lengths", T=9, B=5, I=3, H=6, lengths=(4, 9, 1, 6, 4)),
+    Setting(
         "stacked, bidirectional, ragged",
         T=8,
         B=4,
@@ -60,12 +59,12 @@ CASES = (
         arguments={"num_layers": 2, "bidirectional": True},
         lengths=(3, 7, 7, 2),
     ),
-    Case("long", T=100, B=2, I=3, H=8),
-    Case("real text", T=50, B=8, I=64, H=32, text=True),
+    Setting("long", T=100, B=2, I=3, H=8),
+    Setting("real text", T=50, B=8, I=64, H=32, text=True),
 )
 SCRATCH_CASES = (
-    Case("from scratch, the article's sizes", T=6, B=3, I=10, H=20, arguments={"output_size": 5}),
-    Case("from scratch, real text", T=50, B=8, I=64, H=32, arguments={"output_size": 64}, text=True),
+    Setting("from scratch, the article's sizes", T=6, B=3, I=10, H=20, arguments={"output_size": 5}),
+    Setting("from scratch, real text", T=50, B=8, I=64, H=32, arguments={"output_size": 64}, text=True),
 )
 
 
@@ -91,9 +90,10 @@ class Finding(NamedTuple):
     left: str
     right: str
     tensor: str
-    error: float  # max|left - right| / max|right|
+    error: float  # max|left - right| / max|right|; infinite if there is a NaN
     where: tuple[int, ...]  # the worst entry is
-    values: tuple[float, float]  # there
+    a: float  # there, of left
+    b: float  # and of right
     device: str = "cpu"  # where torch has computed
 
     @property
@@ -151,44 +151,11 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
                 answers["torch.nn"] = run_torch(problem, torch.nn, device)
         for (left, a), (right, b) in itertools.combinations(answers.items(), 2):
             for tensor in a:
-                apart = difference(a[tensor], b[tensor])
-                yield Finding(cell, dtype, case.name, left, right, tensor, *apart, device)
+                worst = difference(a[tensor], b[tensor])
+                yield Finding(cell, dtype, case.name, left, right, tensor, *worst, device)
 
 
-def difference(a: Array, b: Array) -> tuple[float, tuple[int, ...], tuple[float, float]]:
-    """Largest difference of two arrays relative to the largest entry of the second, and where it is.
-
-    Parameters
-    ----------
-    a, b : array, any equal shape
-
-    Returns
-    -------
-    error : float
-        max|a - b| / max|b|; max|a - b| if b is 0 everywhere; infinite if the shapes differ; NaN if either holds one.
-    where : tuple of int
-        Index of the worst entry.
-    values : (float, float)
-        Of a and b there.
-
-    Examples
-    --------
-    >>> difference(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]))
-    (0.25, (2,), (3.0, 4.0))
-    """
-    if a.shape != b.shape:
-        return np.inf, (), (np.nan, np.nan)
-    if a.size == 0:
-        return 0.0, (), (np.nan, np.nan)
-    apart = np.abs(a - b)
-    # argmax stops at the first NaN, so a NaN anywhere is the worst entry.
-    where = tuple(int(i) for i in np.unravel_index(np.argmax(apart), a.shape))
-    largest = np.max(np.abs(b))
-    error = apart[where] / largest if largest != 0 else apart[where]
-    return float(error), where, (float(a[where]), float(b[where]))
-
-
-def make_problem(kind: Kind, case: Case, dtype: str) -> Problem:
+def make_problem(kind: Kind, case: Setting, dtype: str) -> Problem:
     """Random data of a case: every size distinct, states and both biases non-zero, every upstream gradient random."""
     arguments = {"input_size": case.I, "hidden_size": case.H, **kind.arguments, **case.arguments}
     rng = np.random.default_rng(zlib.crc32(f"{kind} {case.name}".encode()))

@@ -21,7 +21,8 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ...fast.registry import CELLS
-from ...verify.zoo import Case, Mistake
+from ...verify.case import Case
+from ...verify.zoo import Mistake
 from .optimizers import RULES, Problem, run
 from .suite import SUITE, Entry
 from .trace import Trace, equations, trace

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...fast.numerics import Array
-from ...verify.zoo import Case, Mistake, mistakes
+from ...verify.case import Case
+from ...verify.zoo import Mistake, mistakes
 from .document import GIVEN, Tensors, case_of, tensors_of
 from .first import First, is_cell
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...verify import zoo
+from ...verify.difference import error
 from ...verify.zoo import Mistake
 from . import cases
 from .check import TIERS
@@ -39,8 +40,7 @@ def shows(document: Mapping[str, Any], mistake: Mistake) -> str | None:
             right = array(document["tensors"][name])
             if name not in made or made[name].value.shape != right.shape or not right.size:
                 continue
-            apart = np.max(np.abs(made[name].value - right)) / (np.max(np.abs(right)) or 1)
-            if not apart <= FACTOR * TIERS["f32"]:
+            if not error(made[name].value, right) <= FACTOR * TIERS["f32"]:
                 return str(name)
     return None
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ...fast.registry import CELLS
-from ...verify.zoo import Case, cases
-from ...verify.zoo.case import random_case
+from ...verify.case import Case
+from ...verify.zoo import cases, random_case
 from .optimizers import Problem, problem
 
 SUITE = 1  # the version; a published case never changes

@@ -19,7 +19,8 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ...fast.registry import CELLS
-from ...verify.zoo import Case, Mistake
+from ...verify.case import Case
+from ...verify.zoo import Mistake
 from ...verify.zoo.mistake import Machine, patched
 
 Direction = tuple[int, int]  # layer, direction

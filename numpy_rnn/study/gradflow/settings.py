@@ -14,11 +14,12 @@ import numpy as np
 from ...fast import gru, lstm, registry, rnn
 from ...fast.cell import Cell, States
 from ...fast.numerics import Array, linear, linear_dx
-from ...fast.registry import FAMILIES, parameter_shapes
+from ...fast.registry import FAMILIES
 from ...layers.arguments import check_size
 from ...layers.losses import softmax_cross_entropy
 from ...layers.optim import clip_grad_norm
 from ...train.language import LanguageModel
+from ...verify.case import random_params, random_state
 from . import jacobians
 
 CELLS = {family: registry.CELLS[name] for family, name in FAMILIES.items()}
@@ -151,9 +152,8 @@ def problem(cell: Cell, change: Change, T: int, B: int, I: int, H: int, seed: in
     """
     T, B, I, H = (check_size(name, size) for name, size in (("T", T), ("B", B), ("I", I), ("H", H)))
     noise, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    shapes = parameter_shapes(cell, I, H, H)
-    params = cell.Params(*(rng.uniform(-1, 1, shape) / np.sqrt(H) for shape in shapes))
-    s0 = cell.State(*(np.zeros((B, H)) for _ in cell.State._fields))
+    params = random_params(cell, I, H, H, lambda *shape: rng.uniform(-1, 1, shape) / np.sqrt(H))
+    s0 = random_state(cell, (B,), H, H, lambda *shape: np.zeros(shape))
     return Problem(cell, change(params, rng), noise.standard_normal((T, B, I)), s0)
 
 

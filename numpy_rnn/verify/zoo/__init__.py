@@ -21,8 +21,9 @@ The catalogue, with a matrix of which check notices which mistake, is a page of 
 
 from __future__ import annotations
 
-from .case import Case, cases, random_case
-from .compare import Difference
+from ..case import Case
+from ..difference import Difference
+from .cases import cases, random_case
 from .diagnosis import Diagnosis, diagnose
 from .mistake import Change, Machine, Mistake, machine
 from .mistakes import mistake, mistakes

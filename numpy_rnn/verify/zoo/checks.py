@@ -17,8 +17,9 @@ import numpy as np
 from ...fast import deep
 from ...fast.numerics import Array
 from ...fast.registry import CELLS
-from .case import Case, cases
-from .compare import FORWARD, error, worst_error
+from ..case import Case
+from ..difference import FORWARD, error, worst_error
+from .cases import cases
 from .mistake import Machine, Mistake, machine
 
 TOLERANCE = 1e-11  # of every check, relative; what is right passes with some 1e-15

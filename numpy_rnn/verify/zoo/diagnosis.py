@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...fast.numerics import Array
-from .case import Case, cases, check_case, check_tensors
-from .compare import FORWARD, TOLERANCES, Difference, error, first_difference, tolerance_of
+from ..case import Case, check_case, check_tensors
+from ..difference import FORWARD, TOLERANCES, Difference, error, first_difference, tolerance_of
+from .cases import cases
 from .mistake import Mistake, machine
 from .mistakes import mistakes
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ... import textbook
 from ...fast.numerics import Array
-from .case import Case
+from ..case import Case
 
 TEXTBOOK = Path(textbook.__file__).parent
 LAYERS = "stack"  # the textbook's module that runs a cell over layers, directions and sequences

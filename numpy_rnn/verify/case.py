@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...fast.numerics import Array
-from ...fast.registry import CELLS, TORCH_NAMES, cell_name, parameter_shapes
+from ..fast.cell import Cell
+from ..fast.numerics import Array
+from ..fast.registry import CELLS, TORCH_NAMES, cell_name, parameter_shapes
 
 
 class Case(NamedTuple):
@@ -88,6 +88,7 @@ class Case(NamedTuple):
 
         Examples
         --------
+        >>> from numpy_rnn.verify.zoo import cases
         >>> case = cases("lstm")[0]
         >>> case.canonical("weight_hh_l0"), case.canonical("dbias_ih_l0"), case.canonical("dW_ih_l0")
         ('dW_hh', 'db_ih', 'dW_ih')
@@ -102,80 +103,66 @@ class Case(NamedTuple):
         return f"d{stem}"
 
 
-def cases(cell: str) -> tuple[Case, ...]:
-    """The zoo's cases for one cell; between them they show every mistake, and tell each from all others.
-
-    All numbers have eight binary digits at most, so they are the same in float16, bfloat16, float32 and float64.
-
-    Parameters
-    ----------
-    cell : str
-        Name of a cell of numpy_rnn, such as "lstm" or "gru_reset_before".
-
-    Returns
-    -------
-    tuple of Case
-        "plain": one layer, one direction, all sequences of full length. "stacked": two layers, two directions,
-        lengths that differ, dropout between the layers. "square": as many inputs as units, and zero initial states.
-
-    Examples
-    --------
-    >>> [(case.name, case.x.shape, case.lengths) for case in cases("gru")]
-    [('plain', (4, 2, 3), None), ('stacked', (5, 3, 2), (2, 5, 1)), ('square', (3, 2, 3), None)]
-    """
-    return _cases(cell)
+def random_params(cell: Cell, I: int, H: int, R: int, draw: Callable[..., Array]) -> Any:
+    """One cell's parameters; `draw` gets the sizes of each, R counts for the projection alone."""
+    return cell.Params(*(draw(*shape) for shape in parameter_shapes(cell, I, H, output_units(cell, H, R))))
 
 
-@cache
-def _cases(cell: str) -> tuple[Case, ...]:
-    return (
-        random_case("plain", cell, T=4, B=2, I=3, H=5, R=4),
-        random_case("stacked", cell, T=5, B=3, I=2, H=4, R=3, L=2, D=2, lengths=(2, 5, 1)),
-        random_case("square", cell, T=3, B=2, I=3, H=3, R=2, zero_state=True),
-    )
+def random_state(cell: Cell, lead: tuple[int, ...], H: int, R: int, draw: Callable[..., Array]) -> Any:
+    """A state, fields (*lead, ·), or a trajectory of states."""
+    units = (output_units(cell, H, R), H)
+    return cell.State(*(draw(*lead, u) for u, _ in zip(units, cell.State._fields)))
 
 
-def random_case(
+def output_units(cell: Cell, H: int, R: int) -> int:
+    """Units of the state h: R with a projection, else H."""
+    return R if "W_hr" in cell.Params._fields else H
+
+
+def make_case(
     name: str,
     cell: str,
+    draw: Callable[..., Array],
     *,
     T: int,
     B: int,
     I: int,
     H: int,
-    R: int,
+    R: int = 0,
     L: int = 1,
     D: int = 1,
     lengths: tuple[int, ...] | None = None,
-    zero_state: bool = False,
+    masks: Callable[..., Array] | None = None,
 ) -> Case:
-    """A case of given sizes with random numbers that hide nothing; R counts for the projection alone.
+    """Make a case of given sizes, every number of which comes from `draw`.
 
-    Upstream gradients stand in the padding too, where no correct program reads them, and so does x.
+    Parameters
+    ----------
+    name : str
+    cell : str
+        A name of the registry.
+    draw : function (*sizes, role) -> array
+        Random numbers for a "parameter", "input", "state" or "upstream" gradient: the role is a keyword.
+    T, B, I, H, R, L, D : int
+        Steps, sequences, inputs, units, units of a projection, layers, directions.
+    lengths : tuple of int, optional
+    masks : function (*sizes) -> array, optional
+        Dropout masks between the layers; without it there is none.
+
+    Returns
+    -------
+    Case
+        Upstream gradients stand in the padding too, where no correct program reads them, and so does x.
     """
-    rng = np.random.default_rng(zlib.crc32(f"{name} {cell}".encode()))
-
-    def draw(*shape: int, scale: float = 1.0, largest: int = 4) -> Array:
-        grid = 256 / largest
-        return np.clip(np.round(rng.standard_normal(shape) * scale * grid), -255, 255) / grid
-
     kind = CELLS[cell]
-    R = R if "W_hr" in kind.Params._fields else H
-    shapes = [parameter_shapes(kind, I if l == 0 else D * R, H, R) for l in range(L)]
-    params = [[kind.Params(*(draw(*s, scale=0.7) for s in shapes[l])) for _ in range(D)] for l in range(L)]
-    units = (R, H)[: len(kind.State._fields)]
-    s0 = tuple(draw(L * D, B, u) * (not zero_state) for u in units)
-    return Case(
-        name,
-        cell,
-        params,
-        draw(T, B, I),
-        s0,
-        draw(T, B, D * R, scale=5.0, largest=16),
-        tuple(draw(L * D, B, u, scale=5.0, largest=16) for u in units),
-        lengths,
-        tuple(2.0 * (rng.random((T, B, D * R)) < 0.5) for _ in range(L - 1)) or None,
-    )
+    R = output_units(kind, H, R)
+    of = {role: partial(draw, role=role) for role in ("parameter", "input", "state", "upstream")}
+    params = [[random_params(kind, I if l == 0 else D * R, H, R, of["parameter"]) for _ in range(D)] for l in range(L)]
+    s0 = tuple(random_state(kind, (L * D, B), H, R, of["state"]))
+    x, doutput = of["input"](T, B, I), of["upstream"](T, B, D * R)
+    ds_n = tuple(random_state(kind, (L * D, B), H, R, of["upstream"]))
+    dropout = tuple(masks(T, B, D * R) for _ in range(L - 1)) if masks else ()
+    return Case(name, cell, params, x, s0, doutput, ds_n, lengths, dropout or None)
 
 
 def check_case(case: Case) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...fast.numerics import Array
+from ..fast.numerics import Array
 from .case import Case
 
 # Relative to the largest entry of a tensor. Correct results are off by some units in the last place, times some growth
@@ -38,15 +38,49 @@ def tolerance_of(array: Array, dtype: Any = None) -> float:
     return TOLERANCES.get(name, TOLERANCES["float64"])
 
 
-def error(got: Array, expected: Array, scale: float | None = None) -> float:
-    """max|got - expected| / scale, the scale being max|expected| unless given; infinite if there is a NaN."""
+class Worst(NamedTuple):
+    """Where two arrays are furthest apart."""
+
+    error: float  # relative to the largest entry of what was expected
+    where: tuple[int, ...]
+    got: float  # there
+    expected: float
+
+
+def difference(got: Array, expected: Array, scale: float | None = None) -> Worst:
+    """Largest difference of two arrays, relative to the largest entry of the second, and where it is.
+
+    Parameters
+    ----------
+    got, expected : array, any equal shape
+    scale : float, optional
+        What the difference is divided by; max|expected| by default, 1 where that is 0.
+
+    Returns
+    -------
+    Worst
+        The error is infinite where a NaN stands on one side, or if the shapes differ.
+
+    Examples
+    --------
+    >>> difference(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 4.0]))
+    Worst(error=0.25, where=(2,), got=3.0, expected=4.0)
+    """
+    if got.shape != expected.shape:
+        return Worst(np.inf, (), np.nan, np.nan)
     if got.size == 0:
-        return 0.0
-    if scale is None:
-        scale = float(np.max(np.abs(expected)))
+        return Worst(0.0, (), np.nan, np.nan)
     with np.errstate(all="ignore"):
-        worst = float(np.max(np.abs(got - expected)))
-    return np.inf if np.isnan(worst) else worst / scale if scale > 0 else worst
+        apart = np.abs(got - expected)
+        largest = float(np.max(np.abs(expected))) if scale is None else scale
+    where = tuple(int(i) for i in np.unravel_index(np.argmax(apart), apart.shape))  # argmax stops at a NaN
+    worst = float(apart[where]) / (largest if largest > 0 else 1)
+    return Worst(np.inf if np.isnan(worst) else worst, where, float(got[where]), float(expected[where]))
+
+
+def error(got: Array, expected: Array, scale: float | None = None) -> float:
+    """Only the error of `difference`."""
+    return difference(got, expected, scale).error
 
 
 def worst_error(got: Mapping[str, Array], expected: Mapping[str, Array]) -> float:

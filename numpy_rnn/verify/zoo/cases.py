@@ -1,0 +1,61 @@
+"""The problems on which every mistake of the zoo shows, and no two look alike."""
+
+from __future__ import annotations
+
+import zlib
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from ...fast.numerics import Array
+from ..case import Case, make_case
+
+
+def cases(cell: str) -> tuple[Case, ...]:
+    """The zoo's cases for one cell; between them they show every mistake, and tell each from all others.
+
+    All numbers have eight binary digits at most, so they are the same in float16, bfloat16, float32 and float64.
+
+    Parameters
+    ----------
+    cell : str
+        Name of a cell of numpy_rnn, such as "lstm" or "gru_reset_before".
+
+    Returns
+    -------
+    tuple of Case
+        "plain": one layer, one direction, all sequences of full length. "stacked": two layers, two directions,
+        lengths that differ, dropout between the layers. "square": as many inputs as units, and zero initial states.
+
+    Examples
+    --------
+    >>> [(case.name, case.x.shape, case.lengths) for case in cases("gru")]
+    [('plain', (4, 2, 3), None), ('stacked', (5, 3, 2), (2, 5, 1)), ('square', (3, 2, 3), None)]
+    """
+    return _cases(cell)
+
+
+@cache
+def _cases(cell: str) -> tuple[Case, ...]:
+    return (
+        random_case("plain", cell, T=4, B=2, I=3, H=5, R=4),
+        random_case("stacked", cell, T=5, B=3, I=2, H=4, R=3, L=2, D=2, lengths=(2, 5, 1)),
+        random_case("square", cell, T=3, B=2, I=3, H=3, R=2, zero_state=True),
+    )
+
+
+def random_case(name: str, cell: str, *, zero_state: bool = False, **sizes: Any) -> Case:
+    """A random case whose numbers have eight binary digits at most; the name seeds it.
+
+    Upstream gradients are five times as large as x, so that each of them is felt in every gradient.
+    """
+    rng = np.random.default_rng(zlib.crc32(f"{name} {cell}".encode()))
+    scales = {"parameter": 0.7, "input": 1.0, "state": 1.0, "upstream": 5.0}
+
+    def draw(*shape: int, role: str) -> Array:
+        grid = 256 / (16 if role == "upstream" else 4)
+        drawn = np.clip(np.round(rng.standard_normal(shape) * scales[role] * grid), -255, 255) / grid
+        return drawn * (not zero_state) if role == "state" else drawn
+
+    return make_case(name, cell, draw, masks=lambda *shape: 2.0 * (rng.random(shape) < 0.5), **sizes)
