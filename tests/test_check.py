@@ -178,7 +178,7 @@ def test_cudnn_in_float32_has_a_tolerance_of_its_own(capsys):
     """Its tanh is good to 1.1e-5; the other pairs keep theirs, and so does float64."""
 
     def finding(dtype, left, right, error, device):
-        return compare.Finding("gru", dtype, "long", left, right, "output", error, (0,), (1.0, 1.0), device)
+        return compare.Finding("gru", dtype, "long", left, right, "output", error, (0,), 1.0, 1.0, device)
 
     by_cudnn = finding("float32", "numpy_rnn", "torch.nn", 5e-5, "cuda:1")
     assert by_cudnn.ok
