@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...fast.numerics import Array
+from ...fast.registry import cell_name
 from ..case import Case, make_case
 
 
@@ -33,7 +34,7 @@ def cases(cell: str) -> tuple[Case, ...]:
     >>> [(case.name, case.x.shape, case.lengths) for case in cases("gru")]
     [('plain', (4, 2, 3), None), ('stacked', (5, 3, 2), (2, 5, 1)), ('square', (3, 2, 3), None)]
     """
-    return _cases(cell)
+    return _cases(cell_name(cell))
 
 
 @cache
