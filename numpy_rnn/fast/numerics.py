@@ -109,18 +109,9 @@ def _rows_as_items(z: Array) -> NDArray[np.void]:
 
 
 def merge_steps(z: Array) -> Array:
-    """Put the columns of all steps abreast, so that a sum over steps and sequences is one product: Σ_t da_t h_tᵀ =
-    merge_steps(da) @ merge_steps(h).T.
+    """Put the columns of all steps side by side, (T, R, B) → (R, T·B), z in one piece of memory.
 
-    Parameters
-    ----------
-    z : array (T, R, B)
-        In one piece of memory.
-
-    Returns
-    -------
-    array (R, T·B)
-        A view, if there is one sequence.
+    So a sum over steps and sequences is one product: Σ_t da_t h_tᵀ = merge_steps(da) @ merge_steps(h).T.
 
     Examples
     --------
@@ -128,7 +119,7 @@ def merge_steps(z: Array) -> Array:
     [[1, 2, 3, 4]]
     """
     T, R, B = z.shape
-    if B == 1:  # they are, as rows
+    if B == 1:  # they are, as rows: a view
         return z[:, :, 0].T
     if z.size == 0:
         return np.empty((R, T * B), z.dtype)
@@ -176,17 +167,6 @@ def relu(a: Array, out: Array | None = None) -> Array:
     Complex numbers compare by their real part first, so the complex step sees the branch that the real
     number takes.
 
-    Parameters
-    ----------
-    a : array, any shape
-    out : array, shape and dtype of `a`, optional
-        Where the result goes.
-
-    Returns
-    -------
-    array
-        Shape and dtype of `a`.
-
     Examples
     --------
     >>> relu(np.array([-1.5, 0.0, 2.0])).tolist()
@@ -195,20 +175,11 @@ def relu(a: Array, out: Array | None = None) -> Array:
     return np.maximum(a, 0, out=out)
 
 
+# ---- the linear map of every step of every sequence, and its transposes: (B1), (B3) and (B4) of docs/learn/derivation
+
+
 def linear(x: Array, W: Array, b: Array, out: Array | None = None) -> Array:
-    """Affine map W x + b of every step of every sequence, as one matrix product.
-
-    Parameters
-    ----------
-    x : array (T, B, I)
-    W : array (O, I)
-    b : array (O,)
-    out : array (T, B, O), in one piece of memory, optional
-        Where the result goes.
-
-    Returns
-    -------
-    array (T, B, O)
+    """W x + b as one product: x (T, B, I), W (O, I), b (O,) → (T, B, O); `out` in one piece of memory.
 
     Examples
     --------
@@ -224,17 +195,28 @@ def linear(x: Array, W: Array, b: Array, out: Array | None = None) -> Array:
     return out
 
 
-def linear_columns(W: Array, x: Array, b: Array, out: Array) -> None:
-    """W x_t + b of every step, columns: what stands before the time loop.
+def linear_dx(da: Array, W: Array) -> Array:
+    """Wᵀ da: what reaches x when da (T, B, O) arrives at a = W x + b; (T, B, I)."""
+    T, B, O = da.shape
+    return (da.reshape(T * B, O) @ W).reshape(T, B, W.shape[1])  # (B3)
 
-    Parameters
-    ----------
-    W : array (O, I)
-    x : array (T, B, I)
-        Rows, as users hold them.
-    b : array (O,)
-    out : array (T, O, B)
-        Where the result goes; its last axis in one piece of memory.
+
+def linear_dW(da: Array, x: Array) -> Array:
+    """Σ da xᵀ over steps and sequences: what reaches W when da (T, B, O) arrives at a = W x + b; (O, I)."""
+    T, B, O = da.shape
+    return da.reshape(T * B, O).T @ x.reshape(T * B, x.shape[2])  # (B4)
+
+
+def linear_db(da: Array) -> Array:
+    """Σ da over steps and sequences: what reaches b when da (T, B, O) arrives at a = W x + b; (O,)."""
+    T, B, O = da.shape
+    return np.ones(T * B, da.dtype) @ da.reshape(T * B, O)  # (B4)
+
+
+def linear_columns(W: Array, x: Array, b: Array, out: Array) -> None:
+    """W x_t + b of every step, as columns: W (O, I), rows x (T, B, I), b (O,) → `out` (T, O, B).
+
+    The last axis of `out` has to lie in one piece of memory.
 
     Examples
     --------
@@ -247,69 +229,7 @@ def linear_columns(W: Array, x: Array, b: Array, out: Array) -> None:
     if B == 1:  # a row is a column
         np.add(x.reshape(T, I) @ W.T, b, out[:, :, 0])
         return
-    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=out.dtype)  # the columns of all steps abreast
+    Wx = np.matmul(W, x.reshape(T * B, I).T, dtype=out.dtype)  # the columns of all steps side by side
     Wx += b[:, None]
     if out.size:
         _rows_as_items(out)[:] = _rows_as_items(Wx.reshape(len(W), T, B)).T
-
-
-def linear_dx(da: Array, W: Array) -> Array:
-    """Wᵀ da of each step: what reaches x when `da` arrives at a = W x + b.
-
-    Parameters
-    ----------
-    da : array (T, B, O)
-    W : array (O, I)
-
-    Returns
-    -------
-    array (T, B, I)
-
-    Examples
-    --------
-    >>> linear_dx(np.ones((2, 1, 4)), np.ones((4, 3)))[0].tolist()
-    [[4.0, 4.0, 4.0]]
-    """
-    T, B, O = da.shape
-    return (da.reshape(T * B, O) @ W).reshape(T, B, W.shape[1])  # (B3)
-
-
-def linear_dW(da: Array, x: Array) -> Array:
-    """Σ da xᵀ over steps and sequences: what reaches W when `da` arrives at a = W x + b.
-
-    Parameters
-    ----------
-    da : array (T, B, O)
-    x : array (T, B, I)
-
-    Returns
-    -------
-    array (O, I)
-
-    Examples
-    --------
-    >>> linear_dW(np.ones((2, 1, 4)), np.ones((2, 1, 3)))[0].tolist()
-    [2.0, 2.0, 2.0]
-    """
-    T, B, O = da.shape
-    return da.reshape(T * B, O).T @ x.reshape(T * B, x.shape[2])  # (B4)
-
-
-def linear_db(da: Array) -> Array:
-    """Σ da over steps and sequences: what reaches b when `da` arrives at a = W x + b.
-
-    Parameters
-    ----------
-    da : array (T, B, O)
-
-    Returns
-    -------
-    array (O,)
-
-    Examples
-    --------
-    >>> linear_db(np.ones((2, 1, 4))).tolist()
-    [2.0, 2.0, 2.0, 2.0]
-    """
-    T, B, O = da.shape
-    return np.ones(T * B, da.dtype) @ da.reshape(T * B, O)  # (B4)

@@ -23,7 +23,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..layers.arguments import check_size
 from . import deep
 from .cell import Grads, States
 from .numerics import Array
@@ -65,7 +64,7 @@ def backward(tape: deep.Tape, dy: Array, ds_n: States, k1: int, k2: int) -> tupl
     k1 : int
         Steps from one window's end to the next.
     k2 : int
-        Steps that a window reaches back.
+        Steps that a window reaches back, at least k1.
 
     Returns
     -------
@@ -73,19 +72,8 @@ def backward(tape: deep.Tape, dy: Array, ds_n: States, k1: int, k2: int) -> tupl
     dx : array (T, B, I)
     ds0 : the cell's State
         Fields (L, B, ·).
-
-    Raises
-    ------
-    ValueError
-        Unless 1 ≤ k1 ≤ k2, or if there are two directions: the second one has no past to cut.
     """
-    k1 = check_size("k1", k1)
-    if (k2 := check_size("k2", k2)) < k1:
-        raise ValueError(f"k2 is {k2}, expected at least k1, {k1}: the loss of some steps would go nowhere")
     cell, params, x = tape.cell, tape.params, tape.x
-    if len(params[0]) > 1:
-        raise ValueError("the layer is bidirectional, expected one direction: truncation cuts off the past only")
-
     T, B, _ = x.shape
     lengths = np.full(B, T) if tape.lengths is None else tape.lengths
     cuts = windows(T, k1, k2)

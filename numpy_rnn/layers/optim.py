@@ -26,11 +26,11 @@ class Optimizer:
     ----------
     params : mapping of str to array
         Changed in place by `step`.
-    lr : float
-        Learning rate, 0 or more; may be assigned between two steps.
+    lr, weight_decay : float
+        Learning rate, which may be assigned between two steps, and the weight of the penalty; 0 or more.
     """
 
-    def __init__(self, params: Tensors, lr: float) -> None:
+    def __init__(self, params: Tensors, lr: float, weight_decay: float) -> None:
         for name, param in params.items():
             if not isinstance(param, np.ndarray) or not np.issubdtype(param.dtype, np.floating):
                 raise ValueError(f"{name} is not an array of floating-point numbers")
@@ -38,6 +38,7 @@ class Optimizer:
             raise ValueError("there are no parameters to optimize")
         self.params = dict(params)
         self.lr = _checked("lr", lr)
+        self.weight_decay = _checked("weight_decay", weight_decay)
         self._memory: dict[str, Array] = {}
 
     def step(self, grads: Tensors) -> None:
@@ -96,7 +97,11 @@ class Optimizer:
 
     def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
         """Arrays whose names, shapes and dtypes are those that the memory `mapping` should have."""
-        raise NotImplementedError
+        return self._memory
+
+    def _decayed(self, g: Array, param: Array) -> Array:
+        """Line (1) of all rules: the gradient of the loss with a penalty of weight_decay / 2 · p²."""
+        return g + self.weight_decay * param if self.weight_decay else g
 
 
 class SGD(Optimizer):
@@ -144,10 +149,9 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, weight_decay)
         self.momentum = _checked("momentum", momentum)
         self.dampening = _checked("dampening", dampening)
-        self.weight_decay = _checked("weight_decay", weight_decay)
         self.nesterov = nesterov
         if nesterov and (not self.momentum or self.dampening):
             raise ValueError(
@@ -157,9 +161,7 @@ class SGD(Optimizer):
     def _step(self, grads: Tensors) -> None:
         lr = float(self.lr)  # a NumPy scalar would turn float32 into float64
         for name, param in self.params.items():
-            g = grads[name]
-            if self.weight_decay:
-                g = g + self.weight_decay * param  # (1)
+            g = self._decayed(grads[name], param)  # (1)
             if self.momentum:
                 v = self._memory.get(f"momentum_buffer.{name}")
                 if v is None:
@@ -217,9 +219,8 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, weight_decay)
         self.lr_decay = _checked("lr_decay", lr_decay)
-        self.weight_decay = _checked("weight_decay", weight_decay)
         self.eps = _checked("eps", eps)
         start = _checked("initial_accumulator_value", initial_accumulator_value)
         self._memory["step"] = np.zeros(1, np.int64)
@@ -230,16 +231,11 @@ class Adagrad(Optimizer):
         self._memory["step"] += 1
         step_size = float(self.lr) / (1 + (int(self._memory["step"][0]) - 1) * self.lr_decay)
         for name, param in self.params.items():
-            g, total = grads[name], self._memory[f"sum.{name}"]
-            if self.weight_decay:
-                g = g + self.weight_decay * param  # (1)
+            g, total = self._decayed(grads[name], param), self._memory[f"sum.{name}"]  # (1)
             total += g * g  # (2)
             denominator = np.sqrt(total)
             denominator += self.eps
             param -= step_size * (g / denominator)  # (3)
-
-    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
-        return self._memory
 
 
 class Adam(Optimizer):
@@ -282,14 +278,13 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr)
+        super().__init__(params, lr, weight_decay)
         beta1, beta2 = betas
         for i, beta in enumerate((beta1, beta2)):
             if not 0 <= beta < 1:
                 raise ValueError(f"betas[{i}] is {beta}, expected 0 or more and less than 1")
         self.betas = (float(beta1), float(beta2))
         self.eps = _checked("eps", eps)
-        self.weight_decay = _checked("weight_decay", weight_decay)
         self._memory["step"] = np.zeros(1, np.int64)
         for name, param in self.params.items():
             self._memory[f"exp_avg.{name}"] = np.zeros_like(param)
@@ -302,9 +297,8 @@ class Adam(Optimizer):
         step_size = float(self.lr) / (1 - beta1**t)
         root_correction = (1 - beta2**t) ** 0.5
         for name, param in self.params.items():
-            g, m, v = grads[name], self._memory[f"exp_avg.{name}"], self._memory[f"exp_avg_sq.{name}"]
-            if self.weight_decay:
-                g = g + self.weight_decay * param  # (1)
+            g = self._decayed(grads[name], param)  # (1)
+            m, v = self._memory[f"exp_avg.{name}"], self._memory[f"exp_avg_sq.{name}"]
             if beta1 > 0.5:
                 m += (1 - beta1) * (g - m)  # (2)
             else:
@@ -315,9 +309,6 @@ class Adam(Optimizer):
             denominator /= root_correction
             denominator += self.eps
             param -= step_size * (m / denominator)  # (4)
-
-    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
-        return self._memory
 
 
 def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:

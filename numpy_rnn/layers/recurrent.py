@@ -223,6 +223,11 @@ class Recurrent(Module, abstract=True):
         ValueError
             As from `backward`; also if k1 or k2 is out of range, or the layer is bidirectional.
         """
+        k1 = check_size("k1", k1)
+        if (k2 := check_size("k2", k2)) < k1:
+            raise ValueError(f"k2 is {k2}, expected at least k1, {k1}: the loss of some steps would go nowhere")
+        if self.bidirectional:
+            raise ValueError("the layer is bidirectional, expected one direction: truncation cuts off the past only")
         dy, ds_n = self._check_upstream(tape, doutput, dh_n)
         return self._results(tape, *truncated.backward(tape.deep, dy, ds_n, k1, k2))
 
@@ -299,14 +304,12 @@ class Recurrent(Module, abstract=True):
 class RNN(Recurrent):
     """Elman's recurrent network, as torch.nn.RNN.
 
-    h_{t+1} = f(W_ih x_t + b_ih + W_hh h_t + b_hh), f = tanh or relu; `numpy_rnn.fast.rnn` has the equations.
+    h_{t+1} = f(W_ih x_t + b_ih + W_hh h_t + b_hh), f = tanh or relu; `numpy_rnn.textbook.rnn` has the equations.
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I and H.
-    num_layers : int
-        L; layer l reads the output of layer l-1.
+    input_size, hidden_size, num_layers : int
+        I, H and L; layer l reads the output of layer l-1.
     nonlinearity : "tanh" or "relu"
     bias : bool
         Whether there are b_ih and b_hh.
@@ -375,10 +378,8 @@ class LSTM(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I and H.
-    num_layers : int
-        L; layer l reads the output of layer l-1.
+    input_size, hidden_size, num_layers : int
+        I, H and L; layer l reads the output of layer l-1.
     bias : bool
         Whether there are b_ih and b_hh.
     batch_first : bool
@@ -453,10 +454,8 @@ class GRU(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size : int
-        I and H.
-    num_layers : int
-        L; layer l reads the output of layer l-1.
+    input_size, hidden_size, num_layers : int
+        I, H and L; layer l reads the output of layer l-1.
     bias : bool
         Whether there are b_ih and b_hh.
     batch_first : bool
