@@ -135,18 +135,14 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
         found |= {key: stacked(key, gates) for key in ("u", "v", "du", "dv", "δu", "δv")}
     if name == "gru_reset_before":
         r, z, n = (found[gate].array for gate in "rzn")
-        q = r * values["h"].array[:-1]
         u_r, u_z, u_n = (values[f"u_{gate}"].array for gate in "rzn")
         found |= {
-            "q": Steps(q),
+            "q": Steps(r * values["h"].array[:-1]),
             "v_r": Steps(logit(r) - u_r),
             "v_z": Steps(logit(z) - u_z),
             "v_n": Steps(np.arctanh(n) - u_n),
         }
-        found |= {f"da_{gate}": values[f"du_{gate}"] for gate in "rzn"} | {
-            "u": stacked("u", gates),
-            "da": stacked("du", gates),
-        }
+        found |= {key: stacked(key, gates) for key in ("u", "du")}
         for key in ("", "d", "δ"):
             for part in ("W", "b"):
                 found[f"{key}{part}_h{{r,z}}"] = values[f"{key}{part}_hh"][: 2 * H]

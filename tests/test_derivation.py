@@ -149,13 +149,13 @@ REMARKS = {
     "the second term with s_t held fixed",
 }
 DOCUMENTED = {  # cell or module, its docstring's module, the page that has all of its formulas
-    "rnn_tanh": ("fast.rnn", "2-rnn"),
-    "rnn_relu": ("fast.rnn", "2-rnn"),
-    "lstm": ("fast.lstm", "3-lstm"),
-    "lstm_projection": ("fast.lstm_projection", None),
-    "lstm_peephole": ("fast.lstm_peephole", None),
-    "gru": ("fast.gru", "4-gru"),
-    "gru_reset_before": ("fast.gru_reset_before", "5-gru-reset-before"),
+    "rnn_tanh": ("textbook.rnn", "2-rnn"),
+    "rnn_relu": ("textbook.rnn", "2-rnn"),
+    "lstm": ("textbook.lstm", "3-lstm"),
+    "lstm_projection": ("textbook.lstm_projection", None),
+    "lstm_peephole": ("textbook.lstm_peephole", None),
+    "gru": ("textbook.gru", "4-gru"),
+    "gru_reset_before": ("textbook.gru_reset_before", "5-gru-reset-before"),
     "rtrl": ("verify.rtrl", "8-real-time-recurrent-learning"),
     "gradflow": ("study.gradflow.jacobians", "7-vanishing-gradients"),
 }

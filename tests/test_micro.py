@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from support import rng_of
 
-from numpy_rnn.textbook import lstm, micro, rnn_tanh
+from numpy_rnn.textbook import lstm, micro, rnn
 
 SOURCE = Path(micro.__file__).read_text("utf-8")
 
@@ -276,7 +276,7 @@ def test_it_checks_trains_and_samples(cell):
 
 
 def test_dump_holds_every_number(tmp_path):
-    for cell, textbook in (("rnn", rnn_tanh), ("lstm", lstm)):
+    for cell, textbook in (("rnn", rnn), ("lstm", lstm)):
         (tmp_path / "book.txt").write_text("thirty characters are enough. " * 2)
         done = run("--cell", cell, "--dump", tmp_path / "case.json", "--text", tmp_path / "book.txt", "--steps", 1)
         assert (done.returncode, done.stderr) == (0, "")

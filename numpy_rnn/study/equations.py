@@ -55,7 +55,7 @@ def of_docstring(text: str) -> tuple[tuple[Equation, ...], tuple[Equation, ...]]
 
     Examples
     --------
-    >>> from numpy_rnn.fast import gru
+    >>> from numpy_rnn.textbook import gru
     >>> forward, backward = of_docstring(gru.__doc__)
     >>> [f"({e.number}) {e.text}" for e in forward[:3]]
     ['(1) u_t = W_ih x_t + b_ih', '(1) v_t = W_hh h_t + b_hh', '(2) r = σ(u_r + v_r)']

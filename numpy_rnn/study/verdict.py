@@ -99,7 +99,7 @@ def by_autograd(case: Case) -> dict[str, Array]:
     """By PyTorch through `torch_rnn`'s cell, which has the time loop written out."""
     import torch
 
-    name = module_of(CELLS[case.cell]).__name__.replace("numpy_rnn.fast", "torch_rnn")
+    name = module_of(CELLS[case.cell]).__name__.replace("numpy_rnn.textbook", "torch_rnn")
     mirror = importlib.import_module(name)
     (cell,) = (c for c in vars(mirror).values() if getattr(c, "name", "") == case.cell)
 

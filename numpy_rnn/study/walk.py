@@ -1,4 +1,4 @@
-"""Carries out the equations of a cell's docstring, one after the other, on a case so small that every number is shown.
+"""Carries out the equations of a textbook file, one after the other, on a case so small that every number is shown.
 
 The loss is Σ_t G_t · h_t + K_h · h_T, for an LSTM + K_c · c_T: G_t is what arrives at the output of the step that made
 h_t, K what arrives at the final state. So dh_T begins as G_T + K_h, dc_T as K_c, and any other dh_t as G_t.

@@ -1,6 +1,10 @@
-"""Recurrent layers as a textbook has them: one sequence, one step after the other, every gate by its name.
+"""Start here: every recurrence as a page of code, for one sequence, one step after the other, one equation a line.
 
-One module a cell (named like the cells of numpy_rnn) and `layers`, which runs a stack of them over a batch. Nothing is
-hoisted out of a loop and nothing is shared, so that each line stands for one equation and each classic mistake is a
-change of one line or two. They are slow and not meant for use: they are what the zoo's mistakes are planted in.
+Read `rnn` first, then `lstm` and `gru`; the others are their variants. Each file opens with its equations (1) … (n) and
+their transposes (n') … (1'), and the number behind a line of code says which of them it is. A name that begins with d
+is the gradient of the loss by the rest of the name. `stack` runs any of them over layers, directions and a batch.
 """
+
+from . import gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn, stack
+
+__all__ = ["gru", "gru_reset_before", "lstm", "lstm_peephole", "lstm_projection", "rnn", "stack"]

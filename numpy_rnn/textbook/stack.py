@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fast.numerics import Array
+from .functions import Array
 
 
 def steps_of(d: int, length: int, T: int) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from ...fast.numerics import Array
 from ...fast.registry import CELLS
 from ...verify.case import Case
 from ...verify.zoo import Mistake
-from ...verify.zoo.mistake import Machine, patched
+from ...verify.zoo.mistake import LAYERS, Machine, assemble, patched, textbook_module
 
 Direction = tuple[int, int]  # layer, direction
 
@@ -94,20 +94,6 @@ def _noted(t: int, variables: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
             yield name, np.array(value)
 
 
-RESET_BEFORE = "gru_reset_before"  # whose textbook has both sides of n in one line
-
-
-def _pre_activation_apart(statement: ast.stmt) -> list[ast.stmt]:
-    """N = np.tanh(…) as two statements, a_n = … and n = np.tanh(a_n); any other as it is."""
-    if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "n":
-        value = statement.value
-        if isinstance(value, ast.Call) and len(value.args) == 1:
-            inner = ast.Assign([ast.Name("a_n", ast.Store())], value.args[0])
-            value.args = [ast.Name("a_n", ast.Load())]
-            return [inner, statement]
-    return [statement]
-
-
 def _saved(forward: ast.FunctionDef) -> list[str]:
     """Names of what forward appends to `gates`, as backward reads them."""
     calls = [node for node in ast.walk(forward) if isinstance(node, ast.Call)]
@@ -123,8 +109,6 @@ def _noting(module: str, text: str) -> Any:
         if isinstance(function, ast.FunctionDef) and function.name in ("forward", "backward"):
             for statement in function.body:
                 if isinstance(statement, ast.For):
-                    if module == RESET_BEFORE:
-                        statement.body = [part for s in statement.body for part in _pre_activation_apart(s)]
                     statement.body += ast.parse(f"_notes.note({function.name!r}, t, locals())").body
             if function.name == "forward":
                 function.body[-1:-1] = ast.parse(f"_notes.replace({_saved(function)!r}, locals())").body
@@ -145,14 +129,14 @@ def noting_machine(cell: str, mistakes: Sequence[Mistake], notes: Notes) -> Mach
     """
     changes = [change for m in mistakes for change in m.changes[cell]]
     modules = []
-    for name in (cell, "stack"):
+    for name in (textbook_module(cell), LAYERS):
         text = patched(name, changes)
         module: Any = types.ModuleType(f"numpy_rnn.textbook.{name}")
         module.__package__ = "numpy_rnn.textbook"
         module._notes = notes
-        exec(compile(text, f"<{name}.py>", "exec") if name == "stack" else _noting(name, text), module.__dict__)
+        exec(compile(text, f"<{name}.py>", "exec") if name == LAYERS else _noting(name, text), module.__dict__)
         modules.append(module)
-    return Machine(*modules)
+    return assemble(cell, *modules)
 
 
 def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None) -> Trace:
@@ -199,8 +183,6 @@ def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None
     for place, values in forward.items():
         if "c" in values:
             values["tanh_c"] = np.tanh(values["c"])
-        if case.cell == RESET_BEFORE and "a_n" in values:
-            values["v_n"] = values["a_n"] - values["u_n"]
         forward[place] = _in_order(case.cell, "forward", values)
     for place, values in backward.items():
         backward[place] = _in_order(case.cell, "backward", values)
@@ -250,6 +232,19 @@ def _summed(case: Case, steps: Sequence[Step]) -> dict[Direction, dict[str, Arra
     return found
 
 
+# Lines that the first suite has otherwise, as they stood in the textbook when it was published; "": not at all. They
+# compute the same, and a published file does not change.
+SUITE_1 = {
+    "rnn_tanh": {"h": "h[t + 1] = tanh(a)", "da": "da = dh[t + 1] * (1 - h[t + 1] ** 2)"},
+    "rnn_relu": {"h": "h[t + 1] = maximum(a, 0)", "da": "da = dh[t + 1] * (h[t + 1] > 0)"},
+    "gru_reset_before": {
+        **{"v_r": "", "v_z": "", "q": ""},
+        **{"r": "r = sigmoid(u_r + W_hr @ h[t] + b_hr)", "z": "z = sigmoid(u_z + W_hz @ h[t] + b_hz)"},
+        "v_n": "v_n = W_hn @ (r * h[t]) + b_hn",
+    },
+}
+
+
 @cache
 def equations(cell: str) -> dict[str, dict[str, str]]:
     """What the textbook does for each name, by function, in the order of execution; what only joins others is left out.
@@ -262,7 +257,7 @@ def equations(cell: str) -> dict[str, dict[str, str]]:
     'dh[t] += dh[t + 1] * z; dh[t] += W_hh.T @ dv'
     """
     found: dict[str, dict[str, str]] = {}
-    for function in ast.parse(patched(cell, ())).body:
+    for function in ast.parse(patched(textbook_module(cell), ())).body:
         if isinstance(function, ast.FunctionDef):
             (loop,) = (s for s in function.body if isinstance(s, ast.For))
             # dh and dc have arrived when a step backwards begins.
@@ -270,24 +265,18 @@ def equations(cell: str) -> dict[str, dict[str, str]]:
             for statement in loop.body:
                 for name, line in _assigned(statement).items():
                     lines.setdefault(name, []).append(line)
-            skipped = {"t", "gates", *(f"d{field}" for field in CELLS[cell].Params._fields)}
+            skipped = {f"d{field}" for field in CELLS[cell].Params._fields}
             skipped |= {whole for whole in ("a", "da", "du", "dv") if any(n.startswith(f"{whole}_") for n in lines)}
             if function.name == "backward":
                 skipped |= {name for name in lines if not name.startswith("d") or name.startswith(("dP", "dW"))}
-            elif "c" in lines:  # what stands inside the line of h
+            elif "c" in lines:  # what stands inside the line of h, or of m
                 lines["tanh_c"] = ["tanh_c = np.tanh(c[t + 1])"]
                 lines["h"] = lines.pop("h")
-            elif cell == RESET_BEFORE:
-                lines["v_n"] = ["v_n = W_hn @ (r * h[t]) + b_hn"]
-                lines["n"], lines["h"] = ["n = np.tanh(u_n + v_n)"], lines.pop("h")
-                lines["n"] = lines.pop("n")
-                lines["h"] = lines.pop("h")
-            whole = lines.get("a", [""])[0].removeprefix("a = ")
-            found[function.name] = {
-                n: "; ".join(text).replace("np.", "").replace("4 of a", f"4 of {whole}")
-                for n, text in lines.items()
-                if n not in skipped and text
-            }
+            texts = {n: "; ".join(text).replace("np.", "") for n, text in lines.items() if n not in skipped}
+            if function.name == "backward":
+                texts = {n: text.replace("tanh(c[t + 1])", "tanh_c") for n, text in texts.items()}
+            texts |= {n: text for n, text in SUITE_1.get(cell, {}).items() if n in texts}
+            found[function.name] = {n: text for n, text in texts.items() if text}
     return found
 
 
@@ -300,31 +289,21 @@ def joined(cell: str) -> dict[str, tuple[str, ...]]:
     >>> joined("gru")
     {'du': ('du_r', 'du_z', 'du_n'), 'dv': ('du_r', 'du_z', 'dv_n')}
     """
-    found = re.findall(r"(\w+) = np\.concatenate\(\[(.*?)\]\)", patched(cell, ()))
+    found = re.findall(r"(\w+) = np\.concatenate\(\[(.*?)\]\)", patched(textbook_module(cell), ()))
     return {name: tuple(parts.split(", ")) for name, parts in found}
 
 
 def _assigned(statement: ast.stmt) -> dict[str, str]:
-    """Names that a statement gives a value to, adds to, or appends to, each with what it does to this one alone."""
+    """Names that a statement gives a value to, or adds to, each with what it does to this one alone."""
     text = ast.unparse(statement)
-    if isinstance(statement, ast.Expr):
-        call = statement.value
-        if (
-            isinstance(call, ast.Call)
-            and isinstance(call.func, ast.Attribute)
-            and isinstance(call.func.value, ast.Name)
-        ):
-            name = call.func.value.id
-            return {name: f"{name}[t + 1] = {ast.unparse(call.args[0])}"}
-        return {}
     if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Tuple):
         names, value = [ast.unparse(target) for target in statement.targets[0].elts], statement.value
         if isinstance(value, ast.Tuple):
             return {name: f"{name} = {ast.unparse(part)}" for name, part in zip(names, value.elts)}
-        if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):  # .reshape(G, -1)
-            whole = ast.unparse(value.func.value).removeprefix("(").removesuffix(")")
+        if isinstance(value, ast.Call):  # np.split(…, G)
+            whole = ast.unparse(value.args[0])
             return {name: f"{name} = block {k + 1} of {len(names)} of {whole}" for k, name in enumerate(names)}
-        return dict.fromkeys(names, text)
+        return {}  # what a step kept
     target = statement.targets[0] if isinstance(statement, ast.Assign) else getattr(statement, "target", None)
     while isinstance(target, ast.Subscript):
         target = target.value

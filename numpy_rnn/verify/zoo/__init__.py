@@ -1,6 +1,6 @@
 """The bug zoo: classic mistakes in recurrent layers, each runnable, and a way to tell which one somebody has made.
 
-The zoo's textbook (`numpy_rnn.textbook`) has every cell as its equations are written, one step after the other. A
+The textbook (`numpy_rnn.textbook`) has every cell as its equations are written, one step after the other. A
 `Mistake` replaces a line or a few of it; `machine(cell, mistake)` is the textbook with the mistake in it, and runs.
 `cases(cell)` are stated problems on which every mistake shows and no two look alike, and `diagnose` compares somebody's
 numbers with all of them.
@@ -13,8 +13,8 @@ numbers with all of them.
 (False, 'lstm-path-through-c-dropped')
 >>> print(found.mistakes[0].diff("lstm"))
 lstm.py
--        dc[t] += dc[t + 1] * f
-+        pass
+-        dc[t] += dc[t + 1] * f  # (3')
++        pass  # (3')
 
 The catalogue, with a matrix of which check notices which mistake, is a page of the site (`report`).
 """

@@ -73,7 +73,7 @@ class Check(NamedTuple):
 
 
 def reference(case: Case) -> Results:
-    """The same results by numpy_rnn's own cells and `deep`, which share no code with the textbook but σ."""
+    """The same results by `numpy_rnn.fast`, which shares no code with the textbook."""
     kind, case = CELLS[case.cell], case.copy()
     lengths = None if case.lengths is None else np.array(case.lengths)
     y, s_n, tape = deep.forward(kind, case.params, case.x, kind.State(*case.s0), lengths, case.masks or None)

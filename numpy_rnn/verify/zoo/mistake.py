@@ -6,7 +6,7 @@ import ast
 import difflib
 import types
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ LAYERS = "stack"  # the textbook's module that runs a cell over layers, directio
 class Change(NamedTuple):
     """One piece of a textbook module, and what stands in its place."""
 
-    module: str  # "stack", or the cell's name
+    module: str  # "stack", or the cell's module
     original: str
     broken: str
 
@@ -82,8 +82,8 @@ class Mistake(NamedTuple):
         >>> from numpy_rnn.verify import zoo
         >>> print(zoo.mistake("gru-z-turned-around").only("gru", "forward").diff("gru"))
         gru.py
-        -        h.append((1 - z) * n + z * h[t])
-        +        h.append(z * n + (1 - z) * h[t])
+        -        h[t + 1] = (1 - z) * n + z * h[t]  # (4)
+        +        h[t + 1] = z * n + (1 - z) * h[t]  # (4)
         >>> zoo.mistake("gru-dz-sign").only("gru", "backward") is None
         True
         """
@@ -120,6 +120,17 @@ class Machine(NamedTuple):
         output, s_n, tapes = self.forward(case)
         grads, dx, ds0 = self.backward(case, tapes)
         return case.named(output, s_n, dx, ds0, grads)
+
+
+def textbook_module(cell: str) -> str:
+    """Name of the textbook's module for a cell: its own name, but for the plain cell's two nonlinearities.
+
+    Examples
+    --------
+    >>> textbook_module("rnn_relu"), textbook_module("lstm")
+    ('rnn', 'lstm')
+    """
+    return "rnn" if cell.startswith("rnn_") else cell
 
 
 @cache
@@ -171,9 +182,17 @@ def _module(name: str, text: str) -> Any:
     return module
 
 
+def assemble(cell: str, module: Any, layers: Any) -> Machine:
+    """Make a machine of a cell's module, which the plain cell's nonlinearity is chosen for, and the stack's."""
+    if cell.startswith("rnn_"):
+        forward = partial(module.forward, nonlinearity=cell.removeprefix("rnn_"))
+        module = types.SimpleNamespace(forward=forward, backward=module.backward)
+    return Machine(module, layers)
+
+
 @cache
 def _machine(cell: str, changes: tuple[Change, ...]) -> Machine:
-    return Machine(*(_module(name, patched(name, changes)) for name in (cell, LAYERS)))
+    return assemble(cell, *(_module(name, patched(name, changes)) for name in (textbook_module(cell), LAYERS)))
 
 
 def machine(cell: str, *mistakes: Mistake) -> Machine:

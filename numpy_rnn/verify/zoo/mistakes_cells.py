@@ -7,15 +7,20 @@ from .mistakes_weights import SUMMED
 from .plant import ALL, GRU, LSTM, LSTM_SQUARE, RNN, Changes, in_cells
 
 PROJECTION, PEEPHOLE = ("lstm_projection",), ("lstm_peephole",)
-CANDIDATE = ("n = np.tanh(u_n + r * v_n)", "n = np.tanh(u_n + W_hn @ (r * h[t]) + b_hn)")  # of gru, gru_reset_before
-UPDATE = "h.append((1 - z) * n + z * h[t])"
+CANDIDATE = "n = np.tanh(u_n + r * v_n)"  # of gru
+UPDATE = "h[t + 1] = (1 - z) * n + z * h[t]"
+OUTPUT = "h[t + 1] = o * np.tanh(c[t + 1])"  # of lstm, lstm_peephole
+MEMORY = "m = o * np.tanh(c[t + 1])"  # of lstm_projection
+C_FROM_H, C_FROM_M = (f"{z} * o * (1 - np.tanh(c[t + 1]) ** 2)" for z in ("dh[t + 1]", "dm"))  # of these in turn
+CHOICES = ("f, _ = NONLINEARITIES[nonlinearity]", "_, df = NONLINEARITIES[nonlinearity]")  # of rnn
+IMPORT = "from .functions import Array, Params, Tape"
 LOOP = "for t in reversed(range(len(x))):"
 
 
 def _hard_sigmoid(formula: str, slope: str) -> Changes:
     """The logistic function replaced by a straight line between 0 and 1, and its derivative with it."""
     definition = f"\n\n\ndef sigmoid(a: Array) -> Array:\n    return np.minimum(np.maximum({formula}, 0), 1)"
-    imported = ("from ..fast.numerics import Array, sigmoid", f"from ..fast.numerics import Array{definition}")
+    imported = (f"{IMPORT}, sigmoid", f"{IMPORT}{definition}")
 
     def derivative(gate: str) -> tuple[str, str]:
         return f"d{gate} * {gate} * (1 - {gate})", f"d{gate} * {slope} * (({gate} > 0) & ({gate} < 1))"
@@ -33,7 +38,7 @@ VARIANT = (
         ("pytorch/pytorch#99531", "tracel-ai/burn#2701"),
         in_cells(
             ("gru",),
-            (CANDIDATE[0], "n = np.tanh(u_n + np.split(W_hh, 3)[2] @ (r * h[t]) + np.split(b_hh, 3)[2])"),
+            (CANDIDATE, "n = np.tanh(u_n + np.split(W_hh, 3)[2] @ (r * h[t]) + np.split(b_hh, 3)[2])"),
             ("dv_n = du_n * r", "dv_n = du_n\n        dq = np.split(W_hh, 3)[2].T @ du_n"),
             ("dr = du_n * v_n", "dr = dq * h[t]"),
             ("dh[t] += W_hh.T @ dv", "dh[t] += dq * r + W_hh[: len(r) * 2].T @ dv[: len(r) * 2]"),
@@ -48,8 +53,9 @@ VARIANT = (
         ("pytorch/pytorch#99531",),
         in_cells(
             ("gru_reset_before",),
-            (CANDIDATE[1], "n = np.tanh(u_n + r * (W_hn @ h[t] + b_hn))"),
-            ("dq = W_hn.T @ du_n  # by q = r ∘ h", "dv_n = du_n * r"),
+            ("q = r * h[t]", "q = W_hn @ h[t] + b_hn"),
+            ("v_n = W_hn @ q + b_hn", "v_n = r * q"),
+            ("dq = W_hn.T @ du_n", "dv_n = du_n * r"),
             ("dr = dq * h[t]", "dr = du_n * (W_hn @ h[t] + np.split(tape[0][3], 3)[2])"),
             ("dh[t] += dq * r", "dh[t] += W_hn.T @ dv_n"),
             ("np.outer(du_n, r * h[t])", "np.outer(dv_n, h[t])"),
@@ -65,7 +71,7 @@ VARIANT = (
         ("pytorch/pytorch#20129", "pytorch/pytorch#60645"),
         in_cells(
             GRU,
-            (UPDATE, "h.append(z * n + (1 - z) * h[t])"),
+            (UPDATE, "h[t + 1] = z * n + (1 - z) * h[t]"),
             ("dn = dh[t + 1] * (1 - z)", "dn = dh[t + 1] * z"),
             ("(h[t] - n)", "(n - h[t])"),
             ("dh[t] += dh[t + 1] * z", "dh[t] += dh[t + 1] * (1 - z)"),
@@ -88,13 +94,13 @@ VARIANT = (
         ("zhiyongc/GRU-D#2",),
         in_cells(
             ("gru",),
-            (CANDIDATE[0], "n = np.tanh(u_n + v_n)"),
+            (CANDIDATE, "n = np.tanh(u_n + v_n)"),
             ("dv_n = du_n * r", "dv_n = du_n"),
             ("dr = du_n * v_n", "dr = 0 * v_n"),
         )
         | in_cells(
             ("gru_reset_before",),
-            (CANDIDATE[1], "n = np.tanh(u_n + W_hn @ h[t] + b_hn)"),
+            ("q = r * h[t]", "q = h[t]"),
             ("dr = dq * h[t]", "dr = 0 * h[t]"),
             ("dh[t] += dq * r", "dh[t] += dq"),
             ("np.outer(du_n, r * h[t])", "np.outer(du_n, h[t])"),
@@ -106,7 +112,7 @@ VARIANT = (
         "z keeps r ∘ h instead of h",
         "The reset state overwrites h, and the update then mixes in what was meant for the candidate alone.",
         (),
-        in_cells(GRU, (UPDATE, "h.append((1 - z) * n + z * (r * h[t]))")),
+        in_cells(GRU, (UPDATE, "h[t + 1] = (1 - z) * n + z * (r * h[t])")),
     ),
     Mistake(
         "gru-dr-of-the-other-variant",
@@ -133,7 +139,7 @@ VARIANT = (
         (),
         in_cells(
             LSTM,
-            ("c.append(f * c[t] + i * g)", "c.append(f * c[t] + (1 - f) * g)"),
+            ("c[t + 1] = f * c[t] + i * g", "c[t + 1] = f * c[t] + (1 - f) * g"),
             ("di = dc[t + 1] * g", "di = 0 * g"),
             ("df = dc[t + 1] * c[t]", "df = dc[t + 1] * (c[t] - g)"),
             ("dg = dc[t + 1] * i", "dg = dc[t + 1] * (1 - f)"),
@@ -147,7 +153,7 @@ VARIANT = (
         (),
         in_cells(
             LSTM,
-            ("c.append(f * c[t] + i * g)", "c.append(c[t] + i * g)"),
+            ("c[t + 1] = f * c[t] + i * g", "c[t + 1] = c[t] + i * g"),
             ("df = dc[t + 1] * c[t]", "df = 0 * c[t]"),
             ("dc[t] += dc[t + 1] * f", "dc[t] += dc[t + 1]"),
         ),
@@ -160,15 +166,15 @@ VARIANT = (
         (),
         in_cells(
             LSTM_SQUARE,
-            ("h.append(o * np.tanh(c[t + 1]))", "h.append(o * c[t + 1])"),
-            ("tanh_c = np.tanh(c[t + 1])", "tanh_c = c[t + 1]"),
-            ("dh[t + 1] * o * (1 - tanh_c**2)", "dh[t + 1] * o"),
+            (OUTPUT, "h[t + 1] = o * c[t + 1]"),
+            ("do = dh[t + 1] * np.tanh(c[t + 1])", "do = dh[t + 1] * c[t + 1]"),
+            (C_FROM_H, "dh[t + 1] * o"),
         )
         | in_cells(
             PROJECTION,
-            ("m = o * np.tanh(c[t + 1])", "m = o * c[t + 1]"),
-            ("tanh_c = np.tanh(c[t + 1])", "tanh_c = c[t + 1]"),
-            ("dm * o * (1 - tanh_c**2)", "dm * o"),
+            (MEMORY, "m = o * c[t + 1]"),
+            ("do = dm * np.tanh(c[t + 1])", "do = dm * c[t + 1]"),
+            (C_FROM_M, "dm * o"),
         ),
     ),
     Mistake(
@@ -185,8 +191,8 @@ VARIANT = (
         "the other nonlinearity is used: relu for tanh, or tanh for relu",
         "The option is accepted and not looked at.",
         (),
-        in_cells(("rnn_tanh",), ("np.tanh(a)", "np.maximum(a, 0)"), ("(1 - h[t + 1] ** 2)", "(h[t + 1] > 0)"))
-        | in_cells(("rnn_relu",), ("np.maximum(a, 0)", "np.tanh(a)"), ("(h[t + 1] > 0)", "(1 - h[t + 1] ** 2)")),
+        in_cells(("rnn_tanh",), *((line, line.replace("nonlinearity", '"relu"')) for line in CHOICES))
+        | in_cells(("rnn_relu",), *((line, line.replace("nonlinearity", '"tanh"')) for line in CHOICES)),
     ),
     Mistake(
         "relu-leaks",
@@ -196,8 +202,8 @@ VARIANT = (
         (),
         in_cells(
             ("rnn_relu",),
-            ("np.maximum(a, 0)", "np.maximum(a, 0.01 * a)"),
-            ("(h[t + 1] > 0)", "np.where(h[t + 1] > 0, 1, 0.01)"),
+            ("h[t + 1] = f(a)", "h[t + 1] = np.where(a.real > 0, a, 0.01 * a)"),
+            ("df(h[t + 1])", "np.where(h[t + 1] > 0, 1, 0.01)"),
         ),
     ),
     Mistake(
@@ -225,9 +231,8 @@ VARIANT = (
         in_cells(
             LSTM + GRU,
             (
-                "from ..fast.numerics import Array, sigmoid",
-                "from ..fast.numerics import Array\n\n\n"
-                "def sigmoid(a: Array) -> Array:\n    return 0.5 * (1 + np.tanh(a))",
+                f"{IMPORT}, sigmoid",
+                f"{IMPORT}\n\n\ndef sigmoid(a: Array) -> Array:\n    return (1 + np.tanh(a)) / 2",
             ),
         ),
     ),
@@ -239,10 +244,9 @@ VARIANT = (
         (),
         in_cells(
             PROJECTION,
-            ("m = o * np.tanh(c[t + 1])", "m = np.tanh(c[t + 1])"),
-            ("np.outer(dh[t + 1], o * tanh_c)", "np.outer(dh[t + 1], tanh_c)"),
-            ("do = dm * tanh_c", "do = 0 * tanh_c"),
-            ("dm * o * (1 - tanh_c**2)", "dm * (1 - tanh_c**2)"),
+            (MEMORY, "m = np.tanh(c[t + 1])"),
+            ("do = dm * np.tanh(c[t + 1])", "do = 0 * dm"),
+            (C_FROM_M, "dm * (1 - np.tanh(c[t + 1]) ** 2)"),
         ),
     ),
     Mistake(
@@ -251,7 +255,7 @@ VARIANT = (
         "dW_hr stays zero",
         "The projection is used forwards and forgotten backwards.",
         (),
-        in_cells(PROJECTION, ("np.outer(dh[t + 1], o * tanh_c)", "0 * np.outer(dh[t + 1], tanh_c)")),
+        in_cells(PROJECTION, ("np.outer(dh[t + 1], m)", "0 * np.outer(dh[t + 1], m)")),
     ),
     Mistake(
         "projection-gradient-of-tanh-c",
@@ -259,7 +263,7 @@ VARIANT = (
         "dW_hr is summed up with tanh(c) instead of o ∘ tanh(c)",
         "The wrong vector was kept on the tape.",
         (),
-        in_cells(PROJECTION, ("np.outer(dh[t + 1], o * tanh_c)", "np.outer(dh[t + 1], tanh_c)")),
+        in_cells(PROJECTION, ("np.outer(dh[t + 1], m)", "np.outer(dh[t + 1], np.tanh(c[t + 1]))")),
     ),
     Mistake(
         "projection-gradient-direct-only",
@@ -268,7 +272,7 @@ VARIANT = (
         "dW_hr is computed as one product with the upstream gradient, before the recurrence has added its part. At the "
         "last step it is right.",
         (),
-        in_cells(PROJECTION, ("np.outer(dh[t + 1], o * tanh_c)", "np.outer(dh_out[t + 1], o * tanh_c)")),
+        in_cells(PROJECTION, ("np.outer(dh[t + 1], m)", "np.outer(dh_loss[t + 1], m)")),
     ),
     Mistake(
         "peepholes-ignored",
@@ -396,7 +400,7 @@ DERIVATIVE = (
         "tanh' is taken of a value that has gone through tanh already",
         "1 - tanh(g)² for 1 - g²: tanh is applied a second time.",
         (),
-        in_cells(("rnn_tanh",), ("(1 - h[t + 1] ** 2)", "(1 - np.tanh(h[t + 1]) ** 2)"))
+        in_cells(("rnn_tanh",), ("df(h[t + 1])", "(1 - np.tanh(h[t + 1]) ** 2)"))
         | in_cells(LSTM, ("(1 - g**2)", "(1 - np.tanh(g) ** 2)"))
         | in_cells(GRU, ("(1 - n**2)", "(1 - np.tanh(n) ** 2)")),
     ),
@@ -406,7 +410,7 @@ DERIVATIVE = (
         "tanh' is 1 - g, the square forgotten",
         "It even has the right value where g is 0 or 1.",
         (),
-        in_cells(("rnn_tanh",), ("(1 - h[t + 1] ** 2)", "(1 - h[t + 1])"))
+        in_cells(("rnn_tanh",), ("df(h[t + 1])", "(1 - h[t + 1])"))
         | in_cells(LSTM, ("(1 - g**2)", "(1 - g)"))
         | in_cells(GRU, ("(1 - n**2)", "(1 - n)")),
     ),
@@ -416,7 +420,7 @@ DERIVATIVE = (
         "tanh' is left out",
         "Where the network saturates, gradients do not vanish as they should.",
         (),
-        in_cells(("rnn_tanh",), (" * (1 - h[t + 1] ** 2)", ""))
+        in_cells(("rnn_tanh",), (" * df(h[t + 1])", ""))
         | in_cells(LSTM, ("dg * (1 - g**2)", "dg"))
         | in_cells(GRU, ("dn * (1 - n**2)", "dn")),
     ),
@@ -426,7 +430,7 @@ DERIVATIVE = (
         "the derivative of tanh(c) is 1 - c² instead of 1 - tanh²(c)",
         "c is on the tape, tanh(c) is not, and the formula 1 - y² is for outputs. Right for small c.",
         (),
-        in_cells(LSTM, ("(1 - tanh_c**2)", "(1 - c[t + 1] ** 2)")),
+        in_cells(LSTM, ("(1 - np.tanh(c[t + 1]) ** 2)", "(1 - c[t + 1] ** 2)")),
     ),
     Mistake(
         "lstm-tanh-derivative-of-h",
@@ -434,7 +438,7 @@ DERIVATIVE = (
         "the derivative of tanh(c) is 1 - h² instead of 1 - tanh²(c)",
         "h = o ∘ tanh(c) is taken for the output of tanh.",
         (),
-        in_cells(LSTM_SQUARE, ("(1 - tanh_c**2)", "(1 - h[t + 1] ** 2)")),
+        in_cells(LSTM_SQUARE, ("(1 - np.tanh(c[t + 1]) ** 2)", "(1 - h[t + 1] ** 2)")),
     ),
     Mistake(
         "lstm-do-without-tanh",
@@ -442,8 +446,8 @@ DERIVATIVE = (
         "the output gate's gradient uses c instead of tanh(c)",
         "do = dh ∘ c: the transposed line of an LSTM whose output has no tanh.",
         (),
-        in_cells(LSTM_SQUARE, ("do = dh[t + 1] * tanh_c", "do = dh[t + 1] * c[t + 1]"))
-        | in_cells(PROJECTION, ("do = dm * tanh_c", "do = dm * c[t + 1]")),
+        in_cells(LSTM_SQUARE, ("do = dh[t + 1] * np.tanh(c[t + 1])", "do = dh[t + 1] * c[t + 1]"))
+        | in_cells(PROJECTION, ("do = dm * np.tanh(c[t + 1])", "do = dm * c[t + 1]")),
     ),
     Mistake(
         "relu-derivative-at-zero",
@@ -451,7 +455,7 @@ DERIVATIVE = (
         "relu' is 1 wherever h ≥ 0, which is everywhere",
         "h >= 0 for h > 0. The output of relu is never negative, so no unit ever counts as off.",
         (),
-        in_cells(("rnn_relu",), ("(h[t + 1] > 0)", "(h[t + 1] >= 0)")),
+        in_cells(("rnn_relu",), ("df(h[t + 1])", "(h[t + 1] >= 0)")),
     ),
     Mistake(
         "rnn-derivative-of-the-old-state",
@@ -459,8 +463,7 @@ DERIVATIVE = (
         "the derivative of the activation is taken at the state before the step",
         "h[t] for h[t + 1]: an off-by-one inside f'.",
         (),
-        in_cells(("rnn_tanh",), ("(1 - h[t + 1] ** 2)", "(1 - h[t] ** 2)"))
-        | in_cells(("rnn_relu",), ("(h[t + 1] > 0)", "(h[t] > 0)")),
+        in_cells(RNN, ("df(h[t + 1])", "df(h[t])")),
     ),
 )
 
@@ -487,7 +490,7 @@ def _dW_hh(h: str) -> Changes:
     return whole | blocks
 
 
-_H_AT_RETURN = "return (np.stack(h)"
+_H_AT_RETURN = "return (np.stack(list(h.values()))"
 
 OFF_BY_ONE = (
     Mistake(
@@ -520,7 +523,16 @@ OFF_BY_ONE = (
         "backward takes tanh of the cell state before the step",
         "tanh(c_t) for tanh(c_{t+1}), in the gradients of o and c.",
         (),
-        in_cells(LSTM, ("tanh_c = np.tanh(c[t + 1])", "tanh_c = np.tanh(c[t])")),
+        in_cells(
+            LSTM_SQUARE,
+            ("do = dh[t + 1] * np.tanh(c[t + 1])", "do = dh[t + 1] * np.tanh(c[t])"),
+            ("(1 - np.tanh(c[t + 1]) ** 2)", "(1 - np.tanh(c[t]) ** 2)"),
+        )
+        | in_cells(
+            PROJECTION,
+            ("do = dm * np.tanh(c[t + 1])", "do = dm * np.tanh(c[t])"),
+            ("(1 - np.tanh(c[t + 1]) ** 2)", "(1 - np.tanh(c[t]) ** 2)"),
+        ),
     ),
     Mistake(
         "lstm-di-and-dg-swapped",
@@ -588,8 +600,8 @@ PATH = (
         "the cell state gets nothing from the output h of its own step",
         "dc lacks dh ∘ o ∘ (1 - tanh²(c)).",
         (),
-        in_cells(LSTM_SQUARE, ("dc[t + 1] += dh[t + 1] * o * (1 - tanh_c**2)", "pass"))
-        | in_cells(PROJECTION, ("dc[t + 1] += dm * o * (1 - tanh_c**2)", "pass")),
+        in_cells(LSTM_SQUARE, (f"dc[t + 1] += {C_FROM_H}", "pass"))
+        | in_cells(PROJECTION, (f"dc[t + 1] += {C_FROM_M}", "pass")),
     ),
     Mistake(
         "lstm-dc-overwritten",
@@ -599,9 +611,15 @@ PATH = (
         ("apache/mxnet#4057",),
         in_cells(
             LSTM_SQUARE,
-            ("dc[t + 1] += dh[t + 1] * o * (1 - tanh_c**2)", "dc[t + 1] = dh[t + 1] * o * (1 - tanh_c**2)"),
+            (
+                f"dc[t + 1] += {C_FROM_H}",
+                f"dc[t + 1] = {C_FROM_H}",
+            ),
         )
-        | in_cells(PROJECTION, ("dc[t + 1] += dm * o * (1 - tanh_c**2)", "dc[t + 1] = dm * o * (1 - tanh_c**2)")),
+        | in_cells(
+            PROJECTION,
+            (f"dc[t + 1] += {C_FROM_M}", f"dc[t + 1] = {C_FROM_M}"),
+        ),
     ),
     Mistake(
         "lstm-dc-from-h-too-late",
@@ -611,12 +629,15 @@ PATH = (
         (),
         in_cells(
             LSTM_SQUARE,
-            ("dc[t + 1] += dh[t + 1] * o * (1 - tanh_c**2)", "late = dh[t + 1] * o * (1 - tanh_c**2)"),
+            (
+                f"dc[t + 1] += {C_FROM_H}",
+                f"late = {C_FROM_H}",
+            ),
             ("dc[t] += dc[t + 1] * f", "dc[t] += (dc[t + 1] + late) * f"),
         )
         | in_cells(
             PROJECTION,
-            ("dc[t + 1] += dm * o * (1 - tanh_c**2)", "late = dm * o * (1 - tanh_c**2)"),
+            (f"dc[t + 1] += {C_FROM_M}", f"late = {C_FROM_M}"),
             ("dc[t] += dc[t + 1] * f", "dc[t] += (dc[t + 1] + late) * f"),
         ),
     ),
@@ -629,8 +650,8 @@ PATH = (
         "nothing flows back through the gate o",
         "The gate o is treated as a constant: its rows of dW_ih, dW_hh and both biases stay zero.",
         (),
-        in_cells(LSTM_SQUARE, ("do = dh[t + 1] * tanh_c", "do = 0 * tanh_c"))
-        | in_cells(PROJECTION, ("do = dm * tanh_c", "do = 0 * tanh_c")),
+        in_cells(LSTM_SQUARE, ("do = dh[t + 1] * np.tanh(c[t + 1])", "do = 0 * dh[t + 1]"))
+        | in_cells(PROJECTION, ("do = dm * np.tanh(c[t + 1])", "do = 0 * dm")),
     ),
     Mistake(
         "path-through-W_hh-dropped",
@@ -710,7 +731,7 @@ def _cut(condition: str) -> Changes:
     """What later steps have sent is thrown away at some steps."""
     indent = "\n            " if condition else "\n        "
     start = f"{LOOP}\n        {condition}" if condition else LOOP
-    h, c = "dh[t + 1] = dh_out[t + 1]", "dc[t + 1] = dc_out[t + 1]"
+    h, c = "dh[t + 1] = dh_loss[t + 1]", "dc[t + 1] = dc_loss[t + 1]"
     return in_cells(RNN + GRU, (LOOP, f"{start}{indent}{h}")) | in_cells(LSTM, (LOOP, f"{start}{indent}{h}{indent}{c}"))
 
 
@@ -724,14 +745,11 @@ def _replaced(prefix: str) -> Changes:
     return whole | in_cells(("gru_reset_before",), *lines, *blocks)
 
 
-def _in_place(f: str) -> Changes:
+def _in_place() -> Changes:
     a = "a = W_ih @ x[t] + b_ih + W_hh @ h[t] + b_hh"
     loop = "now = h[t] + 0 * a\n        for k in range(len(now)):"
-    body = f"now[k] = {f.format('W_ih[k] @ x[t] + b_ih[k] + W_hh[k] @ now + b_hh[k]')}"
-    cell = "rnn_tanh" if "tanh" in f else "rnn_relu"
-    return in_cells(
-        (cell,), (a, f"{a}\n        {loop}\n            {body}"), (f"h.append({f.format('a')})", "h.append(now)")
-    )
+    body = "now[k] = f(W_ih[k] @ x[t] + b_ih[k] + W_hh[k] @ now + b_hh[k])"
+    return in_cells(RNN, (a, f"{a}\n        {loop}\n            {body}"), ("h[t + 1] = f(a)", "h[t + 1] = now"))
 
 
 TIME = (
@@ -798,7 +816,7 @@ TIME = (
         "The caller's h_0 serves as the running state. The first step's part of the gradient is computed with the "
         "final state, and the caller's array has changed.",
         (),
-        in_cells(ALL, (_H_AT_RETURN, f"h_0[...] = h[-1]\n    {_H_AT_RETURN}")),
+        in_cells(ALL, (_H_AT_RETURN, f"h_0[...] = h[len(x)]\n    {_H_AT_RETURN}")),
     ),
     Mistake(
         "tape-holds-the-last-state",
@@ -807,7 +825,7 @@ TIME = (
         "The state is updated in place and appended to a list: T references to one buffer. Outputs had been copied, so "
         "forward looks right.",
         (),
-        in_cells(ALL, ("(params, x, h", "(params, x, [h[-1]] * len(h)")),
+        in_cells(ALL, ("(params, x, h", "(params, x, dict.fromkeys(h, h[len(x)])")),
     ),
     Mistake(
         "output-holds-the-last-state",
@@ -815,7 +833,7 @@ TIME = (
         "the output holds the last state at every step",
         "The same list of references, handed out as the output.",
         (),
-        in_cells(ALL, ("np.stack(h)", "np.stack([h_0] + h[-1:] * len(x))")),
+        in_cells(ALL, ("np.stack(list(h.values()))", "np.stack([h_0] + [h[len(x)]] * len(x))")),
     ),
     Mistake(
         "state-overwritten-unit-by-unit",
@@ -823,7 +841,7 @@ TIME = (
         "h is overwritten unit by unit, so that a unit already sees the new values of those before it",
         "The loop over units is fused with the product that still needs the old state.",
         ("onnx/onnx-mlir#367",),
-        _in_place("np.tanh({})") | _in_place("np.maximum({}, 0)"),
+        _in_place(),
     ),
     Mistake(
         "gradients-summed-in-float32",

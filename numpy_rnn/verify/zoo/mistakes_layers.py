@@ -5,7 +5,7 @@ from __future__ import annotations
 from .mistake import Mistake
 from .plant import LSTM, LSTM_SQUARE, in_layers
 
-# Lines of layers.py that mistakes replace.
+# Lines of stack.py that mistakes replace.
 STEPS = "steps = np.arange(length)"
 TURNED = "return steps[::-1] if d else steps"
 S0 = "*(s[k, b] for s in s0)"

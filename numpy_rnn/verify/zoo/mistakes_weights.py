@@ -5,9 +5,9 @@ from __future__ import annotations
 from .mistake import Mistake
 from .plant import GRU, LSTM, LSTM_SQUARE, RNN, Changes, in_cells
 
-A = "a = W_ih @ x[t] + b_ih + W_hh @ h[t] + b_hh"  # pre-activation of RNN and LSTM
-U = "u_r, u_z, u_n = (W_ih @ x[t] + b_ih).reshape(3, -1)"
-V = "v_r, v_z, v_n = (W_hh @ h[t] + b_hh).reshape(3, -1)"
+A = "W_ih @ x[t] + b_ih + W_hh @ h[t] + b_hh"  # pre-activation of RNN and LSTM
+U = "u_r, u_z, u_n = np.split(W_ih @ x[t] + b_ih, 3)"
+V = "v_r, v_z, v_n = np.split(W_hh @ h[t] + b_hh, 3)"
 
 
 # What is summed up over time for the input's side and for the state's side.
@@ -19,7 +19,7 @@ def _lstm_order(order: str, story: str, *seen: str) -> Mistake:
     a, da = (", ".join(f"{prefix}_{gate}" for gate in order) for prefix in ("a", "da"))
     changes = in_cells(
         LSTM,
-        ("a_i, a_f, a_g, a_o = a.reshape(4, -1)", f"{a} = a.reshape(4, -1)"),
+        ("a_i, a_f, a_g, a_o = np.split", f"{a} = np.split"),
         ("da = np.concatenate([da_i, da_f, da_g, da_o])", f"da = np.concatenate([{da}])"),
     )
     what = f"the gates stand in the order {' '.join(order)} instead of i f g o"
@@ -48,8 +48,7 @@ def _gru_order(order: str, story: str, *seen: str) -> Mistake:
         ("gru_reset_before",),
         (U, U.replace("u_r, u_z, u_n", named("u"))),
         ("(W_hr, W_hz, W_hn), (b_hr, b_hz, b_hn)", f"({hidden('W')}), ({hidden('b')})"),
-        ("W_hr, W_hz, W_hn = np.split(W_hh, 3)", f"{hidden('W')} = np.split(W_hh, 3)"),
-        ("dW_hr, dW_hz, dW_hn = np.split(dW_hh, 3)", f"{hidden('dW')} = np.split(dW_hh, 3)"),
+        ("(W_hr, W_hz, W_hn), (dW_hr, dW_hz, dW_hn)", f"({hidden('W')}), ({hidden('dW')})"),
         du_line,
     )
     what = f"the gates stand in the order {' '.join(order)} instead of r z n"
@@ -95,8 +94,7 @@ GATE_ORDER = (
         in_cells(
             ("lstm_peephole",),
             ("P_i, P_f, P_o = np.split(P, 3)", "P_i, P_o, P_f = np.split(P, 3)"),
-            ("P_i, P_f, P_o = P.reshape(3, -1)", "P_i, P_o, P_f = P.reshape(3, -1)"),
-            ("dP_i, dP_f, dP_o = np.split(dP, 3)", "dP_i, dP_o, dP_f = np.split(dP, 3)"),
+            ("(P_i, P_f, P_o), (dP_i, dP_f, dP_o)", "(P_i, P_o, P_f), (dP_i, dP_o, dP_f)"),
         ),
     ),
 )
@@ -134,8 +132,10 @@ TRANSPOSITION = (
         | in_cells(
             ("gru_reset_before",),
             ("= np.split(W_hh, 3), np.split(b_hh, 3)", "= [W.T for W in np.split(W_hh, 3)], np.split(b_hh, 3)"),
-            ("W_hr, W_hz, W_hn = np.split(W_hh, 3)", "W_hr, W_hz, W_hn = [W.T for W in np.split(W_hh, 3)]"),
-            ("dW_hr, dW_hz, dW_hn = np.split(dW_hh, 3)", "dW_hr, dW_hz, dW_hn = [W.T for W in np.split(dW_hh, 3)]"),
+            (
+                "= np.split(W_hh, 3), np.split(dW_hh, 3)",
+                "= [W.T for W in np.split(W_hh, 3)], [W.T for W in np.split(dW_hh, 3)]",
+            ),
         ),
     ),
     Mistake(
@@ -165,7 +165,7 @@ TRANSPOSITION = (
         | in_cells(("gru",), _dW_hh("dv", 3))
         | in_cells(
             ("gru_reset_before",),
-            ("dW_hr, dW_hz, dW_hn = np.split(dW_hh, 3)", "dW_hr, dW_hz, dW_hn = [W.T for W in np.split(dW_hh, 3)]"),
+            ("np.split(dW_hh, 3)", "[W.T for W in np.split(dW_hh, 3)]"),
         ),
     ),
     Mistake(
@@ -209,9 +209,11 @@ TRANSPOSITION = (
         )
         | in_cells(
             ("gru_reset_before",),
-            ("= np.split(W_hh, 3), np", f"= np.split({_FILE.format(W='W_hh')}.T, 3), np"),
-            ("W_hr, W_hz, W_hn = np.split(W_hh, 3)", f"W_hr, W_hz, W_hn = np.split({_FILE.format(W='W_hh')}.T, 3)"),
-            ("dW_hn = np.split(dW_hh, 3)", f"dW_hn = np.split({_FILE.format(W='dW_hh')}.T, 3)"),
+            ("np.split(W_hh, 3), np.split(b_hh, 3)", f"np.split({_FILE.format(W='W_hh')}.T, 3), np.split(b_hh, 3)"),
+            (
+                "np.split(W_hh, 3), np.split(dW_hh, 3)",
+                f"np.split({_FILE.format(W='W_hh')}.T, 3), np.split({_FILE.format(W='dW_hh')}.T, 3)",
+            ),
         ),
     ),
     Mistake(
@@ -233,9 +235,9 @@ TRANSPOSITION = (
         (),
         in_cells(
             ("lstm_projection",),
-            ("h.append(W_hr @ m)", f"h.append({_FILE.format(W='W_hr')}.T @ m)"),
+            ("W_hr @ m", f"{_FILE.format(W='W_hr')}.T @ m"),
             ("dm = W_hr.T @ dh[t + 1]", f"dm = {_FILE.format(W='W_hr')} @ dh[t + 1]"),
-            ("np.outer(dh[t + 1], o * tanh_c)", "np.outer(o * tanh_c, dh[t + 1]).reshape(W_hr.shape)"),
+            ("np.outer(dh[t + 1], m)", "np.outer(m, dh[t + 1]).reshape(W_hr.shape)"),
         ),
     ),
 )
@@ -297,7 +299,7 @@ BIAS = (
         (),
         in_cells(
             RNN + LSTM,
-            (A, "a = W_ih @ x[t] + (b_ih + b_hh) + W_hh @ h[t] + (b_ih + b_hh)"),
+            (A, "W_ih @ x[t] + (b_ih + b_hh) + W_hh @ h[t] + (b_ih + b_hh)"),
             ("db_ih += da", "db_ih += 2 * da"),
             ("db_hh += da", "db_hh += 2 * da"),
         ),
@@ -309,14 +311,13 @@ BIAS = (
         "`if state is None` spares a product with zeros, and spares b_hh too. Only the first step of a run from the "
         "zero state is wrong, so tests with a given state pass.",
         ("ml-explore/mlx#3249",),
-        in_cells(RNN + LSTM, (A, "a = W_ih @ x[t] + b_ih + (W_hh @ h[t] + b_hh if np.any(h[t]) else 0)"))
+        in_cells(RNN + LSTM, (A, "W_ih @ x[t] + b_ih + (W_hh @ h[t] + b_hh if np.any(h[t]) else 0)"))
         | in_cells(("gru",), (V, V.replace("+ b_hh", "+ b_hh * bool(np.any(h[t]))")))
         | in_cells(
             ("gru_reset_before",),
             (
-                "sigmoid(u_r + W_hr @ h[t] + b_hr), sigmoid(u_z + W_hz @ h[t] + b_hz)",
-                "[sigmoid(u + (W @ h[t] + b if np.any(h[t]) else 0)) for u, W, b in "
-                "((u_r, W_hr, b_hr), (u_z, W_hz, b_hz))]",
+                "v_r, v_z = W_hr @ h[t] + b_hr, W_hz @ h[t] + b_hz",
+                "v_r, v_z = ((W @ h[t] + b) * bool(np.any(h[t])) for W, b in ((W_hr, b_hr), (W_hz, b_hz)))",
             ),
         ),
     ),
@@ -343,7 +344,7 @@ BIAS = (
         )
         | in_cells(
             ("gru_reset_before",),
-            ("n = np.tanh(u_n + W_hn @ (r * h[t]) + b_hn)", "n = np.tanh(u_n + W_hn @ (r * h[t]))"),
+            ("v_n = W_hn @ q + b_hn", "v_n = W_hn @ q"),
             ("db_hh += du", "db_hh += np.concatenate([du_r, du_z, 0 * du_n])"),
         ),
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...fast.registry import CELLS, USER_FACING
-from .mistake import LAYERS, Change
+from .mistake import LAYERS, Change, textbook_module
 
 ALL = tuple(USER_FACING)
 RNN, LSTM, GRU = (tuple(name for name in ALL if USER_FACING[name].cls == cls) for cls in ("RNN", "LSTM", "GRU"))
@@ -14,7 +14,7 @@ Changes = dict[str, tuple[Change, ...]]
 
 def in_cells(cells: tuple[str, ...], *lines: tuple[str, str]) -> Changes:
     """The same (original, broken) lines in the modules of several cells."""
-    return {cell: tuple(Change(cell, *line) for line in lines) for cell in cells}
+    return {cell: tuple(Change(textbook_module(cell), *line) for line in lines) for cell in cells}
 
 
 def in_layers(*lines: tuple[str, str], cells: tuple[str, ...] = ALL) -> Changes:

@@ -35,8 +35,8 @@ to us, and the mistake is there because it is easily made. Every machine and eve
 ## The checks
 
 A check notices ("kills") a mistake if the layer with the mistake fails it, by more than 1e-11 relative to the tensor,
-or raises. The reference is numpy_rnn's own code, which is held against torch elsewhere and shares nothing with the
-textbook but the function σ. All but the first four need no reference. They are run on the three cases of `zoo.cases`.
+or raises. The reference is `numpy_rnn.fast`, which is held against torch elsewhere and shares no code with the
+textbook. All but the first four need no reference. They are run on the three cases of `zoo.cases`.
 
 | column | check | asks | kills |
 |---|---|---|---:|
@@ -44,7 +44,7 @@ textbook but the function σ. All but the first four need no reference. They are
 
 AFTER_CHECKS = """
 "Kills" counts mistakes that the check notices in every cell that can have them; in brackets those that it notices in
-some cells only. Mistakes outside the cell, in `layers.py`, are run with three cells: {outside}.
+some cells only. Mistakes outside the cell, in `stack.py`, are run with three cells: {outside}.
 {useless}
 
 A mistake that the complex step lets pass is one whose backward is the exact transpose of its wrong forward: the
