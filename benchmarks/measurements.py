@@ -61,6 +61,11 @@ class Results:
         return statistics.median(found) if (found := [a / b for a, b in turns]) else None
 
     @property
+    def threads(self) -> int:
+        """The most threads with which float32 was measured: what pages and targets are about."""
+        return max((m.threads for m in self.measurements if m.dtype == "float32"), default=1)
+
+    @property
     def settings(self) -> list[Setting]:
         """Every setting that was measured, once."""
         device = self.environment["device"]

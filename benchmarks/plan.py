@@ -47,7 +47,7 @@ PLAN = {
     "cpu": (
         Block(GROUPS["grid"], "float32", 2, tuple(CONTESTANTS)),
         Block(GROUPS["stacks"], "float32", 2, CORE[:-1], LAST),
-        Block(GROUPS["grid"], "float32", 1, CORE, LAST),
+        Block(GROUPS["grid"], "float32", 1, CORE),
         Block(GROUPS["grid"], "float64", 2, CORE, LAST),
     ),
     "cuda": (

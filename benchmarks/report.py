@@ -36,13 +36,13 @@ def page(cpu: Results, gpu: Results | None, figure: str) -> str:
         INTRODUCTION,
         "## What ran",
         environment(cpu),
-        "## Targets",
+        f"## Targets\n\nForward + backward, float32, {_threads(cpu.threads)}:",
         targets([results for results in (cpu, gpu) if results]),
         titled(
             "## Means\n\ntorch.nn's time / the contestant's, geometric mean over the points below:", means(cpu, names)
         ),
         f"![Ratios to torch.nn at each point]({figure})",
-        titled(EACH_POINT, each_point(cpu, GROUPS["grid"], MODES[-1])),
+        titled(EACH_POINT.format(_threads(cpu.threads)), each_point(cpu, GROUPS["grid"], MODES[-1])),
         titled("The forward pass alone:", each_point(cpu, GROUPS["grid"], MODES[0])),
         titled(
             "Two directions (D2) and two layers (L2), forward + backward:", each_point(cpu, GROUPS["stacks"], MODES[-1])
@@ -52,7 +52,7 @@ def page(cpu: Results, gpu: Results | None, figure: str) -> str:
     ]
     if gpu:
         text = "Forward + backward, float32. `-graph` means that the whole call was captured in a CUDA graph:"
-        table = titled(text, each_point(gpu, GROUPS["gpu"], MODES[-1], threads=1))
+        table = titled(text, each_point(gpu, GROUPS["gpu"], MODES[-1]))
         parts += ["## On a GPU", environment(gpu), table]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -70,8 +70,9 @@ measures first. `python -m benchmarks --quick` takes half a minute.
 
 A ratio is torch.nn's time divided by the contestant's: above 1 it is faster than torch.nn. Every contestant runs in a
 process of its own and computes the same numbers with the same gradients: dx, those of the initial states and of all
-parameters. They take turns, and a ratio is the median over the turns. A point is written T×B×I×H: steps, sequences,
-inputs, units.
+parameters. They take turns, and a ratio is the median over the turns. One thread is timed by the processor's clock, so
+that other programs hardly count, two by the clock on the wall. A point is written T×B×I×H: steps, sequences, inputs,
+units.
 
 `torch_rnn` is the explicit loop under autograd, its default; `torch_rnn-manual` has the backward pass by hand; JAX is a
 compiled scan; `floor` is the matrix products alone. On a CPU torch.nn's float32 LSTM is oneDNN's. All processes keep
@@ -80,7 +81,7 @@ which slow one library down and leave the others alone."""
 EACH_POINT = """\
 ## Each point
 
-Forward + backward, float32, 2 threads: torch.nn's time, how many times as fast the others are (`floor`: what nobody can
+Forward + backward, float32, {}: torch.nn's time, how many times as fast the others are (`floor`: what nobody can
 exceed with this BLAS), and the peak of memory beyond what was resident before."""
 ERRORS = """\
 ## Errors
@@ -189,10 +190,11 @@ def each_point(
     points: Iterable[Point],
     mode: str,
     dtype: str = "float32",
-    threads: int = 2,
+    threads: int | None = None,
     rival: str = "torch.nn",
 ) -> str:
     """A row for each cell and point: the rival's time, how many times as fast others are, and peaks of memory."""
+    threads = threads or results.threads
     names = [name for name in dict.fromkeys(m.contestant for m in results.measurements) if name != rival]
     watched = ("numpy_rnn", rival) if mode == MODES[-1] and results.environment["device"] == "cpu" else ()
     rows = []
@@ -256,7 +258,7 @@ def draw(results: Results, path: Path) -> None:
     for axis, cell in zip(axes, CELLS):
         axis.axhline(1, color="black", linewidth=1)
         for name, (color, marker) in STYLES.items():
-            where: dict[str, Any] = {"cell": cell, "dtype": "float32", "threads": 2}
+            where: dict[str, Any] = {"cell": cell, "dtype": "float32", "threads": results.threads}
             found = [results.ratio("torch.nn", name, MODES[-1], point=str(point), **where) for point in points]
             values = [math.nan if ratio is None else ratio for ratio in found]
             axis.plot(range(len(points)), values, marker=marker, color=color, label=name, linewidth=1, markersize=4)
@@ -266,7 +268,7 @@ def draw(results: Results, path: Path) -> None:
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("torch.nn's time / the contestant's\nforward + backward, float32, 2 threads")
+    axes[0].set_ylabel("torch.nn's time / the contestant's\nforward + backward, float32, " + _threads(results.threads))
     entries: tuple[Any, Any] = axes[0].get_legend_handles_labels()
     figure.legend(*entries, loc="outside upper center", ncols=len(STYLES), frameon=False)
     # Without the version of Matplotlib, so that the same data give the same file.

@@ -40,8 +40,7 @@ class Target(NamedTuple):
         """The figure; None if a point is missing or these are results of another device."""
         if results.environment["device"] != self.device:
             return None
-        threads = 2 if self.device == "cpu" else 1
-        found = ratios(results, self.rival, self.contestant, self.cell, threads=threads, points=self.points)
+        found = ratios(results, self.rival, self.contestant, self.cell, points=self.points)
         return None if found is None else STATISTICS[self.statistic](found)
 
 
@@ -74,10 +73,11 @@ def ratios(
     cell: str,
     mode: str = MODES[-1],
     dtype: str = "float32",
-    threads: int = 2,
+    threads: int | None = None,
     points: Sequence[Point] = GROUPS["grid"],
 ) -> list[float] | None:
     """How many times as long `slow` takes as `fast` at each point; None unless all of them were measured."""
+    threads = threads or results.threads
     where = {"cell": cell, "dtype": dtype, "threads": threads}
     found = [results.ratio(slow, fast, mode, point=str(point), **where) for point in points]
     known = [ratio for ratio in found if ratio is not None]

@@ -44,8 +44,7 @@ class Worker:
     """One contestant, for any settings one after the other."""
 
     def __init__(self, name: str, threads: int) -> None:
-        self.name = name
-        self.device = "cpu"
+        self.name, self.threads, self.device = name, threads, "cpu"
         self.calls: Mapping[str, Callable[[], tuple[Any, ...]]] = {}
         # Some libraries import and allocate a lot when they first work.
         for call in self._prepare(Setting("rnn", Point(3, 2, 3, 4), "float32", threads)).values():
@@ -73,7 +72,7 @@ class Worker:
                     wrong = f"{names(make_problem(setting))[k]} is off by {error:.1e}"
             del results
             call()  # takes back the memory that was given to the system
-            seconds[mode] = run(call, 1, setting.device)
+            seconds[mode] = self._seconds(call, 1)
         wait_until_quiet()
         return Prepared(seconds, worst, memory, wrong)
 
@@ -83,9 +82,27 @@ class Worker:
         for mode, number in numbers.items():
             if number > 1:
                 self.calls[mode]()
-            seconds[mode] = run(self.calls[mode], number, self.device)
+            seconds[mode] = self._seconds(self.calls[mode], number)
         wait_until_quiet()
         return seconds
+
+    def _seconds(self, call: Callable[[], Any], number: int) -> float:
+        """Seconds per call, without garbage collection; on a GPU until all that was launched has been done.
+
+        One thread is timed by the processor's clock, which stands still while other programs have the core.
+        """
+        clock = time.process_time if self.threads == 1 and self.device == "cpu" else time.perf_counter
+        gc.collect()
+        gc.disable()
+        try:
+            start = clock()
+            for _ in itertools.repeat(None, number):
+                call()
+            if self.device == "cuda":
+                importlib.import_module("torch").cuda.synchronize()
+            return (clock() - start) / number
+        finally:
+            gc.enable()
 
     def save(self, setting: Setting, path: Path) -> None:
         """Write all results of a setting into a file, as a reference for others."""
@@ -125,21 +142,6 @@ def load(path: Path) -> list[Array]:
     """Read what `Worker.save` wrote."""
     with np.load(path) as arrays:
         return list(arrays.values())
-
-
-def run(call: Callable[[], Any], number: int, device: str) -> float:
-    """Seconds per call, without garbage collection; on a GPU until all that was launched has been done."""
-    gc.collect()
-    gc.disable()
-    try:
-        start = time.perf_counter()
-        for _ in itertools.repeat(None, number):
-            call()
-        if device == "cuda":
-            importlib.import_module("torch").cuda.synchronize()
-        return (time.perf_counter() - start) / number
-    finally:
-        gc.enable()
 
 
 def watch(call: Callable[[], Any]) -> tuple[Any, int | None]:
