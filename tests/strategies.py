@@ -250,7 +250,7 @@ class Layer:
         return self.cell.State(*(a[:, None] if single else a for a in parts))
 
 
-def layer_of(case: Case, params: list[list[Any]], library: Any, **dtype: Any) -> Any:
+def layer_of(case: Case, params: list[list[Any]], library: Any, **options: Any) -> Any:
     """A layer of numpy_rnn, torch_rnn or torch.nn that has room for these parameters."""
     kind, first = USER_FACING[case.cell], params[0][0]
     arguments = {**kind.arguments, **({"proj_size": case.R} if "proj_size" in kind.arguments else {})}
@@ -262,7 +262,7 @@ def layer_of(case: Case, params: list[list[Any]], library: Any, **dtype: Any) ->
         bias=case.bias,
         batch_first=case.batch_first,
         **arguments,
-        **dtype,
+        **options,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 import numpy_rnn
+import torch_rnn.deep
 import torch_rnn.gru
 import torch_rnn.gru_reset_before
 import torch_rnn.lstm
@@ -20,7 +21,7 @@ from numpy_rnn.train.loop import Silent
 from numpy_rnn.verify import case
 from numpy_rnn.verify.case import output_units
 from numpy_rnn.verify.difference import difference
-from torch_rnn import bptt
+from torch_rnn import manual
 
 # The same cell in both packages.
 CELLS = {
@@ -86,13 +87,31 @@ def assert_all_close(got: Any, expected: Any, tolerance: float, name: str = "") 
         assert_close(name, got, expected, tolerance)
 
 
-def function_of(name: str, run: Any = bptt.by_hand, *blocks: Any) -> Callable[..., tuple[Any, ...]]:
-    """(x, *params, *s0) -> (y, *s_n) of torch_rnn; of sequences of different lengths if their blocks are given."""
+def padded(cell: Any, params: Any, x: Any, s0: Any, lengths: Any, masks: Any, run: Any) -> tuple[Any, Any]:
+    """`torch_rnn.deep.forward` as numpy_rnn's: over padded sequences of any lengths, 0 among them, in any order."""
+    if lengths is None:
+        return torch_rnn.deep.forward(cell, params, x, s0, None, masks, run)
+    lengths, order = torch.sort(torch.as_tensor(lengths), descending=True, stable=True)
+    steps = torch.arange(int(lengths.max()))
+    alive = steps[:, None] < lengths
+    if not len(steps):
+        return x.new_zeros(*x.shape[:2], len(params[0]) * s0.h.shape[-1]), s0
+    t, b = alive.nonzero(as_tuple=True)
+    there, n = (t, order[b]), int(alive[0].sum())
+    rows, start = x[there], cell.State(*(s[:, order[:n]] for s in s0))
+    masks = masks and [mask[there] for mask in masks]
+    y, s_n = torch_rnn.deep.forward(cell, params, rows, start, alive.sum(1), masks, run)
+    outputs = y.new_zeros(*x.shape[:2], y.shape[1]).index_put(there, y)
+    return outputs, cell.State(*(s.index_copy(1, order[:n], ended) for s, ended in zip(s0, s_n)))
+
+
+def function_of(name: str, run: Any = manual.run) -> Callable[..., tuple[Any, ...]]:
+    """(x, *params, *s0) -> (y, *s_n) of torch_rnn."""
     cell = CELLS[name][1]
     n = len(cell.Params._fields)
 
     def call(x: Any, *rest: Any) -> tuple[Any, ...]:
-        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]), *blocks)
+        y, s_n = run(cell, cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
         return (y, *s_n)
 
     return call
@@ -111,52 +130,6 @@ def by_numpy(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> tup
         direct[-1] += ds
     grads, dx, ds0 = cell.backward(tape, dstates)
     return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
-
-
-def random_operands(
-    name: str, sizes: Sequence[int], dtype: Any = torch.float64, rows: int | None = None
-) -> tuple[list[Any], list[Any]]:
-    """x, the parameters and the initial state as leaves, and random gradients of the outputs and the final state.
-
-    sizes are T, B, I, H, R; with rows, x and the gradients of the outputs are those of packed sequences.
-    """
-    T, B, I, H, R = sizes
-    cell, rng = CELLS[name][0], rng_of(name, T, B)
-    own = (rows,) if rows else (T, B)
-    params = random_params(cell, I, H, R, rng)
-    s0, ds_n = (random_state(cell, (B,), H, R, rng) for _ in range(2))
-    x, dy = rng.standard_normal((*own, I)), rng.standard_normal((*own, output_units(cell, H, R)))
-    leaves = [torch.tensor(a, dtype=dtype, requires_grad=True) for a in (x, *params, *s0)]
-    return leaves, [torch.tensor(a, dtype=dtype) for a in (dy, *ds_n)]
-
-
-def results(name: str, run: Any, operands: Sequence[Any], upstream: Sequence[Any], blocks: Any = None) -> list[Any]:
-    """Outputs, final state and all gradients."""
-    outputs = function_of(name, run, blocks)(*operands)
-    return [*outputs, *torch.autograd.grad(outputs, operands, upstream)]
-
-
-def turned(z: Any) -> Any:
-    """The same numbers, those of a column side by side."""
-    return z.mT.contiguous().mT if z.ndim > 1 else z
-
-
-def spread(z: Any) -> Any:
-    """The same numbers, other ones between those of a row and the next."""
-    return torch.stack([z, torch.full_like(z, torch.nan)], dim=-2).flatten(-2)[..., : z.shape[-1]]
-
-
-def assert_backward_can_be_run_again(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> None:
-    """With the same result, no argument or output changed, and no two of the results in the same memory."""
-    before = [z.clone() for z in (*operands, *upstream)]
-    outputs = function_of(name)(*operands)
-    values = [z.clone() for z in outputs]
-    first = torch.autograd.grad(outputs, operands, upstream, retain_graph=True)
-    assert_all_close(torch.autograd.grad(outputs, operands, upstream), first, 0.0)
-    assert_all_close([*operands, *upstream], before, 0.0)
-    assert_all_close(outputs, values, 0.0)
-    spaces = {z.untyped_storage().data_ptr() for z in (*outputs, *first)}
-    assert len(spaces) == len(outputs) + len(first)  # no two share memory
 
 
 class StopAfter(Silent):

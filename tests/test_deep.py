@@ -9,13 +9,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support import CELLS, assert_all_close, output_units, random_params, random_state, rng_of, tensor
+from support import CELLS, assert_all_close, output_units, padded, random_params, random_state, rng_of, tensor
 
 import numpy_rnn
-import torch_rnn.deep
 from numpy_rnn.fast import deep, numerics, rnn
 from numpy_rnn.fast.cell import Cell
-from torch_rnn import bptt
+from torch_rnn.deep import by_loop
 
 T, B, I, H, R = 6, 4, 3, 5, 2
 LENGTHS = {
@@ -38,11 +37,10 @@ def problem(name, L, D, T=T):
     return cell, params, x, s0, masks, dy, ds_n
 
 
-@pytest.mark.parametrize("run", [bptt.by_loop, bptt.by_hand])
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize(("L", "D"), [(1, 1), (1, 2), (3, 1), (2, 2)])
 @pytest.mark.parametrize("name", CELLS)
-def test_everything_equals_torch(name, L, D, lengths, run):
+def test_everything_equals_torch(name, L, D, lengths):
     cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)
     mirror = CELLS[name][1]
     if lengths is not None:
@@ -54,8 +52,7 @@ def test_everything_equals_torch(name, L, D, lengths, run):
 
     tparams = [[mirror.Params(*map(tensor, p)) for p in layer] for layer in params]
     tx, ts0 = tensor(x), mirror.State(*map(tensor, s0))
-    tlengths = None if lengths is None else torch.tensor(lengths)
-    ty, ts_n = torch_rnn.deep.forward(mirror, tparams, tx, ts0, tlengths, [torch.tensor(m) for m in masks], run)
+    ty, ts_n = padded(mirror, tparams, tx, ts0, lengths, [torch.tensor(m) for m in masks], by_loop)
     leaves = [p for layer in tparams for direction in layer for p in direction]
     upstream = [torch.tensor(dy), *(torch.tensor(ds) for ds in ds_n)]
     # Where all sequences are empty, the output is a constant and torch wants to hear nothing of it.
@@ -172,9 +169,7 @@ def test_an_expanding_relu_does_not_overflow_in_the_padding(package):
         dW_hh = grads[0][0].W_hh
     else:
         tparams = mirror.Params(*map(tensor, params))
-        y, s_n = torch_rnn.deep.forward(
-            mirror, [[tparams]], torch.tensor(x), mirror.State(torch.tensor(s0.h)), torch.tensor(lengths)
-        )
+        y, s_n = padded(mirror, [[tparams]], torch.tensor(x), mirror.State(torch.tensor(s0.h)), lengths, None, by_loop)
         (dW_hh,) = torch.autograd.grad(y.sum() + s_n.h.sum(), [tparams.W_hh])
     assert s_n.h[0, :, 0].tolist() == [40.0, 13.0]  # 1 → 4 → 13 → 40
     # With w = W_hh: h_1 = w + 1, h_2 = w² + w + 1, h_3 = w³ + w² + w + 1, so h_1', h_2', h_3' = 1, 7, 34; each

@@ -38,12 +38,14 @@ from strategies import (
     run,
     values,
 )
-from support import CELLS, tensor
+from support import CELLS, padded, tensor
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import numpy_rnn
-import torch_rnn.deep
+import torch_rnn
 from numpy_rnn.fast.registry import USER_FACING, parameter_name
+from torch_rnn import manual
+from torch_rnn.deep import by_loop
 
 # torch says once that oneDNN does not do projections; nothing follows from it here.
 pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -154,21 +156,20 @@ def autograd(outputs: Answer, upstream: list[Array], leaves: Answer) -> Answer:
     return {name: t.detach().numpy() for name, t in answer.items()}
 
 
-def by_mirror(case: Case, p: Problem) -> Answer:
-    """The case by torch_rnn.deep, which takes all there is: empty sequences, masks, every cell."""
+def by_mirror(case: Case, p: Problem, run: Any) -> Answer:
+    """The case by torch_rnn.deep, which takes all there is: masks, every cell."""
     mirror = CELLS[case.cell][1]
     params = [[mirror.Params(*to_torch(direction)) for direction in layer] for layer in p.params]
     x, s0 = to_torch(p.x), mirror.State(*to_torch(p.s0))
-    lengths = None if p.lengths is None else torch.tensor(p.lengths)
     masks = None if p.masks is None else [torch.tensor(np.array(mask)) for mask in p.masks]
-    y, s_n = torch_rnn.deep.forward(mirror, params, x, s0, lengths, masks)
+    y, s_n = padded(mirror, params, x, s0, p.lengths, masks, run)
     leaves = {"x": x, **{f"{field}_0": s for field, s in s0._asdict().items()}, **by_name(params)}
     return autograd(values(y, s_n), [p.dy, *p.ds_n], leaves)
 
 
-def by_library(case: Case, p: Problem, library: Any) -> Answer:
+def by_library(case: Case, p: Problem, library: Any, **options: Any) -> Answer:
     """The case by a layer of torch_rnn or torch.nn, as users call it: laid out as the case says, packed if ragged."""
-    layer = layer_of(case, p.params, library, dtype=getattr(torch, case.dtype))
+    layer = layer_of(case, p.params, library, dtype=getattr(torch, case.dtype), **options)
     own = dict(layer.named_parameters())
     layer.load_state_dict({name: to_torch(a) for name, a in by_name(p.params).items() if name in own})
     x, s0 = to_torch(p.x), to_torch(p.s0)
@@ -212,8 +213,9 @@ def test_equals_the_mirror(case):
     assume_that_both_see_the_same_branch(case, p)
     got = run(network(case, p.params), p)
     assert {a.dtype.name for a in got.values()} == {case.dtype}
-    expected = by_mirror(case, p)
-    assert_same(got, {name: expected[name] for name in got}, case.dtype)
+    for way in (by_loop, manual.run):
+        expected = by_mirror(case, p, way)
+        assert_same(got, {name: expected[name] for name in got}, case.dtype)
 
 
 @pinned(through="layer", masks=False, lengths=None)
@@ -224,6 +226,7 @@ def test_equals_the_layers_of_torch(case):
     assume_that_both_see_the_same_branch(case, p)
     got = run(network(case, p.params), p)
     assert_same(got, by_library(case, p, torch_rnn), case.dtype)
+    assert_same(got, by_library(case, p, torch_rnn, bptt="manual"), case.dtype)
     if USER_FACING[case.cell].in_torch_nn:
         assert_same(got, by_library(case, p, torch.nn), case.dtype)
 

@@ -2,8 +2,8 @@
 
 `RNNFromScratch` and its siblings are one layer with a readout each. `RNN`, `LSTM`, `GRU` and their cells stand in for
 torch.nn's classes. Below them, `rnn`, `lstm`, `gru`, their variants and `deep` have the equations, line by line those
-of `numpy_rnn`, which computes the same, and the gradients by hand. `bptt` has the gradients by hand in PyTorch: what
-the drop-ins use, unless they are told `bptt="autograd"`.
+of `numpy_rnn.textbook`, and autograd differentiates them. `manual` has the gradients by hand, for who asks with
+`bptt="manual"`. `gpu`, which nothing here imports, is for NVIDIA GPUs.
 
 Examples
 --------
@@ -19,7 +19,6 @@ torch.Size([3, 20])
 """
 
 from .cells import GRUCell, LSTMCell, RNNCell
-from .graphs import CudaGraphs
 from .modules import GRU, LSTM, RNN
 from .scratch import GRUFromScratch, LSTMFromScratch, RNNFromScratch
 
@@ -27,7 +26,6 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
-    "CudaGraphs",
     "GRUCell",
     "GRUFromScratch",
     "LSTMCell",

@@ -11,19 +11,37 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from numpy_rnn.fast.registry import TORCH_NAMES
+
 from . import gru, lstm
 from .cell import Cell
-from .modules import NAMES, NONLINEARITIES, Device, Recurrent, check_bptt, from_caller, to_caller
+from .modules import BPTT, NONLINEARITIES, Device, Recurrent, check_bptt, from_caller, to_caller
 
 
 class Step(Recurrent):
-    """One step of one cell: what `RNNCell`, `LSTMCell` and `GRUCell` share. See there for arguments and shapes."""
+    """One step of one cell: what `RNNCell`, `LSTMCell` and `GRUCell` share.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype
+        As torch.nn's cells take them; RNNCell has `nonlinearity` behind `bias`, too.
+    bptt : {"autograd", "manual"}
+        Who differentiates: autograd, or by hand, see `torch_rnn.manual`. Not in torch.nn.
+
+    Raises
+    ------
+    ValueError
+        If `bptt` is unknown.
+    RuntimeError
+        If a size is negative, or the nonlinearity unknown.
+    """
 
     _defaults: ClassVar[dict[str, Any]] = {"bias": True, "bptt": "autograd"}
 
     def __init__(
-        self, input_size: int, hidden_size: int, bias: bool, bptt: str, device: Device, dtype: torch.dtype | None
-    ) -> None:
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Device = None,
+        dtype: torch.dtype | None = None, *, bptt: str = "autograd",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -32,7 +50,7 @@ class Step(Recurrent):
         self._create("", input_size, hidden_size, device, dtype)
         for field in self._cell.Params._fields:
             if field not in self._fields():
-                self.register_parameter(NAMES[field], None)  # torch.nn's cells say None where its layers have nothing
+                self.register_parameter(TORCH_NAMES[field], None)  # torch.nn's cells say None, its layers nothing
         self.reset_parameters()
 
     def forward(self, input: Tensor, hx: Any = None) -> Any:
@@ -67,8 +85,7 @@ class Step(Recurrent):
 
     def _step(self, x: Tensor, s0: Sequence[Tensor]) -> Sequence[Tensor]:
         """The state after one step from x (B, I), fields (B, H)."""
-        cell = self._cell
-        _, s_n = self._run_cell(cell, self._params(""), x[None], cell.State(*s0), None)
+        _, s_n = BPTT[check_bptt(self.bptt)](self._cell, self._params(""), x[None], self._cell.State(*s0))
         return s_n  # type: ignore[no-any-return]
 
     def _initial_state(self, hx: Any, x: Tensor) -> Sequence[Tensor]:
@@ -93,52 +110,16 @@ class Step(Recurrent):
 
 
 class RNNCell(Step):
-    """One step of the plain recurrent cell, in place of `torch.nn.RNNCell`: f(W_ih x + b_ih + W_hh h + b_hh).
-
-    Parameters
-    ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    nonlinearity : {"tanh", "relu"}
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-    bptt : {"autograd", "manual"}
-        Who differentiates: autograd, over the explicit equations, or the formulas of `torch_rnn.bptt`, which pay over
-        many steps and take longer for one. Not in torch.nn.
-
-    Raises
-    ------
-    ValueError
-        If `bptt` is unknown.
-    RuntimeError
-        If a size is negative, or the nonlinearity unknown.
-
-    Examples
-    --------
-    >>> cell = RNNCell(10, 20)
-    >>> cell(torch.randn(3, 10), torch.randn(3, 20)).shape  # see `forward`
-    torch.Size([3, 20])
-    """
+    """One step of the plain recurrent cell, in place of `torch.nn.RNNCell`: f(W_ih x + b_ih + W_hh h + b_hh)."""
 
     _defaults: ClassVar[dict[str, Any]] = {**Step._defaults, "nonlinearity": "tanh"}
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        nonlinearity: str = "tanh",
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-        *,
-        bptt: str = "autograd",
-    ) -> None:
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Device = None,
+        dtype: torch.dtype | None = None, *, bptt: str = "autograd",
+    ) -> None:  # fmt: skip
         self.nonlinearity = nonlinearity  # first: it says which cell there is
-        super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
+        super().__init__(input_size, hidden_size, bias, device, dtype, bptt=bptt)
 
     @property
     def _cell(self) -> Cell:
@@ -150,27 +131,6 @@ class RNNCell(Step):
 class LSTMCell(Step):
     """One step of long short-term memory, in place of `torch.nn.LSTMCell`; see `torch_rnn.lstm`.
 
-    Parameters
-    ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-    bptt : {"autograd", "manual"}
-        Who differentiates: autograd, over the explicit equations, or the formulas of `torch_rnn.bptt`, which pay over
-        many steps and take longer for one. Not in torch.nn.
-
-    Raises
-    ------
-    ValueError
-        If `bptt` is unknown.
-    RuntimeError
-        If a size is negative.
-
     Examples
     --------
     >>> cell = LSTMCell(10, 20)
@@ -179,65 +139,13 @@ class LSTMCell(Step):
     (torch.Size([3, 20]), torch.Size([3, 20]))
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-        *,
-        bptt: str = "autograd",
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
-
     @property
     def _cell(self) -> Cell:
         return lstm.LSTM
 
 
 class GRUCell(Step):
-    """One step of the gated recurrent unit, in place of `torch.nn.GRUCell`; see `torch_rnn.gru`.
-
-    Parameters
-    ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-    bptt : {"autograd", "manual"}
-        Who differentiates: autograd, over the explicit equations, or the formulas of `torch_rnn.bptt`, which pay over
-        many steps and take longer for one. Not in torch.nn.
-
-    Raises
-    ------
-    ValueError
-        If `bptt` is unknown.
-    RuntimeError
-        If a size is negative.
-
-    Examples
-    --------
-    >>> cell = GRUCell(10, 20)
-    >>> cell(torch.randn(3, 10), torch.randn(3, 20)).shape  # see `forward`
-    torch.Size([3, 20])
-    """
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        bias: bool = True,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-        *,
-        bptt: str = "autograd",
-    ) -> None:
-        super().__init__(input_size, hidden_size, bias, bptt, device, dtype)
+    """One step of the gated recurrent unit, in place of `torch.nn.GRUCell`; see `torch_rnn.gru`."""
 
     @property
     def _cell(self) -> Cell:

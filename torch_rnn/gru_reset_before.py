@@ -23,20 +23,7 @@ from .gru import Params, State
 
 
 def forward(params: Params, x: Tensor, s0: State) -> State:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : tensor (T, B, I)
-    s0 : State
-        Initial state, h (B, H).
-
-    Returns
-    -------
-    State
-        The trajectory, h (T+1, B, H), with h[0] = s0.h.
-    """
+    """Run the cell over T steps of x (T, B, I) from s0; return all states, as `cell.Cell` says."""
     W_ih, W_hh, b_ih, b_hh = params
     H = s0.h.shape[1]
     W_hrz, W_hn = W_hh.tensor_split((2 * H,))

@@ -18,22 +18,12 @@ class LanguageModel(Network):
 
     Parameters
     ----------
-    cell : str
-        One of `network.CELLS`.
     vocabulary_size : int
         K, the number of symbols.
-    hidden_size : int
-        H, units of each layer.
-    num_layers : int
-        L.
     embedding_size : int or None
         I, numbers that stand for a symbol; None for as many as H.
-    device, dtype : as torch.nn's modules take them
-
-    Raises
-    ------
-    ValueError
-        If the cell is unknown.
+    cell, hidden_size, num_layers, device, dtype
+        As `Network` takes them.
 
     Examples
     --------
@@ -44,14 +34,8 @@ class LanguageModel(Network):
     """
 
     def __init__(
-        self,
-        cell: str,
-        vocabulary_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        embedding_size: int | None = None,
-        device: Any = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
+        self, cell: str, vocabulary_size: int, hidden_size: int, num_layers: int = 1,
+        embedding_size: int | None = None, device: Any = None, dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
         I, K = embedding_size or hidden_size, vocabulary_size
         super().__init__(cell, I, hidden_size, K, num_layers, symbols=K, device=device, dtype=dtype)

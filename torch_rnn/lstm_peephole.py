@@ -35,20 +35,7 @@ class Params(NamedTuple):
 
 
 def forward(params: Params, x: Tensor, s0: State) -> State:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : tensor (T, B, I)
-    s0 : State
-        Initial state, h and c (B, H).
-
-    Returns
-    -------
-    State
-        The trajectory, h and c (T+1, B, H), with h[0] = s0.h and c[0] = s0.c.
-    """
+    """Run the cell over T steps of x (T, B, I) from s0; return all states, as `cell.Cell` says."""
     W_ih, W_hh, b_ih, b_hh, P = params
     P_i, P_f, P_o = P.chunk(3)
 

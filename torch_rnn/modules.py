@@ -1,7 +1,7 @@
 """`RNN`, `LSTM`, `GRU`: drop-ins for torch.nn's classes of the same names, with the time loop in plain Python.
 
-The classes own parameters by torch's names, check what comes in, and hand it to `deep.stack`; backward is by hand
-(`bptt`) or autograd's. A parameter's name and shape follow from the field of the cell's `Params` that it fills:
+The classes own parameters by torch's names, check what comes in, and hand it to `deep.forward`. A parameter's name and
+shape follow from the field of the cell's `Params` that it fills:
 
     field of Params    W_ih       W_hh       b_ih     b_hh     W_hr       P
     name               weight_ih  weight_hh  bias_ih  bias_hh  weight_hr  weight_peephole
@@ -28,23 +28,16 @@ from torch.nn import Module, Parameter, init
 from torch.nn.functional import dropout as dropped
 from torch.nn.utils.rnn import PackedSequence
 
-from . import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn
-from .bptt import by_hand, by_loop
-from .bptt.function import autocast
+from numpy_rnn.fast.registry import CELLS, TORCH_NAMES, parameter_shapes
+
+from . import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, manual, rnn
 from .cell import Cell
+from .manual import autocast
 
 Device = torch.device | str | int | None
 
-NAMES = {
-    "W_ih": "weight_ih",
-    "W_hh": "weight_hh",
-    "b_ih": "bias_ih",
-    "b_hh": "bias_hh",
-    "W_hr": "weight_hr",
-    "P": "weight_peephole",
-}
 NONLINEARITIES = {"tanh": rnn.TANH, "relu": rnn.RELU}
-BPTT = {"manual": by_hand, "autograd": by_loop}
+BPTT = {"autograd": deep.by_loop, "manual": manual.run}
 
 
 class Recurrent(Module):
@@ -65,26 +58,20 @@ class Recurrent(Module):
     def _cell(self) -> Cell:
         raise NotImplementedError
 
-    @property
-    def _run_cell(self) -> deep.Run:
-        """What runs a cell over all steps."""
-        return BPTT[check_bptt(self.bptt)]
-
     def _fields(self) -> list[str]:
         """Fields of the cell's Params that are parameters here; the others are zero."""
         return [field for field in self._cell.Params._fields if self.bias or not field.startswith("b_")]
 
     def _create(self, suffix: str, I: int, R: int, device: Device, dtype: torch.dtype | None) -> None:
         """Register one layer's parameters in one direction: I inputs, R units of the state h."""
-        H, GH = self.hidden_size, self._cell.gates * self.hidden_size
-        shapes = {"W_ih": (GH, I), "W_hh": (GH, R), "b_ih": (GH,), "b_hh": (GH,), "W_hr": (R, H), "P": (3 * H,)}
+        shapes = parameter_shapes(CELLS[self._cell.name], I, self.hidden_size, R)
         for field in self._fields():
-            values = torch.empty(shapes[field], device=device, dtype=dtype)
-            self.register_parameter(NAMES[field] + suffix, Parameter(values))
+            values = torch.empty(getattr(shapes, field), device=device, dtype=dtype)
+            self.register_parameter(TORCH_NAMES[field] + suffix, Parameter(values))
 
     def _params(self, suffix: str) -> Any:
         """One layer's parameters in one direction, as they are at this moment: the cell's Params."""
-        given = {field: getattr(self, NAMES[field] + suffix) for field in self._fields()}
+        given = {field: getattr(self, TORCH_NAMES[field] + suffix) for field in self._fields()}
         if missing := set(self._cell.Params._fields) - set(given):
             W_ih = given["W_ih"]
             given |= dict.fromkeys(missing, W_ih.new_zeros(W_ih.shape[0]))
@@ -104,7 +91,15 @@ class Recurrent(Module):
 
 
 class Layers(Recurrent):
-    """Layers × directions of one cell: what `RNN`, `LSTM` and `GRU` share. See there for arguments and shapes."""
+    """Layers × directions of one cell: what `RNN`, `LSTM` and `GRU` share. See there for arguments.
+
+    Raises
+    ------
+    ValueError
+        If an option has a value that is not allowed.
+    TypeError
+        If an option has another type.
+    """
 
     _defaults: ClassVar[dict[str, Any]] = {
         "proj_size": 0,
@@ -113,23 +108,13 @@ class Layers(Recurrent):
         "batch_first": False,
         "dropout": 0.0,
         "bidirectional": False,
-        "bptt": "manual",
+        "bptt": "autograd",
     }
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        proj_size: int,
-        bptt: str,
-        device: Device,
-        dtype: torch.dtype | None,
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool, dropout: float,
+        bidirectional: bool, proj_size: int, bptt: str, device: Device, dtype: torch.dtype | None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.input_size = input_size
         self.hidden_size = hidden_size
@@ -178,7 +163,7 @@ class Layers(Recurrent):
     @property
     def all_weights(self) -> list[list[Parameter]]:
         """The parameters, one list for every layer and direction."""
-        names = [NAMES[field] for field in self._fields()]
+        names = [TORCH_NAMES[field] for field in self._fields()]
         return [[getattr(self, name + suffix) for name in names] for layer in self._suffixes() for suffix in layer]
 
     def flatten_parameters(self) -> None:
@@ -219,39 +204,29 @@ class Layers(Recurrent):
         params = self._all_params()
         self._check_input(x, params[0][0].W_ih)
         s0 = self._initial_state(hx, x, x.shape[1:-1])
-        if batched:
-            y, s_n = self._run(params, x, s0, masks=self._dropout_masks(x))
-            return y.transpose(0, 1) if self.batch_first else y, to_caller(s_n)
-        x = x[:, None]
-        y, s_n = self._run(params, x, [s[:, None] for s in s0], masks=self._dropout_masks(x))
-        return y[:, 0], to_caller([s[:, 0] for s in s_n])
+        if not batched:
+            x, s0 = x[:, None], [s[:, None] for s in s0]
+        y, s_n = deep.forward(self._cell, params, x, s0, None, self._dropout_masks(x), BPTT[check_bptt(self.bptt)])
+        if not batched:
+            return y[:, 0], to_caller([s[:, 0] for s in s_n])
+        return y.transpose(0, 1) if self.batch_first else y, to_caller(s_n)
 
     def _forward_packed(self, packed: PackedSequence, hx: Any) -> tuple[PackedSequence, Any]:
         """Run over the rows; the output is packed as the input was."""
-        x, batch_sizes, sorted_indices, unsorted_indices = packed
+        x, batch_sizes, order, back = packed
         if x.dim() != 2:
             raise RuntimeError(f"a PackedSequence must hold data of 2 dimensions, got {x.dim()}")
         params = self._all_params()
         self._check_input(x, params[0][0].W_ih)
         s0 = self._initial_state(hx, x, (int(batch_sizes[0]),))
         masks = self._dropout_masks(x)  # of the packed rows, as in torch.nn: the same seed zeroes the same values
-        y, s_n = self._run(params, x, _sorted(s0, sorted_indices), batch_sizes, masks)
-        output = PackedSequence(y, batch_sizes, sorted_indices, unsorted_indices)
-        return output, to_caller(_sorted(s_n, unsorted_indices))
+        s0 = _sorted(s0, order)
+        y, s_n = deep.forward(self._cell, params, x, s0, batch_sizes, masks, BPTT[check_bptt(self.bptt)])
+        return PackedSequence(y, batch_sizes, order, back), to_caller(_sorted(s_n, back))
 
     def _all_params(self) -> list[list[Any]]:
-        """Params by layer and direction. Read once a call: a parametrization computes them, and may draw them."""
+        """Params by layer and direction; read once a call, for a parametrization computes them."""
         return [[self._params(suffix) for suffix in layer] for layer in self._suffixes()]
-
-    def _run(
-        self,
-        params: Sequence[Sequence[Any]],
-        x: Tensor,
-        s0: Sequence[Tensor],
-        batch_sizes: Tensor | None = None,
-        masks: Sequence[Tensor] | None = None,
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        return deep.stack(self._cell, params, x, s0, batch_sizes, masks, self._run_cell)
 
     def _dropout_masks(self, x: Tensor) -> list[Tensor] | None:
         """What the output of each layer but the last is multiplied with, value by value: 0 or 1 / (1 - p)."""
@@ -302,66 +277,22 @@ class Layers(Recurrent):
 
 
 class RNN(Layers):
-    """Elman's recurrent network with tanh or relu, in place of `torch.nn.RNN`.
-
-    Layer by layer and step by step, h_{t+1} = f(W_ih x_t + b_ih + W_hh h_t + b_hh); see `torch_rnn.rnn`.
+    """Elman's recurrent network with tanh or relu, in place of `torch.nn.RNN`; equations in `torch_rnn.rnn`.
 
     Parameters
     ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    num_layers : int
-        L. Every layer but the first reads the output of the one before it.
-    nonlinearity : {"tanh", "relu"}
-    bias : bool
-        Whether there are b_ih and b_hh.
-    batch_first : bool
-        Whether a batch comes and goes as (B, T, ·). States are (L·D, B, ·) either way.
-    dropout : float
-        Probability of a zero in each layer's output but the last one's, while training.
-    bidirectional : bool
-        Whether a second direction (D = 2) reads each sequence from its end.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-    proj_size : None
-        Only an LSTM has projections.
-    bptt : {"manual", "autograd"}
-        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
-        Not in torch.nn.
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive, `dropout` not in 0 … 1, the nonlinearity or `bptt` unknown, or `proj_size` given.
-    TypeError
-        If `input_size` or `hidden_size` is no int, or `bias` or `batch_first` no bool.
-
-    Examples
-    --------
-    >>> layer = RNN(10, 20, num_layers=2)
-    >>> output, h_n = layer(torch.randn(6, 3, 10))  # see `forward`
-    >>> output.shape, h_n.shape
-    (torch.Size([6, 3, 20]), torch.Size([2, 3, 20]))
+    input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional, device, dtype
+        As torch.nn.RNN takes them.
+    bptt : {"autograd", "manual"}
+        Who does backpropagation through time: autograd, over the explicit loop, or, quicker and for first derivatives
+        only, `torch_rnn.manual`. Not in torch.nn.
     """
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-        *,
-        proj_size: None = None,
-        bptt: str = "manual",
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False, device: Device = None,
+        dtype: torch.dtype | None = None, *, proj_size: None = None, bptt: str = "autograd",
+    ) -> None:  # fmt: skip
         if nonlinearity not in NONLINEARITIES:
             raise ValueError(f"Unknown nonlinearity {nonlinearity!r}. Select from 'tanh' or 'relu'.")
         refuse_projection(proj_size)
@@ -383,37 +314,13 @@ class LSTM(Layers):
 
     Parameters
     ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the memory c.
-    num_layers : int
-        L. Every layer but the first reads the output of the one before it.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    batch_first : bool
-        Whether a batch comes and goes as (B, T, ·). States are (L·D, B, ·) either way.
-    dropout : float
-        Probability of a zero in each layer's output but the last one's, while training.
-    bidirectional : bool
-        Whether a second direction (D = 2) reads each sequence from its end.
-    proj_size : int
-        R, units of the state h, less than `hidden_size`; 0: no projection, R = H.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        As torch.nn.LSTM takes them.
     peephole : bool
         Whether the gates see c, by weights `weight_peephole_l{layer}` (3H,) in the order i, f, o. Not in torch.nn.
-    bptt : {"manual", "autograd"}
-        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
-        Not in torch.nn.
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive, `dropout` not in 0 … 1, `proj_size` not in 0 … hidden_size - 1, `bptt` unknown, or
-        if both peepholes and a projection are asked for.
-    TypeError
-        If `input_size` or `hidden_size` is no int, or `bias`, `batch_first` or `peephole` no bool.
+    bptt : {"autograd", "manual"}
+        Who does backpropagation through time: autograd, over the explicit loop, or, quicker and for first derivatives
+        only, `torch_rnn.manual`. Not in torch.nn.
 
     Examples
     --------
@@ -426,38 +333,18 @@ class LSTM(Layers):
     _defaults: ClassVar[dict[str, Any]] = {**Layers._defaults, "peephole": False}
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-        *,
-        peephole: bool = False,
-        bptt: str = "manual",
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, bidirectional: bool = False, proj_size: int = 0, device: Device = None,
+        dtype: torch.dtype | None = None, *, peephole: bool = False, bptt: str = "autograd",
+    ) -> None:  # fmt: skip
         check_type("peephole", peephole, bool)
         if peephole and proj_size:
             raise ValueError(f"an LSTM has peepholes or a projection, got both: peephole=True, {proj_size=}")
         self.peephole = peephole  # first: it says which cell, and so which parameters, there are
         super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            proj_size,
-            bptt,
-            device,
+            input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, bptt, device,
             dtype,
-        )
+        )  # fmt: skip
 
     @property
     def _cell(self) -> Cell:
@@ -474,63 +361,22 @@ class GRU(Layers):
 
     Parameters
     ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    num_layers : int
-        L. Every layer but the first reads the output of the one before it.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    batch_first : bool
-        Whether a batch comes and goes as (B, T, ·). States are (L·D, B, ·) either way.
-    dropout : float
-        Probability of a zero in each layer's output but the last one's, while training.
-    bidirectional : bool
-        Whether a second direction (D = 2) reads each sequence from its end.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-    proj_size : None
-        Only an LSTM has projections.
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
+        As torch.nn.GRU takes them.
     reset_after : bool
         Whether the reset gate multiplies W_hn h + b_hn (torch, cuDNN) or h itself, before the product. Not in torch.nn.
-    bptt : {"manual", "autograd"}
-        Who does backpropagation through time: the formulas of `torch_rnn.bptt`, or autograd, over the explicit loop.
-        Not in torch.nn.
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive, `dropout` not in 0 … 1, `bptt` unknown, or `proj_size` given.
-    TypeError
-        If `input_size` or `hidden_size` is no int, or `bias`, `batch_first` or `reset_after` no bool.
-
-    Examples
-    --------
-    >>> layer = GRU(10, 20, batch_first=True)
-    >>> output, h_n = layer(torch.randn(3, 6, 10))  # see `forward`
-    >>> output.shape, h_n.shape
-    (torch.Size([3, 6, 20]), torch.Size([1, 3, 20]))
+    bptt : {"autograd", "manual"}
+        Who does backpropagation through time: autograd, over the explicit loop, or, quicker and for first derivatives
+        only, `torch_rnn.manual`. Not in torch.nn.
     """
 
     _defaults: ClassVar[dict[str, Any]] = {**Layers._defaults, "reset_after": True}
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        device: Device = None,
-        dtype: torch.dtype | None = None,
-        *,
-        proj_size: None = None,
-        reset_after: bool = True,
-        bptt: str = "manual",
-    ) -> None:
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, bidirectional: bool = False, device: Device = None, dtype: torch.dtype | None = None,
+        *, proj_size: None = None, reset_after: bool = True, bptt: str = "autograd",
+    ) -> None:  # fmt: skip
         check_type("reset_after", reset_after, bool)
         refuse_projection(proj_size)
         self.reset_after = reset_after  # first: it says which cell there is
@@ -578,7 +424,7 @@ def check_probability(name: str, value: Any) -> None:
 def check_bptt(name: str) -> str:
     """Refuse what is no way to do backpropagation through time."""
     if name not in BPTT:
-        raise ValueError(f"Unknown bptt {name!r}. Select from 'manual' or 'autograd'.")
+        raise ValueError(f"Unknown bptt {name!r}. Select from 'autograd' or 'manual'.")
     return name
 
 

@@ -18,17 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .modules import GRU, LSTM, RNN
+from numpy_rnn.fast.registry import FAMILIES, NETWORK_CELLS, USER_FACING, cell_name
 
-# Of every cell the class of its layers, and what that is told beside sizes.
-CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
-    "rnn": (RNN, {}),
-    "lstm": (LSTM, {}),
-    "gru": (GRU, {}),
-    "rnn_relu": (RNN, {"nonlinearity": "relu"}),
-    "lstm_peephole": (LSTM, {"peephole": True}),
-    "gru_reset_before": (GRU, {"reset_after": False}),
-}
+from . import modules
 
 
 class Network(nn.Module):
@@ -37,7 +29,7 @@ class Network(nn.Module):
     Parameters
     ----------
     cell : str
-        One of `CELLS`.
+        One of `numpy_rnn.fast.registry.NETWORK_CELLS`, in any case.
     input_size : int
         I, numbers that a step reads; where symbols come in, the numbers that stand for one.
     hidden_size, output_size : int
@@ -48,6 +40,8 @@ class Network(nn.Module):
         Whether a second set of cells reads each sequence from its end (D = 2).
     symbols : int
         K, how many different symbols come in; 0: numbers come in.
+    bptt : {"autograd", "manual"}
+        As `RNN`, `LSTM` and `GRU` take it.
     device, dtype : as torch.nn's modules take them
 
     Raises
@@ -64,25 +58,18 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self,
-        cell: str,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        num_layers: int = 1,
-        bidirectional: bool = False,
-        symbols: int = 0,
-        device: Any = None,
+        self, cell: str, input_size: int, hidden_size: int, output_size: int, num_layers: int = 1,
+        bidirectional: bool = False, symbols: int = 0, bptt: str = "autograd", device: Any = None,
         dtype: torch.dtype | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
-        if cell not in CELLS:
-            raise ValueError(f"cell is {cell!r}, expected {', '.join(CELLS)}")
+        name = cell_name(cell, NETWORK_CELLS)
+        kind = USER_FACING[FAMILIES.get(name, name)]
         where = {"device": device, "dtype": dtype}
         self.directions = 1 + bidirectional
         self.embedding = nn.Embedding(symbols, input_size, **where) if symbols else None
-        kind, options = CELLS[cell]
-        self.rnn = kind(input_size, hidden_size, num_layers, bidirectional=bidirectional, **options, **where)
+        options = {**kind.arguments, "bidirectional": bidirectional, "bptt": bptt, **where}
+        self.rnn = getattr(modules, kind.cls)(input_size, hidden_size, num_layers, **options)
         self.head = nn.Linear(self.directions * hidden_size, output_size, **where)
 
     def forward(

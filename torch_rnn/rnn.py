@@ -37,22 +37,7 @@ class State(NamedTuple):
 
 
 def forward(params: Params, x: Tensor, s0: State, f: Callable[[Tensor], Tensor] = torch.tanh) -> State:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : tensor (T, B, I)
-    s0 : State
-        Initial state, h (B, H).
-    f : callable
-        The nonlinearity, torch.tanh or torch.relu.
-
-    Returns
-    -------
-    State
-        The trajectory, h (T+1, B, H), with h[0] = s0.h.
-    """
+    """Run the cell over T steps of x (T, B, I) from s0, f its nonlinearity; return all states, as `cell.Cell` says."""
     W_ih, W_hh, b_ih, b_hh = params
 
     a_x = linear(x, W_ih, b_ih)  # (1), all of it that needs no state

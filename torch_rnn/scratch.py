@@ -7,13 +7,11 @@ bias_hh. Steps are indexed from the end of the shape, so the same lines run a ba
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, sigmoid, tanh
 from torch.nn import Linear, Module
 
-from .bptt.function import autocast
+from .manual import autocast
 from .modules import Device
 
 
@@ -45,14 +43,9 @@ class RNNFromScratch(Module):
     """
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        device: Device = None,
+        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
         dtype: torch.dtype | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         self.i2h = Linear(input_size, hidden_size, device=device, dtype=dtype)
@@ -92,21 +85,7 @@ class RNNFromScratch(Module):
 class LSTMFromScratch(Module):
     """Long short-term memory with a linear readout y_t = h2o(h_{t+1}); equations in `torch_rnn.lstm`.
 
-    Parameters
-    ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    output_size : int
-        O, features of the output.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive.
+    Parameters and errors are those of `RNNFromScratch`.
 
     Examples
     --------
@@ -117,14 +96,9 @@ class LSTMFromScratch(Module):
     """
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        device: Device = None,
+        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
         dtype: torch.dtype | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         self.i2h = Linear(input_size, 4 * hidden_size, device=device, dtype=dtype)
@@ -132,28 +106,12 @@ class LSTMFromScratch(Module):
         self.h2o = Linear(hidden_size, output_size, device=device, dtype=dtype)
 
     def forward(self, x: Tensor, hidden: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Run over all steps.
-
-        Parameters
-        ----------
-        x : tensor (B, T, I), or (T, I)
-        hidden : pair (h, c) of tensors (B, H), or (H,), optional
-            Initial state, zero by default.
-
-        Returns
-        -------
-        outputs : tensor (B, T, O), or (T, O)
-        hidden : pair (h, c) of tensors (B, H), or (H,)
-            State after the last step.
-
-        Raises
-        ------
-        ValueError
-            If `x` or a state has another rank, size or dtype, or if `hidden` is no pair.
-        """
+        """Run over all steps, as `RNNFromScratch.forward` does; `hidden` is the pair (h, c)."""
         check_input(x, self.i2h)
         zeros = x.new_zeros(*x.shape[:-2], self.h2h.in_features)
-        h_0, c = check_pair(hidden) if hidden is not None else (zeros, zeros)
+        if hidden is not None and not (isinstance(hidden, (tuple, list)) and len(hidden) == 2):
+            raise ValueError(f"hidden must be the pair (h, c), got {type(hidden).__name__}")
+        h_0, c = (zeros, zeros) if hidden is None else hidden
         check_state("h", h_0, x, self.h2h)
         check_state("c", c, x, self.h2h)
 
@@ -168,21 +126,7 @@ class LSTMFromScratch(Module):
 class GRUFromScratch(Module):
     """Gated recurrent unit with a linear readout y_t = h2o(h_{t+1}); equations in `torch_rnn.gru`.
 
-    Parameters
-    ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    output_size : int
-        O, features of the output.
-    device : torch.device or str, optional
-    dtype : torch.dtype, optional
-
-    Raises
-    ------
-    ValueError
-        If a size is not positive.
+    Parameters and errors are those of `RNNFromScratch`.
 
     Examples
     --------
@@ -193,14 +137,9 @@ class GRUFromScratch(Module):
     """
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        *,
-        device: Device = None,
+        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
         dtype: torch.dtype | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         self.i2h = Linear(input_size, 3 * hidden_size, device=device, dtype=dtype)
@@ -208,25 +147,7 @@ class GRUFromScratch(Module):
         self.h2o = Linear(hidden_size, output_size, device=device, dtype=dtype)
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Run over all steps.
-
-        Parameters
-        ----------
-        x : tensor (B, T, I), or (T, I)
-        hidden : tensor (B, H), or (H,), optional
-            Initial state, zero by default.
-
-        Returns
-        -------
-        outputs : tensor (B, T, O), or (T, O)
-        hidden : tensor (B, H), or (H,)
-            State after the last step.
-
-        Raises
-        ------
-        ValueError
-            If `x` or `hidden` has another rank, size or dtype.
-        """
+        """Run over all steps; arguments, results and errors are those of `RNNFromScratch.forward`."""
         check_input(x, self.i2h)
         hidden = x.new_zeros(*x.shape[:-2], self.h2h.in_features) if hidden is None else hidden
         check_state("hidden", hidden, x, self.h2h)
@@ -263,11 +184,3 @@ def check_state(name: str, s: Tensor, x: Tensor, h2h: Linear) -> None:
         raise ValueError(f"{name} has shape {tuple(s.shape)}, expected {expected} for x of shape {tuple(x.shape)}")
     if s.dtype != x.dtype and not autocast(x):
         raise ValueError(f"{name} has dtype {s.dtype}, expected that of x, {x.dtype}")
-
-
-def check_pair(hidden: Any) -> tuple[Tensor, Tensor]:
-    """Refuse what is no pair (h, c)."""
-    if not isinstance(hidden, (tuple, list)) or len(hidden) != 2:
-        raise ValueError(f"hidden must be the pair (h, c), got {type(hidden).__name__}")
-    h, c = hidden
-    return h, c

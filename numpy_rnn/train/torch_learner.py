@@ -34,7 +34,8 @@ class TorchLearner:
 
     def __init__(self, problem: Problem, device: str = "cpu", group: Alone | None = None) -> None:
         self.problem, self.device, self.group = problem, device, group or Alone()
-        self.model = Network(**problem.network, device=device, dtype=getattr(torch, problem.dtype))
+        dtype = getattr(torch, problem.dtype)
+        self.model = Network(**problem.network, bptt="manual", device=device, dtype=dtype)  # the quicker way
         self.load_model(problem.initial_network().state_dict())
         self.parallel = self.group.parallel(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=problem.lr, weight_decay=problem.weight_decay)

@@ -1,7 +1,6 @@
 """Holds numpy_rnn, torch_rnn and torch.nn against each other: same parameters, same input, same upstream gradients.
 
-torch_rnn takes part twice: with backpropagation through time by hand, as its layers do it by default, and with autograd
-over the explicit loop.
+torch_rnn takes part twice: with autograd over the explicit loop, as by default, and with the backward pass by hand.
 
 Importing this module needs NumPy alone; running a comparison imports torch and torch_rnn.
 """
@@ -146,7 +145,7 @@ def findings(cell: str, dtype: str, device: str = "cpu") -> Iterator[Finding]:
         with full_precision():
             answers["torch_rnn"] = run_torch(problem, torch_rnn, device)
             if not kind.cls.endswith("Scratch"):
-                answers["torch_rnn-loop"] = run_torch(problem, torch_rnn, device, bptt="autograd")
+                answers["torch_rnn-manual"] = run_torch(problem, torch_rnn, device, bptt="manual")
             if kind.in_torch_nn:
                 answers["torch.nn"] = run_torch(problem, torch.nn, device)
         for (left, a), (right, b) in itertools.combinations(answers.items(), 2):
