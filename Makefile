@@ -49,13 +49,13 @@ test: $(STAMP) lint  ## lint, types and all quick tests; COVERAGE=1 counts the l
 fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on the CPU (downloads Triton, 200 MB)
 	$(PYTHON) -m venv build/fused
 	build/fused/bin/python -m pip install --quiet -c .constraints.txt -e '.[gpu]' expecttest hypothesis pytest
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_fused.py tests/test_fused_choice.py
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 build/fused/bin/python -m pytest -q --basetemp build/pytest tests/test_gpu_kernels.py tests/test_gpu.py
 
 gpu: $(STAMP)  ## all that needs an NVIDIA GPU (and a PyTorch for CUDA): the check, the tests, the benchmarks against cuDNN
 	$(BIN)/numpy-rnn check --device cuda
-	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_graphs.py
-	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_fused_gpu.py
-	$(BIN)/python -m pytest -q --basetemp build/pytest -k "gpu or cuda" tests/test_bptt.py tests/test_processes.py tests/test_torch_dropins.py
+	$(BIN)/numpy-rnn check --device cuda --kernels
+	$(BIN)/python -m pytest -q --basetemp build/pytest tests/test_on_gpu.py
+	$(BIN)/python -m pytest -q --basetemp build/pytest -k "gpu or cuda" tests/test_gpu.py tests/test_processes.py tests/test_torch_dropins.py
 	@mkdir -p build
 	$(BIN)/numpy-rnn train --backend torch --device cuda --steps 20 --out build/gpu.safetensors --overwrite
 	$(BIN)/python -m benchmarks --device cuda --json build/cuda.json
@@ -86,8 +86,8 @@ picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace
 # Anything from 3.10 to 3.12; newer ones have no wheels of the oldest torch.
 OLDEST_PYTHON ?= python3
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,cells deep modules truncated losses optim gradcheck scratch files \
-	torch_scratch bad_input check network language train accuracy bptt cli events experiments gradflow gradflow_command \
-	graphs minchar ngrams processes products properties tasks trace_command zoo))
+	torch_scratch bad_input check network language train accuracy manual cli events experiments gradflow gradflow_command \
+	gpu minchar ngrams processes properties tasks trace_command zoo))
 oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows (downloads some gigabytes)
 	$(OLDEST_PYTHON) -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest

@@ -16,8 +16,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from torch_rnn import fused
-from torch_rnn.kernels.launch import FACTORS, KERNELS
+from torch_rnn.gpu import tiles
+from torch_rnn.gpu.kernels import FACTORS, KERNELS
 
 FLOATS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16"}
 SHARED = {80: 166912, 90: 232448}  # bytes that a program may have, by compute capability
@@ -64,10 +64,10 @@ def needs(binary):
 
 def main(capabilities):
     for capability in capabilities:
-        chip = fused.Chip(132, SHARED[capability])
+        chip = tiles.Chip(132, SHARED[capability])
         for precision, dtype, H, B in CASES:
             for name in KERNELS:
-                if tile := fused.tile(name, dtype, precision, H, B, chip):
+                if tile := tiles.tile(name, dtype, precision, H, B, chip):
                     found = needs(compiled(name, precision, dtype, H, tile, capability))
                     case = {"kernel": " ".join(name), "precision": precision, "H": H, "B": B, "tile": tile}
                     print(

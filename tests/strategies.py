@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
-from support import CELLS, output_units, random_params, random_state
+from support import CELLS, random_params, random_state
 
 import numpy_rnn
 from numpy_rnn.fast import deep
 from numpy_rnn.fast.registry import USER_FACING, parameter_name
+from numpy_rnn.verify.case import output_units
 
 Array = np.ndarray
 

@@ -19,7 +19,6 @@ import torch_rnn.rnn
 from numpy_rnn.fast.cell import Cell
 from numpy_rnn.train.loop import Silent
 from numpy_rnn.verify import case
-from numpy_rnn.verify.case import output_units
 from numpy_rnn.verify.difference import difference
 from torch_rnn import manual
 

@@ -9,11 +9,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from support import CELLS, assert_all_close, output_units, padded, random_params, random_state, rng_of, tensor
+from support import CELLS, assert_all_close, padded, random_params, random_state, rng_of, tensor
 
 import numpy_rnn
 from numpy_rnn.fast import deep, numerics, rnn
 from numpy_rnn.fast.cell import Cell
+from numpy_rnn.verify.case import output_units
 from torch_rnn.deep import by_loop
 
 T, B, I, H, R = 6, 4, 3, 5, 2

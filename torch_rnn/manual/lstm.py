@@ -59,7 +59,7 @@ def loop_back(W_hh: Tensor, gates: Tensor, c_0: Tensor, c: Tensor, dy: Tensor, d
     )
     dc_dh = o * (1 - tanh_c * tanh_c)  # (4')
     dh, dc = ds_n.h, ds_n.c.clone()
-    da_ifg, da_o = da.view(*c.shape[:2], 4, -1)[:, :, :3], da.chunk(4, -1)[3]
+    da_ifg, da_o = da.view(*c.shape[:2], 4, c.shape[2])[:, :, :3], da.chunk(4, -1)[3]
     for da_t, da_ifg_t, da_o_t, dc_dh_t, f_t, dy_t in backwards(da, da_ifg, da_o, dc_dh, f, dy):
         dh = dh + dy_t
         da_o_t *= dh  # (4') (2')

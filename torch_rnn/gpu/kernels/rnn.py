@@ -1,4 +1,4 @@
-"""The plain recurrent cell; equations (1), (2) and (2'), (1') are those of `torch_rnn.bptt.rnn`."""
+"""The plain recurrent cell; equations (1), (2) and (2'), (1') are those of `torch_rnn.manual.rnn`."""
 
 import triton
 import triton.language as tl
@@ -39,24 +39,9 @@ def backward(
         t = end - 1 - n
         # Nothing here depends on step t+1: it is on its way while the others finish that.
         h, dy_t = read(y + at * H, units, here), read(dy + at * H, units, here)
-        dh_next = (
-            dh_t
-            + dy_t
-            + product(
-                da + (at + B) * H,
-                valid & (t + 1 < T),
-                t + 1 < T,
-                W,
-                H,
-                ROWS,
-                UNITS,
-                PARTS,
-                DEPTH,
-                GROUP,
-                PRECISION,
-                FACTOR,
-            )
-        )  # (1') of step t+1
+        dh_next = dh_t + dy_t + product(
+            da + (at + B) * H, valid & (t + 1 < T), t + 1 < T, W, H, ROWS, UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR
+        )  # fmt: skip # (1') of step t+1
         df = tl.where(h > 0, 1.0, 0.0) if RELU else 1 - h * h
         tell(da + at * H, units, here, dh_next * df)  # (2')
         dh_t = tl.full((ROWS, UNITS), 0.0, tl.float32)

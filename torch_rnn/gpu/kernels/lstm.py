@@ -1,4 +1,4 @@
-"""Long short-term memory; equations (1) … (4) and (4') … (1') are those of `torch_rnn.bptt.lstm`."""
+"""Long short-term memory; equations (1) … (4) and (4') … (1') are those of `torch_rnn.manual.lstm`."""
 
 import triton
 import triton.language as tl
@@ -13,15 +13,6 @@ def read_gates(row, units, here, H: tl.constexpr):
         read(row, units, here), read(row + H, units, here), read(row + 2 * H, units, here),
         read(row + 3 * H, units, here),
     )  # fmt: skip
-
-
-@triton.jit
-def write_gates(row, units, here, i, f, g, o, H: tl.constexpr):
-    """Where `read_gates` finds them."""
-    write(row, units, here, i)
-    write(row + H, units, here, f)
-    write(row + 2 * H, units, here, g)
-    write(row + 3 * H, units, here, o)
 
 
 @triton.jit(do_not_specialize=["first", "end", "B"])
@@ -43,7 +34,11 @@ def forward(
         c_t = f * c_t + i * g  # (3)
         tell(y + at * H, units, here, o * tanh(c_t))  # (4)
         write(c + at * H, units, here, c_t)
-        write_gates(a + at * (4 * H), units, here, i, f, g, o, H)
+        gates = a + at * (4 * H)
+        write(gates, units, here, i)
+        write(gates + H, units, here, f)
+        write(gates + 2 * H, units, here, g)
+        write(gates + 3 * H, units, here, o)
         at += B
 
 
@@ -69,13 +64,9 @@ def backward(
         tanh_c = tanh(c_t)
         c_t = read(tl.where(t == 0, c_0 + rows * H, c + (at - B) * H), units, here)
         da_next = da + (at + B) * (4 * H)
-        dh_next = (
-            dh_t
-            + dy_t
-            + product(
-                da_next, valid & (t + 1 < T), t + 1 < T, W, 4 * H, ROWS, UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR
-            )
-        )  # (1') of step t+1
+        dh_next = dh_t + dy_t + product(
+            da_next, valid & (t + 1 < T), t + 1 < T, W, 4 * H, ROWS, UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR
+        )  # fmt: skip # (1') of step t+1
         do = dh_next * tanh_c  # (4')
         dc_next = dc_t + dh_next * o * (1 - tanh_c * tanh_c)  # (4')
         di, df, dg = dc_next * g, dc_next * c_t, dc_next * i  # (3')

@@ -1,5 +1,5 @@
 """Gated recurrent unit with the reset gate after the product; equations (1) … (4) and (4') … (1') are those of
-`torch_rnn.bptt.gru`.
+`torch_rnn.manual.gru`.
 """
 
 import triton
@@ -63,13 +63,9 @@ def backward(
         v, dy_t = read(v_n + at * H, units, here), read(dy + at * H, units, here)
         h_t = read(tl.where(t == 0, h_0 + rows * H, y + (at - B) * H), units, here)
         dv_next = d + (at + B) * (4 * H) + H
-        dh_next = (
-            dh_t
-            + dy_t
-            + product(
-                dv_next, valid & (t + 1 < T), t + 1 < T, W, 3 * H, ROWS, UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR
-            )
-        )  # (1') of step t+1
+        dh_next = dh_t + dy_t + product(
+            dv_next, valid & (t + 1 < T), t + 1 < T, W, 3 * H, ROWS, UNITS, PARTS, DEPTH, GROUP, PRECISION, FACTOR
+        )  # fmt: skip # (1') of step t+1
         dn, dz = dh_next * (1 - z), dh_next * (h_t - n)  # (4')
         dh_t = dh_next * z  # (4')
         du_n = dn * (1 - n * n)  # (3')

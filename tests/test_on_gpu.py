@@ -1,4 +1,4 @@
-"""The kernels of torch_rnn.fused on a GPU, in all precisions, many times: what the interpreter cannot see.
+"""The kernels of torch_rnn.gpu on a GPU, in all precisions, many times: what the interpreter cannot see.
 
 A program reads what others have just written. Too early a read would be a wrong number, now and then; so each case runs
 again and again and has to give the same bits.
@@ -7,26 +7,27 @@ again and again and has to give the same bits.
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
-from fused_problems import problem, rounded
+from gpu_problems import NAMES, problem, rounded
 from support import assert_all_close, by_numpy, function_of
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils._pytree import tree_leaves
 
 import torch_rnn
 from numpy_rnn.verify import accuracy
-from torch_rnn import fused
+from torch_rnn import gpu
+from torch_rnn.gpu import loops, tiles
 
 
 def is_fit() -> bool:
     """Whether there is a GPU that the kernels are made for, Triton or not."""
-    return torch.cuda.is_available() and not torch.version.hip and torch.cuda.get_device_capability() >= fused.OLDEST
+    return torch.cuda.is_available() and not torch.version.hip and torch.cuda.get_device_capability() >= tiles.OLDEST
 
 
 pytestmark = pytest.mark.skipif(not is_fit(), reason="needs an NVIDIA GPU of compute capability 8.0 or more")
-NAMES = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
 each_cell = pytest.mark.parametrize("name", NAMES)
 # T, B, I, H: no tile is full; one program for all units; cuDNN's weak zone; two groups of states for each step; 32 rows.
 SIZES = [(50, 20, 7, 45), (6, 3, 4, 8), (200, 33, 16, 192), (60, 40, 16, 512), (30, 300, 8, 64)]
@@ -37,27 +38,22 @@ TF32 = 2 * 2**-10
 
 @pytest.fixture(autouse=True)
 def launches(monkeypatch):
-    """Which kernels have run, and that none was the interpreter's. Without Triton every test fails: were they skipped, it
-    would look as if all were well.
+    """Which kernels have run, and that some have. Without Triton every test fails: were they skipped, it would look as
+    if all were well.
     """
-    monkeypatch.delenv(fused.SWITCH, raising=False)
-    assert fused.obstacle("rnn", 1, torch.zeros(8, 8, device="cuda")) is None
-    from triton.runtime.interpreter import InterpretedFunction
-
-    from torch_rnn.kernels.launch import KERNELS
-
-    if isinstance(KERNELS["lstm", "forward"], InterpretedFunction):
-        pytest.skip("tests/test_fused.py has made the kernels the interpreter's in this process")
+    gpu.enable()
+    assert tiles.obstacle("rnn", 1, torch.zeros(8, 8, device="cuda")) is None
+    if "test_gpu_kernels" in sys.modules:
+        pytest.skip("tests/test_gpu_kernels.py has made the kernels the interpreter's in this process")
     done = []
-    run = fused._done
 
-    def recorded(name, *args):
-        assert run(name, *args), "the loop ran in place of the kernel"
+    def launch(name, *args, run=loops.launch, **constants):
+        run(name, *args, **constants)
         done.append(" ".join(name))
-        return True
 
-    monkeypatch.setattr(fused, "_done", recorded)
+    monkeypatch.setattr(loops, "launch", launch)
     yield done
+    gpu.disable()
     assert done
 
 
@@ -132,8 +128,8 @@ def test_tf32_where_it_is_allowed(name, sizes):
 
 def test_an_lstm_of_1024_units_in_bfloat16(launches):
     sizes = _, B, _, H = 20, 64, 32, 1024
-    on = fused.chip(torch.device("cuda"))
-    if not all(fused.tile(("lstm", way), torch.bfloat16, "ieee", H, B, on) for way in ("forward", "backward")):
+    on = tiles.chip(torch.device("cuda"))
+    if not all(tiles.tile(("lstm", way), torch.bfloat16, "ieee", H, B, on) for way in ("forward", "backward")):
         pytest.skip(f"such a layer needs more than {on.multiprocessors} multiprocessors with {on.shared} bytes each")
     operands, upstream = rounded(problem("lstm", *sizes), torch.bfloat16)
     compare_coarsely("lstm", operands, upstream, torch.finfo(torch.bfloat16).eps)
@@ -147,25 +143,10 @@ each_layer = pytest.mark.parametrize("layer", LAYERS)
 def here_and_there(layer, I, H, **options):
     """A layer by its kernels on the GPU, and the same by autograd over the loop in float64 on the CPU."""
     torch.manual_seed(0)
-    there = LAYERS[layer](I, H, **options).cuda()
+    there = LAYERS[layer](I, H, bptt="manual", **options).cuda()
     here = copy.deepcopy(there).cpu().double()
     here.bptt = "autograd"
     return here, there
-
-
-@each_layer
-def test_second_derivatives_through_a_layer(layer, launches):
-    """The first ones by the kernels; those of these by the loop, and in float32."""
-    here, there = here_and_there(layer, 7, 45)
-    x = torch.randn(12, 5, 7, dtype=torch.float64)
-
-    def second(module, x):
-        operands = [x.requires_grad_(), *module.parameters()]
-        first = torch.autograd.grad((module(x)[0] ** 2).sum(), operands, create_graph=True)
-        return torch.autograd.grad(sum((g**2).sum() for g in first), operands)
-
-    assert_all_close(second(there, x.float().cuda()), second(here, x.float().double()), 1e-4)
-    assert set(launches) == {f"{layer.lower()} forward", f"{layer.lower()} backward"}
 
 
 @each_layer

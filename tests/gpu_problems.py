@@ -1,4 +1,4 @@
-"""What the kernels of torch_rnn.fused are asked, on a CPU and on a GPU. It may not import them: who does so first decides
+"""What the kernels of torch_rnn.gpu are asked, on a CPU and on a GPU. It may not import them: who does so first decides
 whether they are the interpreter's.
 """
 
@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from support import CELLS, rng_of
+from support import CELLS, function_of, rng_of
 
 from numpy_rnn.verify.case import random_params
+
+NAMES = ["rnn_tanh", "rnn_relu", "lstm", "gru"]
 
 
 def problem(name, T, B, I, H, scale=1.0):
@@ -27,3 +29,15 @@ def rounded(given, dtype):
         return torch.tensor(a).to(dtype)
 
     return [to(a).requires_grad_() for a in (x, *params, *s0)], [to(a) for a in (dy, *ds_n)]
+
+
+def results(name, operands, upstream):
+    """Values, then gradients."""
+    outputs = function_of(name)(*operands)
+    return outputs, torch.autograd.grad(outputs, operands, upstream)
+
+
+def ways(name):
+    """The kernels of a cell."""
+    cell = name.split("_")[0]
+    return [f"{cell} forward", f"{cell} backward"]
