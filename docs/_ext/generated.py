@@ -10,6 +10,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
+from numpy_rnn.cli.trace import SEED
 from numpy_rnn.fast.registry import CELLS
 from numpy_rnn.port.vectors import matrix
 from numpy_rnn.study.document import document
@@ -76,8 +77,8 @@ def traces(app: Sphinx, exception: Exception | None) -> None:
         folder = Path(app.outdir) / "trace"
         folder.mkdir(exist_ok=True)
         for cell in CELLS:
-            found = walk(small_case(cell, steps=3, inputs=3, hidden=2, projection=1, seed=0))
-            (folder / f"{cell}.html").write_text(page(document(found, verdict(found), 0)), encoding="utf-8")
+            found = walk(small_case(cell, steps=3, inputs=3, hidden=2, projection=1, seed=SEED))
+            (folder / f"{cell}.html").write_text(page(document(found, verdict(found), SEED)), encoding="utf-8")
 
 
 def language(app: Sphinx, docname: str, template: str, context: dict[str, Any], doctree: object) -> None:

@@ -64,26 +64,26 @@ const described = (value) => `${value.name}: ${spoken(value.rows)}. ${origin(val
 const valueButton = (index) => make(
   "button", { type: "button", class: "value", "data-value": index, "aria-label": described(values[index]) }, grid(values[index].rows),
 );
-const under = (shown, text) => make("span", { class: "mini" }, shown, make("span", { class: "of" }, ...equationNodes(text)));
+const under = (shown, nodes) => make("span", { class: "mini" }, shown, make("span", { class: "of" }, ...nodes));
 // The right side with numbers in the place of names, and what comes out.
 function sum(line) {
   const box = make("div", { class: "sum" });
-  if (line.before !== null) box.append(under(grid(values[line.before].rows), values[line.before].name), "+");
+  if (line.before !== null) box.append(under(grid(values[line.before].rows), nameNodes(values[line.before].name)), "+");
   for (const { text, value } of line.right) {
-    if (value !== null) box.append(under(grid(values[value].rows), text));
+    if (value !== null) box.append(under(grid(values[value].rows), nameNodes(text)));
     else if (/^[ᵀ²]$/.test(text) && box.lastChild.matches?.(".mini")) box.lastChild.firstChild.append(make("span", { class: "up" }, text));
     else if (text.trim()) box.append(make("span", {}, text.trim()));
   }
   box.append("=");
   for (const output of line.outputs) {
-    const shown = under(valueButton(output), values[output].name);
+    const shown = under(valueButton(output), nameNodes(values[output].name));
     shown.classList.add("new");
     box.append(shown);
   }
   return box;
 }
 const codeList = (code) => make("ol", { class: "code" }, ...code.map(({ file, line, text }) =>
-  make("li", {}, make("span", { class: "at" }, `${file.split("/").slice(1).join("/")}:${line}`), text)));
+  make("li", {}, make("span", { class: "at" }, `${file.split("/").at(-1)}:${line}`), text)));
 const badge = (line) => make("span", { class: `badge ${line.direction}` }, line.number === "∂" ? "∂" : `(${line.number})`);
 // An equation, the code that computes it, and its numbers.
 function lineBox(line, text) {
@@ -271,8 +271,8 @@ function drawJacobian(moment) {
   const transposed = j.matrix[0].map((_, c) => j.matrix.map((row) => row[c]));
   const product = make(
     "div", { class: "sum" },
-    under(grid(transposed), `(∂${s}_${t + 1}/∂${s}_${t})ᵀ`), under(grid(j.arrived), `d${s}_${t + 1}`), "+",
-    under(grid(j.loss), "from the loss"), "=", under(grid(j.result), `d${s}_${t}`),
+    under(grid(transposed), equationNodes(`(∂${s}_${t + 1}/∂${s}_${t})ᵀ`)), under(grid(j.arrived), nameNodes(`d${s}_${t + 1}`)), "+",
+    under(grid(j.loss), ["from the loss"]), "=", under(grid(j.result), nameNodes(`d${s}_${t}`)),
   );
   byId("jacobian").replaceChildren(
     make("div", { class: "line" }, scrolling("The gradient through this step", product), make("p", { class: "remark" }, `The product is at most ${number(j.stretch)} times as long as the gradient that arrives: the largest singular value.`)),
