@@ -81,7 +81,7 @@ accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m numpy_rnn.verify.accuracy --markdown docs/verify/accuracy.md
 
 picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace writes (needs Chromium)
-	$(BIN)/python tests/trace_picture.py docs/plots/trace.png
+	$(BIN)/python tests/trace_picture.py
 
 # Anything from 3.10 to 3.12; newer ones have no wheels of the oldest torch.
 OLDEST_PYTHON ?= python3
@@ -107,6 +107,7 @@ lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## the site, into build/site: open build/site/index.html
+	$(BIN)/python tests/trace_picture.py
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
 wheel-test: $(STAMP)  ## build the wheel, install it with NumPy alone, use it

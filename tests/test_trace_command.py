@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trace_picture
 from click.testing import CliRunner
 
 import numpy_rnn
@@ -489,3 +490,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
     )
     assert done.returncode == 1
     assert re.fullmatch(r"numpy-rnn: .*none.*: No such file or directory\n", done.stderr)
+
+
+def test_the_readmes_picture_shows_this_page():
+    pytest.importorskip("PIL", reason="Pillow is not installed: pip install pillow")
+    name = trace_picture.PICTURE.name
+    assert trace_picture.drawn() == trace_picture.fingerprint(), f"{name} shows an older page: run make picture"
