@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import json
 import math
@@ -34,6 +35,32 @@ def test_one_sitting_and_numpy_alone():
             names = [node.module]
         for name in names:
             assert name.split(".")[0] in {"numpy", *sys.stdlib_module_names}
+
+
+def equations(function):
+    """The numbered lines of a function: ["(1) a = …", …]."""
+    lines = [re.match(r" *(.*?)  # (\(\d'?\))", line) for line in inspect.getsource(function).splitlines()]
+    return [f"{line[2]} {line[1]}" for line in lines if line]
+
+
+@pytest.mark.parametrize(
+    ("ours", "textbook", "changes"),
+    [
+        (micro.rnn_forward, rnn.forward, {"f(a)": "np.tanh(a)"}),
+        (micro.rnn_backward, rnn.backward, {"df(h[t + 1])": "(1 - h[t + 1] ** 2)"}),
+        (micro.lstm_forward, lstm.forward, {}),
+        (micro.lstm_backward, lstm.backward, {}),
+    ],
+)
+def test_equations_are_the_textbook_s(ours, textbook, changes):
+    """Line by line, but for the one bias instead of two."""
+    text = "\n".join(equations(textbook))
+    bias = {" + b_ih + W_hh @ h[t] + b_hh": " + W_hh @ h[t] + b", "db_ih += da": "db += da", "\n(1') db_hh += da": ""}
+    for old, new in {**bias, **changes}.items():
+        assert old in text or old in bias
+        text = text.replace(old, new)
+    assert equations(ours) == text.splitlines()
+    assert len(equations(ours)) >= 2
 
 
 # ---- min-char-rnn
@@ -177,14 +204,13 @@ def one_line_mistakes():
         (r"(?<= )\+=", "="),
         (r"\*\*2", ""),
         (r"np\.tanh\((.*?)\)", r"\1"),
-        (r"W_hh\.T @ da", "W_hh.T @ da * 0.99"),
         (r"^( *)(d\w+(?:\[t\])?) (=|\+=) ", r"\1\2 \3 0.999 * "),
         (r"do \* o", "do * f"),
         (r"di \* i", "di * f"),
         (r" - np\.eye.*?\]\]", ""),
     ]
-    lines = SOURCE.splitlines()
-    for number, line in enumerate(lines):
+    starts = {line.split("(")[0][4:]: k for k, line in enumerate(SOURCE.splitlines()) if line.startswith("def ")}
+    for number, line in enumerate(SOURCE.splitlines()):
         if not re.search(r"# \(\d'\)", line):
             continue
         found = set()
@@ -194,10 +220,7 @@ def one_line_mistakes():
                 wrong = code[: match.start()] + match.expand(replacement) + code[match.end() :]
                 if wrong != code and wrong not in found and "dc[t] = dc" not in wrong:  # that one is right: dc[t] is 0
                     found.add(wrong)
-                    rnn = number < lines.index("def sigmoid(a: Any) -> Any:")
-                    head = number > lines.index(
-                        "def backward(cell: str, v: Arrays, targets: Any, tape: Arrays) -> Arrays:"
-                    )
+                    rnn, head = number < starts["sigmoid"], number > starts["backward"]
                     for cell in ["rnn"] * (rnn or head) + ["lstm"] * (not rnn):
                         yield pytest.param(
                             cell, number, f"{wrong}  # {remark}", id=f"{cell}-{number + 1}: {wrong.strip()}"
@@ -260,7 +283,8 @@ def test_it_checks_trains_and_samples(cell):
 
     text = "".join(micro.topics[name] for name in sorted(micro.topics))
     symbols = sorted(set(text))
-    K, ids, rng = len(symbols), np.array([symbols.index(c) for c in text]), np.random.default_rng(4)
+    number = {character: k for k, character in enumerate(symbols)}
+    K, ids, rng = len(symbols), np.array([number[character] for character in text]), np.random.default_rng(4)
     micro.check_gradients(cell, rng)
     params = micro.random_parameters(cell, K, 16, rng)
     smooth = 25 * math.log(K)

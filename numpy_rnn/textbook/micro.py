@@ -19,11 +19,11 @@ Arrays = dict[str, Any]  # by name: all that a network reads (v), what it keeps 
 
 def rnn_forward(v: Arrays) -> Arrays:
     """Return the states h (T+1, H)."""
-    W_ih, W_hh, b, x, h = v["W_ih"], v["W_hh"], v["b"], v["x"], [v["h_0"]]
+    W_ih, W_hh, b, x, h = v["W_ih"], v["W_hh"], v["b"], v["x"], {0: v["h_0"]}
     for t in range(len(x)):
         a = W_ih @ x[t] + W_hh @ h[t] + b  # (1)
-        h.append(np.tanh(a))  # (2)
-    return {"h": np.stack(h)}
+        h[t + 1] = np.tanh(a)  # (2)
+    return {"h": np.stack([*h.values()])}
 
 
 def rnn_backward(v: Arrays, tape: Arrays, dh: Any) -> Arrays:
@@ -47,14 +47,14 @@ def sigmoid(a: Any) -> Any:
 
 def lstm_forward(v: Arrays) -> Arrays:
     """Return the states h and c (T+1, H) and the gates i, f, g, o (T, H)."""
-    W_ih, W_hh, b, x, h, c, gates = v["W_ih"], v["W_hh"], v["b"], v["x"], [v["h_0"]], [v["c_0"]], []
+    W_ih, W_hh, b, x, h, c, gates = v["W_ih"], v["W_hh"], v["b"], v["x"], {0: v["h_0"]}, {0: v["c_0"]}, []
     for t in range(len(x)):
         a_i, a_f, a_g, a_o = np.split(W_ih @ x[t] + W_hh @ h[t] + b, 4)  # (1)
         i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)  # (2)
-        c.append(f * c[t] + i * g)  # (3)
-        h.append(o * np.tanh(c[t + 1]))  # (4)
+        c[t + 1] = f * c[t] + i * g  # (3)
+        h[t + 1] = o * np.tanh(c[t + 1])  # (4)
         gates.append((i, f, g, o))
-    return {"h": np.stack(h), "c": np.stack(c), **dict(zip("ifgo", np.stack(gates, axis=1)))}
+    return {"h": np.stack([*h.values()]), "c": np.stack([*c.values()]), **dict(zip("ifgo", np.stack(gates, axis=1)))}
 
 
 def lstm_backward(v: Arrays, tape: Arrays, dh: Any) -> Arrays:
@@ -181,8 +181,8 @@ def main() -> None:
         raise SystemExit(f"cannot use {getattr(error, 'filename', args.text)}: {error}") from None
     if len(text) < 30:
         raise SystemExit(f"{args.text} has {len(text)} characters, expected at least 30")
-    symbols, held_out = sorted(set(text)), min(2000, len(text) // 10)
-    ids = np.array([symbols.index(character) for character in text])
+    symbols, ids = np.unique(list(text), return_inverse=True)
+    held_out = min(2000, len(text) // 10)
     params, smooth = random_parameters(cell, len(symbols), args.hidden, rng), 25 * np.log(len(symbols))
     try:
         for step, loss in zip(range(1, args.steps + 1), train(cell, params, ids[:-held_out])):
