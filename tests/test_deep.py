@@ -114,17 +114,6 @@ def test_an_empty_batch_is_no_mistake(name):
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_a_sequence_of_length_0_hands_its_state_through(name):
-    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2)
-    lengths = np.array([3, 0, 6, 1])
-    _, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
-    _, _, ds0 = deep.backward(tape, dy, ds_n)
-    for final, initial, dinitial, dfinal in zip(s_n, s0, ds0, ds_n):
-        assert np.array_equal(final[:, 1], initial[:, 1])
-        assert np.array_equal(dinitial[:, 1], dfinal[:, 1])
-
-
-@pytest.mark.parametrize("name", CELLS)
 def test_no_steps_at_all(name):
     cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2, T=0)
     for lengths in (None, np.zeros(B, int)):
@@ -135,26 +124,6 @@ def test_no_steps_at_all(name):
         assert_all_close(s_n, s0, 0)
         assert_all_close(ds0, ds_n, 0)
         assert not any(g.any() for layer in grads for direction in layer for g in direction)
-
-
-@pytest.mark.parametrize("name", CELLS)
-@pytest.mark.parametrize("D", [1, 2])
-def test_a_padded_batch_is_each_sequence_alone(name, D):
-    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, D)
-    lengths = np.array([4, 1, 6, 4])
-    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
-    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
-    total = [[cell.Params(*(np.zeros_like(p) for p in direction)) for direction in layer] for layer in params]
-    for b, n in enumerate(lengths):
-        one = slice(b, b + 1)
-        s0_b, ds_b = (cell.State(*(a[:, one] for a in s)) for s in (s0, ds_n))
-        y_b, s_b, tape_b = deep.forward(cell, params, x[:n, one], s0_b, None, [m[:n, one] for m in masks])
-        grads_b, dx_b, ds0_b = deep.backward(tape_b, dy[:n, one], ds_b)
-        assert_all_close(y[:n, one], y_b, 1e-14)
-        assert_all_close(dx[:n, one], dx_b, 1e-14)
-        assert_all_close([a[:, one] for a in (*s_n, *ds0)], [*s_b, *ds0_b], 1e-14)
-        total = [[cell.Params(*map(np.add, a, b)) for a, b in zip(*layers)] for layers in zip(total, grads_b)]
-    assert_all_close(grads, total, 1e-14)
 
 
 @pytest.mark.parametrize("package", ["numpy", "torch"])

@@ -15,19 +15,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import numpy_rnn
 import torch_rnn
+from numpy_rnn.fast.registry import USER_FACING
 
 I, H = 4, 5
-VARIANTS = {
-    "rnn_tanh": ("RNN", {}),
-    "rnn_relu": ("RNN", {"nonlinearity": "relu"}),
-    "lstm": ("LSTM", {}),
-    "lstm_projection": ("LSTM", {"proj_size": 3}),
-    "gru": ("GRU", {}),
-}
-OWN_VARIANTS = {
-    "lstm_peephole": ("LSTM", {"peephole": True}),
-    "gru_reset_before": ("GRU", {"reset_after": False}),
-}
+IN_TORCH_NN = [name for name, kind in USER_FACING.items() if kind.in_torch_nn]
 SHAPES = {
     "one layer": {},
     "no bias": {"bias": False},
@@ -38,9 +29,10 @@ SHAPES = {
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 
 
-def pair(name, shape, library=torch.nn, dtype=np.float64):
-    """The same layer in NumPy and in torch, with weights from torch."""
-    cls, variant = (VARIANTS | OWN_VARIANTS)[name]
+def pair(name, shape, library=None, dtype=np.float64):
+    """The same layer in NumPy and in torch, with weights from torch: torch.nn's, if it has one."""
+    cls, variant, in_torch_nn, _ = USER_FACING[name]
+    library = library or (torch.nn if in_torch_nn else torch_rnn)
     torch.manual_seed(0)
     theirs = getattr(library, cls)(I, H, **variant, **shape, dtype=getattr(torch, np.dtype(dtype).name))
     ours = getattr(numpy_rnn, cls)(I, H, **variant, **shape, dtype=dtype)
@@ -91,21 +83,14 @@ def both_ways(ours, theirs, x, h_0, doutput, dh_n, lengths=None):
 
 
 @shapes
-@pytest.mark.parametrize("name", VARIANTS)
-def test_equals_torch_nn(name, shape):
+@pytest.mark.parametrize("name", USER_FACING)
+def test_equals_torch(name, shape):
     ours, theirs = pair(name, shape)
     assert_all_close(*both_ways(ours, theirs, *data(ours, name)), 1e-12)
 
 
 @shapes
-@pytest.mark.parametrize("name", OWN_VARIANTS)
-def test_equals_torch_rnn(name, shape):
-    ours, theirs = pair(name, shape, torch_rnn)
-    assert_all_close(*both_ways(ours, theirs, *data(ours, name)), 1e-12)
-
-
-@shapes
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", IN_TORCH_NN)
 def test_lengths_equal_a_packed_sequence(name, shape):
     ours, theirs = pair(name, shape)
     x, h_0, doutput, dh_n = data(ours, name, B=4)
@@ -123,13 +108,13 @@ def test_lengths_equal_a_packed_sequence(name, shape):
     assert np.array_equal(dx, got[2])
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", IN_TORCH_NN)
 def test_a_single_sequence(name):
     ours, theirs = pair(name, {"num_layers": 2, "bidirectional": True})
     assert_all_close(*both_ways(ours, theirs, *data(ours, name, batched=False)), 1e-12)
 
 
-@pytest.mark.parametrize("name", VARIANTS | OWN_VARIANTS)
+@pytest.mark.parametrize("name", USER_FACING)
 def test_a_missing_gradient_counts_as_zero(name):
     ours, _ = pair(name, {"num_layers": 2}, torch_rnn)
     x, h_0, doutput, dh_n = data(ours, name)
@@ -144,21 +129,21 @@ def test_a_missing_gradient_counts_as_zero(name):
         assert_all_close(summed, whole[0], 1e-14)
 
 
-@pytest.mark.parametrize("name", VARIANTS | OWN_VARIANTS)
+@pytest.mark.parametrize("name", USER_FACING)
 def test_zero_initial_states_are_the_default(name):
     ours, _ = pair(name, {"num_layers": 2}, torch_rnn)
     x, h_0, _, _ = data(ours, name)
     assert_all_close(ours(x), ours(x, packed(tuple(0 * h for h in h_0))), 0)
 
 
-@pytest.mark.parametrize("name", VARIANTS | OWN_VARIANTS)
+@pytest.mark.parametrize("name", USER_FACING)
 @pytest.mark.parametrize("library", [torch.nn, torch_rnn], ids=["torch.nn", "torch_rnn"])
 def test_state_dicts_load_both_ways(name, library):
-    if library is torch.nn and name in OWN_VARIANTS:
+    if library is torch.nn and name not in IN_TORCH_NN:
         pytest.skip("torch.nn has no such cell")
     ours, theirs = pair(name, {"num_layers": 2, "bidirectional": True}, library)
     assert list(ours.state_dict()) == list(theirs.state_dict())
-    cls, variant = (VARIANTS | OWN_VARIANTS)[name]
+    cls, variant, *_ = USER_FACING[name]
     fresh = getattr(numpy_rnn, cls)(I, H, 2, bidirectional=True, **variant, dtype=np.float64, rng=1)
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in fresh.state_dict().items()})
     assert_all_close(dict(theirs.state_dict()), fresh.state_dict(), 0)
