@@ -1,29 +1,10 @@
-"""Gated recurrent unit with the reset gate *after* the product (Cho et al. 2014, arXiv:1406.1078 v1;
-cuDNN's form); torch.nn.GRU's equations and gate order r, z, n.
+"""The same numbers as `numpy_rnn.textbook.gru`, for a batch; (1) … (1') are its equations.
 
-Forward, for t = 0 … T-1; u is the input's side, v the state's side, three blocks of H rows each:
+What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 
-    (1)   u_t     = W_ih x_t + b_ih             v_t = W_hh h_t + b_hh
-    (2)   r, z    = σ(u_r + v_r), σ(u_z + v_z)
-    (3)   n       = tanh(u_n + r ∘ v_n)
-    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t = n + z ∘ (h_t - n)        z keeps the old state
-
-Backward, for t = T-1 … 0. dh_{t+1} arrives with what the loss sends it directly, plus what step t+1 has sent
-back.
-
-    (4')  dn      = dh_{t+1} ∘ (1 - z)          dz = dh_{t+1} ∘ (h_t - n)
-          dh_t   += dh_{t+1} ∘ z
-    (3')  du_n    = dn ∘ (1 - n²)               dv_n = du_n ∘ r               dr = du_n ∘ v_n
-    (2')  du_r = dv_r = dr ∘ r ∘ (1 - r)        du_z = dv_z = dz ∘ z ∘ (1 - z)
-    (1')  dh_t   += W_hhᵀ dv_t
-          dx_t    = W_ihᵀ du_t
-          dW_ih   = Σ_t du_t x_tᵀ        db_ih = Σ_t du_t
-          dW_hh   = Σ_t dv_t h_tᵀ        db_hh = Σ_t dv_t
-
-Here the two biases differ: the third block of b_hh stands inside the product with r and cannot be merged.
-
-The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
-over sequences too: it is one product of all columns abreast.
+* One tanh serves r and z, σ(a) = (1 + tanh(a/2)) / 2: one call instead of two.
+* Both biases of r and z are added before the loop; that of v_n cannot, for it stands inside the product with r.
+* v_n stands before r and z, so that one call adds W_hh h_t to all three.
 """
 
 from __future__ import annotations
@@ -64,15 +45,6 @@ def prepare_for_tanh(W: Array) -> Array:
     """Halve the rows of gates r and z in a W or b, so that a tanh serves as their σ.
 
     σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
-
-    Parameters
-    ----------
-    W : array (3H, ·) or (3H,)
-
-    Returns
-    -------
-    array
-        Shape of W.
     """
     W = W.copy()
     W[: 2 * len(W) // 3] *= 0.5
@@ -80,22 +52,7 @@ def prepare_for_tanh(W: Array) -> Array:
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : array (T, B, I)
-    s0 : State
-        Initial state, h (B, H).
-
-    Returns
-    -------
-    states : State
-        The trajectory, h (T+1, B, H), with h[0] = s0.h.
-    tape : Tape
-        What `backward` needs.
-    """
+    """Run the cell over T steps, as `Cell` says."""
     (T, B, _), H = x.shape, s0.h.shape[1]
     h = allocate_trajectory(T, s0.h, x, *params)
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
@@ -123,23 +80,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
-    """Backpropagation through time: the transpose of `forward`.
-
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dstates : State
-        Gradient of the loss by every state of the trajectory, h (T+1, B, H).
-
-    Returns
-    -------
-    grads : Params
-        Gradients of the parameters.
-    dx : array (T, B, I)
-    ds0 : State
-        Gradient of the initial state, h (B, H).
-    """
+    """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _), x, h, vrzn = tape
     (T, B, I), H = x.shape, h.shape[1]
     W_hh_T = layout_for_matvec(W_hh.T, B)  # once, not at every step

@@ -1,30 +1,9 @@
-"""Gated recurrent unit with the reset gate *before* the product (Cho et al. 2014, arXiv:1406.1078 v3); ONNX's GRU
-operator at its default linear_before_reset = 0. Gate order r, z, n, and z keeps the old state, as torch's.
+"""The same numbers as `numpy_rnn.textbook.gru_reset_before`, for a batch; (1) … (1') are its equations.
 
-Forward, for t = 0 … T-1; u is the input's side, v the state's side, three blocks of H rows each:
+What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 
-    (1)   u_t     = W_ih x_t + b_ih             [v_r; v_z] = W_h{r,z} h_t + b_h{r,z}
-    (2)   r, z    = σ(u_r + v_r), σ(u_z + v_z)
-    (3)   q_t     = r ∘ h_t                     v_n = W_hn q_t + b_hn
-          n       = tanh(u_n + v_n)
-    (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t = n + z ∘ (h_t - n)        z keeps the old state
-
-Backward, for t = T-1 … 0. dh_{t+1} arrives with what the loss sends it directly, plus what step t+1 has sent
-back.
-
-    (4')  dn      = dh_{t+1} ∘ (1 - z)          dz = dh_{t+1} ∘ (h_t - n)
-          dh_t   += dh_{t+1} ∘ z
-    (3')  da_n    = dn ∘ (1 - n²)               dq_t = W_hnᵀ da_n
-          dr      = dq_t ∘ h_t                  dh_t += dq_t ∘ r
-    (2')  da_r    = dr ∘ r ∘ (1 - r)            da_z = dz ∘ z ∘ (1 - z)
-    (1')  dh_t   += W_h{r,z}ᵀ [da_r; da_z]
-          dx_t    = W_ihᵀ da_t
-          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
-          dW_h{r,z} = Σ_t [da_r; da_z] h_tᵀ     dW_hn = Σ_t da_n q_tᵀ        db_hh = Σ_t da_t
-
-The code holds vectors as columns, one a sequence of the batch, and sums over steps as one product of all columns
-abreast. Both sides of each sum receive the same gradient here, so one da serves for u and v, and the two biases could
-be one; they are two as everywhere.
+* One tanh serves r and z, as in `gru`.
+* Both sides of each sum receive the same gradient, so one da serves for u and v.
 """
 
 from __future__ import annotations
@@ -48,22 +27,7 @@ class Tape(NamedTuple):
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : array (T, B, I)
-    s0 : State
-        Initial state, h (B, H).
-
-    Returns
-    -------
-    states : State
-        The trajectory, h (T+1, B, H), with h[0] = s0.h.
-    tape : Tape
-        What `backward` needs.
-    """
+    """Run the cell over T steps, as `Cell` says."""
     (T, B, _), H = x.shape, s0.h.shape[1]
     h = allocate_trajectory(T, s0.h, x, *params)
     half = np.array(0.5, h.dtype)  # an array: a scalar would be converted at every call
@@ -87,23 +51,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
-    """Backpropagation through time: the transpose of `forward`.
-
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dstates : State
-        Gradient of the loss by every state of the trajectory, h (T+1, B, H).
-
-    Returns
-    -------
-    grads : Params
-        Gradients of the parameters.
-    dx : array (T, B, I)
-    ds0 : State
-        Gradient of the initial state, h (B, H).
-    """
+    """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _), x, h, gates = tape
     T, B, I = x.shape
     rz = 2 * len(W_hh) // 3

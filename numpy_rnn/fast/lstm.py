@@ -1,29 +1,10 @@
-"""Long short-term memory with a forget gate (Hochreiter & Schmidhuber, Neural Computation 9, 1997; Gers,
-Schmidhuber & Cummins, Neural Computation 12, 2000); torch.nn.LSTM's equations and gate order i, f, g, o.
+"""The same numbers as `numpy_rnn.textbook.lstm`, for a batch; (1) … (1') are its equations.
 
-Forward, for t = 0 … T-1:
+What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 
-    (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh         rows of a_t: a_i, a_f, a_g, a_o
-    (2)   i, f, o = σ(a_i), σ(a_f), σ(a_o)     g = tanh(a_g)
-    (3)   c_{t+1} = f ∘ c_t + i ∘ g
-    (4)   h_{t+1} = o ∘ tanh(c_{t+1})
-
-Backward, for t = T-1 … 0. dh_{t+1} and dc_{t+1} arrive with what the loss sends them directly, plus what step
-t+1 has sent back; the cell has two paths into the past, and dc takes both.
-
-    (4')  do      = dh_{t+1} ∘ tanh(c_{t+1})
-          dc_{t+1} += dh_{t+1} ∘ o ∘ (1 - tanh²(c_{t+1}))
-    (3')  di      = dc_{t+1} ∘ g               df = dc_{t+1} ∘ c_t
-          dg      = dc_{t+1} ∘ i               dc_t += dc_{t+1} ∘ f
-    (2')  da_i    = di ∘ i ∘ (1 - i)           da_f = df ∘ f ∘ (1 - f)
-          da_g    = dg ∘ (1 - g²)              da_o = do ∘ o ∘ (1 - o)
-    (1')  dh_t   += W_hhᵀ da_t
-          dx_t    = W_ihᵀ da_t
-          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
-          dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
-
-The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
-over sequences too: it is one product of all columns abreast.
+* One tanh serves all four gates, σ(a) = (1 + tanh(a/2)) / 2: one call instead of four.
+* The gates stand in the order o, i, f, g, and c beside them: σ of three gates is one piece of memory, and i ∘ g and
+  f ∘ c are one product.
 """
 
 from __future__ import annotations
@@ -66,15 +47,6 @@ def prepare_for_tanh(W: Array) -> Array:
     """Order the rows of a W or b as gates o, i, f, g and halve the first three, so that one tanh serves all four.
 
     σ(a) = (1 + tanh(a/2)) / 2, and half a number is exact in binary.
-
-    Parameters
-    ----------
-    W : array (4H, ·) or (4H,)
-
-    Returns
-    -------
-    array
-        Shape of W.
     """
     H = len(W) // 4
     W = np.concatenate([W[3 * H :], W[: 3 * H]])
@@ -83,22 +55,7 @@ def prepare_for_tanh(W: Array) -> Array:
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : array (T, B, I)
-    s0 : State
-        Initial state, h and c (B, H).
-
-    Returns
-    -------
-    states : State
-        The trajectory, h and c (T+1, B, H), with h[0] = s0.h and c[0] = s0.c.
-    tape : Tape
-        What `backward` needs.
-    """
+    """Run the cell over T steps, as `Cell` says."""
     (T, B, _), H = x.shape, s0.h.shape[1]
     h = allocate_trajectory(T, s0.h, x, *params, s0.c)
     tanh_c = np.empty_like(h[1:])
@@ -131,23 +88,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
-    """Backpropagation through time: the transpose of `forward`.
-
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dstates : State
-        Gradient of the loss by every state of the trajectory, h and c (T+1, B, H).
-
-    Returns
-    -------
-    grads : Params
-        Gradients of the parameters.
-    dx : array (T, B, I)
-    ds0 : State
-        Gradient of the initial state, h and c (B, H).
-    """
+    """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _), x, h, tanh_c, oifgc = tape
     (T, B, I), H = x.shape, h.shape[2]
     W_hh_T = layout_for_matvec(W_hh.T, B)  # once, not at every step

@@ -1,32 +1,7 @@
-"""LSTM whose gates also see the memory c (Gers & Schmidhuber, IJCNN 2000; Gers, Schraudolph & Schmidhuber, JMLR 3,
-2002); ONNX's LSTM operator with its input P. Gates i and f see the old c, gate o the new one, each unit its own.
+"""The same numbers as `numpy_rnn.textbook.lstm_peephole`, for a batch; (1) … (1') are its equations.
 
-Forward, for t = 0 … T-1; P has three blocks of H weights, P_i, P_f, P_o:
-
-    (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh         rows of a_t: a_i, a_f, a_g, a_o
-    (2)   i, f    = σ(a_i + P_i ∘ c_t), σ(a_f + P_f ∘ c_t)     g = tanh(a_g)
-    (3)   c_{t+1} = f ∘ c_t + i ∘ g
-    (4)   o       = σ(a_o + P_o ∘ c_{t+1})
-    (5)   h_{t+1} = o ∘ tanh(c_{t+1})
-
-Backward, for t = T-1 … 0; dh_{t+1} and dc_{t+1} arrive with what the loss sends them directly, plus what step
-t+1 has sent back. dc has six sources now: the loss, step t+1, h_{t+1}, and the three peepholes.
-
-    (5')  do      = dh_{t+1} ∘ tanh(c_{t+1})
-          dc_{t+1} += dh_{t+1} ∘ o ∘ (1 - tanh²(c_{t+1}))
-    (4')  da_o    = do ∘ o ∘ (1 - o)
-          dc_{t+1} += da_o ∘ P_o               dP_o = Σ_t da_o ∘ c_{t+1}
-    (3')  di      = dc_{t+1} ∘ g               df = dc_{t+1} ∘ c_t
-          dg      = dc_{t+1} ∘ i               dc_t += dc_{t+1} ∘ f
-    (2')  da_i    = di ∘ i ∘ (1 - i)           da_f = df ∘ f ∘ (1 - f)           da_g = dg ∘ (1 - g²)
-          dc_t   += da_i ∘ P_i + da_f ∘ P_f    dP_i = Σ_t da_i ∘ c_t             dP_f = Σ_t da_f ∘ c_t
-    (1')  dh_t   += W_hhᵀ da_t
-          dx_t    = W_ihᵀ da_t
-          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
-          dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
-
-The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
-over sequences too: it is one product of all columns abreast.
+Nothing is laid out otherwise than in all cells (see `numpy_rnn.fast`). The gates need c_t or c_{t+1}, so one tanh
+cannot serve them all, and their order i, f, g, o stays.
 """
 
 from __future__ import annotations
@@ -71,22 +46,7 @@ class Tape(NamedTuple):
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : array (T, B, I)
-    s0 : State
-        Initial state, h and c (B, H).
-
-    Returns
-    -------
-    states : State
-        The trajectory, h and c (T+1, B, H), with h[0] = s0.h and c[0] = s0.c.
-    tape : Tape
-        What `backward` needs.
-    """
+    """Run the cell over T steps, as `Cell` says."""
     W_ih, W_hh, b_ih, b_hh, P = params
     P_i, P_f, P_o = np.split(P[:, None], 3)
     (T, B, _), H = x.shape, s0.h.shape[1]
@@ -111,23 +71,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
-    """Backpropagation through time: the transpose of `forward`.
-
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dstates : State
-        Gradient of the loss by every state of the trajectory, h and c (T+1, B, H).
-
-    Returns
-    -------
-    grads : Params
-        Gradients of the parameters.
-    dx : array (T, B, I)
-    ds0 : State
-        Gradient of the initial state, h and c (B, H).
-    """
+    """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _, P), x, h, c, tanh_c, gates = tape
     (T, B, I), H = x.shape, h.shape[2]
     P_i, P_f, P_o = np.split(P[:, None], 3)

@@ -1,31 +1,9 @@
-"""LSTM whose output is a projection of the memory (LSTMP; Sak, Senior & Beaufays 2014, arXiv:1402.1128);
-torch.nn.LSTM's equations with `proj_size`. The state h has R = proj_size units, the memory c has H.
+"""The same numbers as `numpy_rnn.textbook.lstm_projection`, for a batch; (1) … (1') are its equations.
 
-Forward, for t = 0 … T-1:
+What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 
-    (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh         rows of a_t: a_i, a_f, a_g, a_o
-    (2)   i, f, o = σ(a_i), σ(a_f), σ(a_o)     g = tanh(a_g)
-    (3)   c_{t+1} = f ∘ c_t + i ∘ g
-    (4)   m_t     = o ∘ tanh(c_{t+1})
-    (5)   h_{t+1} = W_hr m_t
-
-Backward, for t = T-1 … 0; dh_{t+1} and dc_{t+1} arrive with what the loss sends them directly, plus what step
-t+1 has sent back.
-
-    (5')  dm      = W_hrᵀ dh_{t+1}              dW_hr = Σ_t dh_{t+1} m_tᵀ
-    (4')  do      = dm ∘ tanh(c_{t+1})
-          dc_{t+1} += dm ∘ o ∘ (1 - tanh²(c_{t+1}))
-    (3')  di      = dc_{t+1} ∘ g               df = dc_{t+1} ∘ c_t
-          dg      = dc_{t+1} ∘ i               dc_t += dc_{t+1} ∘ f
-    (2')  da_i    = di ∘ i ∘ (1 - i)           da_f = df ∘ f ∘ (1 - f)
-          da_g    = dg ∘ (1 - g²)              da_o = do ∘ o ∘ (1 - o)
-    (1')  dh_t   += W_hhᵀ da_t
-          dx_t    = W_ihᵀ da_t
-          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
-          dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
-
-The code holds vectors as columns, one a sequence of the batch: x_t is (I, B), and W x is `W @ x`. Σ_t da_t x_tᵀ sums
-over sequences too: it is one product of all columns abreast.
+* One tanh serves all four gates, as in `lstm`, and these stand in the order o, i, f, g.
+* dh of every step is kept, so that dW_hr is one product as well.
 """
 
 from __future__ import annotations
@@ -61,22 +39,7 @@ class Tape(NamedTuple):
 
 
 def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : array (T, B, I)
-    s0 : State
-        Initial state, h (B, R) and c (B, H).
-
-    Returns
-    -------
-    states : State
-        The trajectory, h (T+1, B, R) and c (T+1, B, H), with h[0] = s0.h and c[0] = s0.c.
-    tape : Tape
-        What `backward` needs.
-    """
+    """Run the cell over T steps, as `Cell` says."""
     (T, B, _), H = x.shape, s0.c.shape[1]
     h = allocate_trajectory(T, s0.h, x, *params, s0.c)
     c = allocate_trajectory(T, s0.c, h)
@@ -103,23 +66,7 @@ def forward(params: Params, x: Array, s0: State) -> tuple[State, Tape]:
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
-    """Backpropagation through time: the transpose of `forward`.
-
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dstates : State
-        Gradient of the loss by every state of the trajectory, h (T+1, B, R) and c (T+1, B, H).
-
-    Returns
-    -------
-    grads : Params
-        Gradients of the parameters.
-    dx : array (T, B, I)
-    ds0 : State
-        Gradient of the initial state, h (B, R) and c (B, H).
-    """
+    """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _, W_hr), x, h, c, tanh_c, gates = tape
     (T, B, I), R = x.shape, h.shape[2]
     W_hh_T, W_hr_T = layout_for_matvec(W_hh.T, B), layout_for_matvec(W_hr.T, B)

@@ -1,22 +1,10 @@
-"""The plain recurrent cell of Elman (Cognitive Science 14, 1990), with tanh or relu; torch.nn.RNN's equations.
+"""The same numbers as `numpy_rnn.textbook.rnn`, with tanh or relu, for a batch; (1) … (1') are its equations.
 
-Forward, for t = 0 … T-1 (the state before step t is h_t, the state after it h_{t+1}):
+What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 
-    (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh
-    (2)   h_{t+1} = f(a_t)                                    f = tanh or relu
-
-Backward, for t = T-1 … 0. Every h_{t+1} arrives with dh_{t+1}: what the loss sends it directly, plus what
-step t+1 has sent back.
-
-    (2')  da_t    = dh_{t+1} ∘ f'(a_t)                        f' from the output: 1 - h², or 1 where h > 0
-    (1')  dh_t   += W_hhᵀ da_t
-          dx_t    = W_ihᵀ da_t
-          dW_ih   = Σ_t da_t x_tᵀ        db_ih = Σ_t da_t
-          dW_hh   = Σ_t da_t h_tᵀ        db_hh = Σ_t da_t
-
-The code holds vectors as rows, one a sequence of the batch, as users do: x_t is (B, I), and W x is `x @ W.T`.
-Σ_t da_t x_tᵀ sums over sequences too: it is one product of the rows of all steps. One bias would do, since both have
-the same gradient; two are kept so that parameters are those of torch, ONNX and cuDNN.
+* Vectors stand as rows, as users hold them: there are no gates, so nothing has to be copied.
+* a_t is computed where h_{t+1} will stand, so that a step takes no memory of its own.
+* f'(a_t) of all steps is one call before the loop back, from the output: 1 - h² or h > 0.
 """
 
 from __future__ import annotations
@@ -75,24 +63,7 @@ class Tape(NamedTuple):
 
 
 def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = tanh_unit) -> tuple[State, Tape]:
-    """Run the cell over T steps.
-
-    Parameters
-    ----------
-    params : Params
-    x : array (T, B, I)
-    s0 : State
-        Initial state, h (B, H).
-    nonlinearity : Nonlinearity
-        `tanh_unit` or `relu_unit`.
-
-    Returns
-    -------
-    states : State
-        The trajectory, h (T+1, B, H), with h[0] = s0.h.
-    tape : Tape
-        What `backward` needs.
-    """
+    """Run the cell over T steps, as `Cell` says."""
     W_ih, W_hh, b_ih, b_hh = params
     h = np.empty((len(x) + 1, *s0.h.shape), np.result_type(x, *params, *s0))
     h[0] = s0.h
@@ -109,23 +80,7 @@ def forward(params: Params, x: Array, s0: State, nonlinearity: Nonlinearity = ta
 
 
 def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
-    """Backpropagation through time: the transpose of `forward`.
-
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dstates : State
-        Gradient of the loss by every state of the trajectory, h (T+1, B, H).
-
-    Returns
-    -------
-    grads : Params
-        Gradients of the parameters.
-    dx : array (T, B, I)
-    ds0 : State
-        Gradient of the initial state, h (B, H).
-    """
+    """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _), nonlinearity, x, h = tape
     # (2') is a product with f', which needs no gradient: all steps at once, where da_t will stand.
     da = np.empty(h[1:].shape, np.result_type(h, dstates.h))
