@@ -14,8 +14,8 @@ import numpy as np
 from formulas import Scope, Steps
 from support import CELLS, columns, random_params, random_state, rng_of
 
-from numpy_rnn.fast.numerics import sigmoid
 from numpy_rnn.port.vectors import trace
+from numpy_rnn.textbook.functions import sigmoid
 
 T, B, I, H, R = 4, 3, 2, 5, 7  # 3H = 15, 4H = 20: all sizes differ
 STEP = 1e-30

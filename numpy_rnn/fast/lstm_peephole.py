@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..textbook.functions import sigmoid
 from .cell import Cell, allocate_trajectory
 from .lstm import State
 from .numerics import (
@@ -18,7 +19,6 @@ from .numerics import (
     linear_columns,
     merge_steps,
     reversed_steps,
-    sigmoid,
     split_gates,
     sum_columns,
 )

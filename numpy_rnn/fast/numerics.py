@@ -137,30 +137,6 @@ def sum_columns(z: Array) -> Array:
     return z @ np.ones(z.shape[1], z.dtype)
 
 
-def sigmoid(a: Array) -> Array:
-    """Logistic function σ(a) = 1 / (1 + exp(-a)), written as (1 + tanh(a / 2)) / 2.
-
-    This form never overflows, never branches and holds for complex arguments. Its price: far out on the
-    negative side it is exactly 0, below about -17 in float32 and -37 in float64, where σ itself is
-    smaller than half a unit in the last place of 1.
-
-    Parameters
-    ----------
-    a : array, any shape
-
-    Returns
-    -------
-    array
-        Shape and dtype of `a`.
-
-    Examples
-    --------
-    >>> float(sigmoid(np.float64(0.0)))
-    0.5
-    """
-    return 0.5 * (1 + np.tanh(0.5 * a))
-
-
 def relu(a: Array, out: Array | None = None) -> Array:
     """Rectifier max(a, 0); NaN stays NaN.
 

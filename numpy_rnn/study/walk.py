@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..fast.cell import Cell
-from ..fast.numerics import Array, relu, sigmoid
+from ..fast.numerics import Array, relu
 from ..fast.registry import CELLS
+from ..textbook.functions import sigmoid
 from ..verify.case import Case, make_case
 from .equations import Equation, of_docstring, read
 from .jacobian import JACOBIANS

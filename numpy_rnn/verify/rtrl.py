@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from ..fast.cell import Cell, Grads, States
-from ..fast.numerics import Array, sigmoid
+from ..fast.numerics import Array
+from ..textbook.functions import sigmoid
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def relu(a: Dual) -> Dual:
 
 
 def rnn_step(f: Callable[[Dual], Dual], p: Any, x: Dual, h: Dual) -> tuple[Dual]:
-    """Equations (1), (2) of `numpy_rnn.fast.rnn`."""
+    """Equations (1), (2) of `numpy_rnn.textbook.rnn`."""
     return (f(linear(p.W_ih, x, p.b_ih) + linear(p.W_hh, h, p.b_hh)),)
 
 
@@ -91,7 +92,7 @@ def lstm_step(p: Any, x: Dual, h: Dual, c: Dual) -> tuple[Dual, Dual]:
 
 
 def lstm_peephole_step(p: Any, x: Dual, h: Dual, c: Dual) -> tuple[Dual, Dual]:
-    """Equations (1) … (5) of `numpy_rnn.fast.lstm_peephole`."""
+    """Equations (1) … (5) of `numpy_rnn.textbook.lstm_peephole`."""
     a_i, a_f, a_g, a_o = (linear(p.W_ih, x, p.b_ih) + linear(p.W_hh, h, p.b_hh)).split(4)
     P_i, P_f, P_o = Dual(p.P.value, p.P.P[:, None]).split(3)  # an axis for the batch
     i, f = sigma(a_i + P_i * c), sigma(a_f + P_f * c)
@@ -100,7 +101,7 @@ def lstm_peephole_step(p: Any, x: Dual, h: Dual, c: Dual) -> tuple[Dual, Dual]:
 
 
 def gru_step(p: Any, x: Dual, h: Dual) -> tuple[Dual]:
-    """Equations (1) … (4) of `numpy_rnn.fast.gru`."""
+    """Equations (1) … (4) of `numpy_rnn.textbook.gru`."""
     u_r, u_z, u_n = linear(p.W_ih, x, p.b_ih).split(3)
     v_r, v_z, v_n = linear(p.W_hh, h, p.b_hh).split(3)
     r, z = sigma(u_r + v_r), sigma(u_z + v_z)
@@ -109,7 +110,7 @@ def gru_step(p: Any, x: Dual, h: Dual) -> tuple[Dual]:
 
 
 def gru_reset_before_step(p: Any, x: Dual, h: Dual) -> tuple[Dual]:
-    """Equations (1) … (4) of `numpy_rnn.fast.gru_reset_before`."""
+    """Equations (1) … (4) of `numpy_rnn.textbook.gru_reset_before`."""
     u_r, u_z, u_n = linear(p.W_ih, x, p.b_ih).split(3)
     (W_r, W_z, W_n), (b_r, b_z, b_n) = rows(p.W_hh), p.b_hh.split(3)
     r, z = sigma(u_r + linear(W_r, h, b_r)), sigma(u_z + linear(W_z, h, b_z))
