@@ -43,7 +43,7 @@ class Worst(NamedTuple):
 
     error: float  # relative to the largest entry of what was expected
     where: tuple[int, ...]
-    got: float  # there
+    got: float  # there; complex where the arrays are
     expected: float
 
 
@@ -75,7 +75,7 @@ def difference(got: Array, expected: Array, scale: float | None = None) -> Worst
         largest = float(np.max(np.abs(expected))) if scale is None else scale
     where = tuple(int(i) for i in np.unravel_index(np.argmax(apart), apart.shape))  # argmax stops at a NaN
     worst = float(apart[where]) / (largest if largest > 0 else 1)
-    return Worst(np.inf if np.isnan(worst) else worst, where, float(got[where]), float(expected[where]))
+    return Worst(np.inf if np.isnan(worst) else worst, where, got[where].item(), expected[where].item())
 
 
 def error(got: Array, expected: Array, scale: float | None = None) -> float:
