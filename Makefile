@@ -69,8 +69,8 @@ bench: $(STAMP)  ## time everything (half an hour, on an idle machine) and write
 	$(BIN)/python -m benchmarks report benchmarks/results/cpu.json benchmarks/results/cuda.json
 
 # The command itself keeps small networks on one thread; the language model is worth two.
-tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/use/tasks.md and the README
-	$(BIN)/numpy-rnn task table --markdown docs/use/tasks.md --markdown README.md
+tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/use/tasks.md
+	$(BIN)/numpy-rnn task table --markdown docs/use/tasks.md
 
 mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build
