@@ -681,17 +681,11 @@ PAGE = Path(__file__).parent.parent / "docs" / "port" / "vectors.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
-def test_the_page_and_the_readme_show_what_is_printed(tmp_path):
+def test_the_page_shows_what_is_printed(tmp_path):
     made = tensors_of(case_of(cases.case("lstm-plain")), zoo.mistake("lstm-path-through-c-dropped"))
     given = {n: t.value for n, t in made.items() if t.role in ("forward", "backward", "result")}
     printed = run("check", csv_of(given, tmp_path / "lstm-plain.csv")).output
     assert printed in [text for _, text in BLOCKS]
-    readme = (PAGE.parent.parent / "README.md").read_text(encoding="utf-8")
-    shown = readme[readme.index("lstm-plain: differs") :].split("```")[0].splitlines()
-    assert len(shown) == 3
-    for line in shown:
-        begin, _, end = line.partition("…")
-        assert any(row.startswith(begin) and row.endswith(end) for row in printed.splitlines())
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler, cc")
