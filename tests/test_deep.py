@@ -113,19 +113,6 @@ def test_an_empty_batch_is_no_mistake(name):
         assert not g.any()
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_no_steps_at_all(name):
-    cell, params, x, s0, masks, dy, ds_n = problem(name, 2, 2, T=0)
-    for lengths in (None, np.zeros(B, int)):
-        y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
-        grads, dx, ds0 = deep.backward(tape, dy, ds_n)
-        assert y.shape == dy.shape
-        assert dx.shape == x.shape
-        assert_all_close(s_n, s0, 0)
-        assert_all_close(ds0, ds_n, 0)
-        assert not any(g.any() for layer in grads for direction in layer for g in direction)
-
-
 @pytest.mark.parametrize("package", ["numpy", "torch"])
 def test_an_expanding_relu_does_not_overflow_in_the_padding(package):
     """Were padding computed, 3^2000 would overflow there and 0 · ∞ would reach the weights' gradient."""

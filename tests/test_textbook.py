@@ -67,6 +67,28 @@ def cell_problem(name, T=4, I=3, H=5, R=2):
 
 
 @EACH_CELL
+def test_a_cell_equals_fast_for_a_gradient_of_every_state(name):
+    """Also of memories before the last one, which no output sees."""
+    kind, rng = CELLS[name][0], rng_of(name, "every state")
+    T, B, I, H, R = 4, 3, 2, 5, 6
+    params, x = random_params(kind, I, H, R, rng), rng.standard_normal((T, B, I))
+    s0, dstates = (random_state(kind, lead, H, R, rng) for lead in ((B,), (T + 1, B)))
+    states, tape = kind.forward(params, x, s0)
+    grads, dx, ds0 = kind.backward(tape, dstates)
+    cell, total = zoo.machine(name).cell, [np.zeros_like(g) for g in grads]
+    for b in range(B):
+        trajectory, one = cell.forward(params, x[:, b], *(s[b] for s in s0))
+        dparams, dsteps, initial = cell.backward(one, *(ds[:, b] for ds in dstates))
+        for expected, got in zip(
+            [*trajectory, dsteps, *initial], [*states, dx, *(ds[None] for ds in ds0)], strict=True
+        ):
+            assert_close("sequence", got[:, b].reshape(expected.shape), expected, 1e-13)
+        total = [a + g for a, g in zip(total, dparams, strict=True)]
+    for got, expected in zip(grads, total, strict=True):
+        assert_close("gradient", got, expected, 1e-13)
+
+
+@EACH_CELL
 def test_backward_equals_complex_steps_in_every_entry(name):
     """d/dε of Σ states · dstates at θ + iε, one entry of θ after the other: of parameters, inputs and initial states."""
     params, x, s0, dstates = cell_problem(name)
@@ -89,17 +111,22 @@ def test_backward_accepts_complex_numbers(name):
     params, x, s0, dstates = cell_problem(name)
     cell, rng = zoo.machine(name).cell, rng_of(name, "direction")
 
-    def results(size):
-        moved = [a + 1j * size * rng.standard_normal(a.shape) for a in (*params, x, *s0)]
-        n = len(params)
-        tape = cell.forward(moved[:n], moved[n], *moved[n + 1 :])[1]
-        grads, dx, ds0 = cell.backward(tape, *(ds.astype(complex) for ds in dstates))
+    def gradients(params, x, s0, dstates):
+        grads, dx, ds0 = cell.backward(cell.forward(params, x, *s0)[1], *dstates)
         return [*grads, dx, *ds0]
 
-    grads, dx, ds0 = cell.backward(cell.forward(params, x, *s0)[1], *dstates)
-    for a, real in zip(results(STEP), [*grads, dx, *ds0], strict=True):
-        assert_close("real part", a.real, real, 1e-13)
-        assert np.any(a.imag) or name == "rnn_relu"
+    direction = [rng.standard_normal(a.shape) for a in (*params, x, *s0)]
+    n = len(params)
+
+    def moved(size):
+        """Gradients after a step along the direction."""
+        there = [a + size * d for a, d in zip((*params, x, *s0), direction)]
+        return gradients(there[:n], there[n], there[n + 1 :], [ds + 0 * size for ds in dstates])
+
+    real, ahead, behind = gradients(params, x, s0, dstates), moved(1e-5), moved(-1e-5)
+    for a, g, after, before in zip(moved(1j * STEP), real, ahead, behind, strict=True):
+        assert_close("gradient", a.real, g, 1e-13)
+        assert_close("its change", a.imag / STEP, (after - before) / 2e-5, 1e-6)
 
 
 @EACH_CELL

@@ -48,22 +48,6 @@ def vectors(cell):
     return names, np.array(rows)
 
 
-@EACH_CELL
-def test_the_textbook_equals_numpy_rnn(cell):
-    for case, got in zip(zoo.cases(cell), results(cell)):
-        expected = reference(case)
-        assert list(got) == list(expected)
-        for name, a in expected.items():
-            assert np.max(np.abs(got[name] - a)) <= 1e-13 * np.max(np.abs(a)), (case.name, name)
-
-
-@EACH_CELL
-def test_the_textbook_equals_numpy_rnn_on_empty_sequences(cell):
-    case = zoo.random_case("empty", cell, T=3, B=3, I=2, H=4, R=3, L=2, D=2, lengths=(0, 3, 1))
-    got, expected = zoo.machine(cell).run(case), reference(case)
-    assert max(np.max(np.abs(got[name] - a)) for name, a in expected.items()) < 1e-12
-
-
 def test_the_cases_hide_nothing():
     for cell in CELLS:
         plain, stacked, square = zoo.cases(cell)

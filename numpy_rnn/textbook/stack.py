@@ -1,17 +1,19 @@
-"""A stack of layers in one direction or two, over a batch of sequences of different lengths: one after the other."""
+"""A stack of layers in one direction or two, over a batch of sequences of different lengths: one after the other.
 
-from __future__ import annotations
+Layer l reads the output of layer l - 1, times a dropout mask. Each direction has parameters and states of its own; the
+second begins at each sequence's last step, and the outputs of both stand side by side. Steps after a sequence's end are
+not computed: the output and dx are 0 there, and the final state is that of the sequence's own last step.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .functions import Array
 
 
-def steps_of(d: int, length: int, T: int) -> NDArray[np.intp]:
+def steps_of(d: int, length: int, T: int) -> Array:
     """Steps of one sequence in the order in which direction d takes them."""
     steps = np.arange(length)
     return steps[::-1] if d else steps
@@ -20,7 +22,15 @@ def steps_of(d: int, length: int, T: int) -> NDArray[np.intp]:
 def forward(
     cell: Any, params: Any, x: Array, s0: Sequence[Array], lengths: Sequence[int], masks: Sequence[Array]
 ) -> tuple[Array, list[Array], Any]:
-    """Output, final states, and the tape of every layer, direction and sequence."""
+    """Output (T, B, D·R), final states as s0, and the tape of every layer, direction and sequence.
+
+    Parameters
+    ----------
+    cell : a module of the textbook, or what else has its `forward` and `backward`
+    params, x : L lists of D tuples of a cell's parameters; array (T, B, I)
+    s0 : arrays (L·D, B, ·), one for each state of the cell; index l·D + d is direction d of layer l
+    lengths, masks : B numbers from 0 to T; L-1 arrays (T, B, D·R), 0 or 1 / (1 - p)
+    """
     T, B, _ = x.shape
     s_n = [np.zeros_like(s) for s in s0]
     tapes = {}
@@ -46,7 +56,7 @@ def forward(
 def backward(
     cell: Any, params: Any, tapes: Any, dy: Array, ds_n: Sequence[Array], lengths: Sequence[int], masks: Sequence[Array]
 ) -> tuple[Any, Array, list[Array]]:
-    """Gradients of the parameters, of x and of the initial states."""
+    """Gradients of params, x and s0, given what the loss sends to the output, dy (T, B, D·R), and the final states."""
     T, B, _ = dy.shape
     ds0 = [np.zeros_like(ds) for ds in ds_n]
     grads = [[[np.zeros_like(w) for w in p] for p in layer] for layer in params]
