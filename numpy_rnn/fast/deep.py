@@ -163,6 +163,8 @@ def concat_directions(outputs: Sequence[Array]) -> Array:
 
 def split_directions(dy: Array, D: int) -> list[Array]:
     """Transpose of `concat_directions`: D views (T, B, R)."""
+    if D == 1:
+        return [dy]
     R = dy.shape[2] // D
     return [dy[:, :, d * R : (d + 1) * R] for d in range(D)]
 

@@ -68,6 +68,11 @@ class Recurrent(Module, abstract=True):
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.num_directions = 2 if bidirectional else 1
         self.output_size: int = choice.get("proj_size") or hidden_size  # R, units of the state h
+        # Units of each state of the cell, and a state's shape in words, of a single sequence and of a batch.
+        n = len(self.cell.State._fields)
+        self._state_sizes = [self.output_size, hidden_size][:n]
+        words = ["proj_size" if choice.get("proj_size") else "hidden_size", "hidden_size"][:n]
+        self._state_meanings = [[f"(num_layers * num_directions, {b}{w})" for w in words] for b in ("", "batch, ")]
         self._names, self._params = self._grouped()
         if dropout > 0 and num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
@@ -263,13 +268,10 @@ class Recurrent(Module, abstract=True):
 
     def _check_state(self, names: tuple[str, ...], state: Any, B: int, batched: bool) -> States:
         """Make a State, fields (L·D, B, ·), of what the user handed in; None is zero."""
-        LD, fields = self.num_layers * self.num_directions, self.cell.State._fields
-        sizes = {"h": self.output_size, "c": self.hidden_size}
-        words = {"h": "proj_size" if self.output_size != self.hidden_size else "hidden_size", "c": "hidden_size"}
-        shapes = [(LD, B, sizes[f]) if batched else (LD, sizes[f]) for f in fields]
-        meanings = [f"(num_layers * num_directions, {'batch, ' if batched else ''}{words[f]})" for f in fields]
-        arrays = check_states(names[0], names[: len(fields)], state, self.dtype, shapes, meanings)
-        return self.cell.State(*[a if batched else a[:, None] for a in arrays])
+        LD, sizes = self.num_layers * self.num_directions, self._state_sizes
+        shapes = [(LD, B, size) if batched else (LD, size) for size in sizes]
+        arrays = check_states(names[0], names[: len(sizes)], state, self.dtype, shapes, self._state_meanings[batched])
+        return self.cell.State(*arrays) if batched else self.cell.State(*[a[:, None] for a in arrays])
 
     def _check_upstream(self, tape: Tape, doutput: Any, dh_n: Any) -> tuple[Array, States]:
         self._check_tape(tape, Tape)
