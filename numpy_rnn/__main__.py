@@ -14,16 +14,7 @@ def main() -> None:
         if missing not in {"click", "rich"}:
             raise
         sys.exit(f"numpy-rnn: the command needs {missing}: pip install 'numpy-rnn[cli]'")
-    from .train.processes import end, started
-
-    try:
-        run()
-    except SystemExit as error:
-        if started() == 1:
-            raise
-        if isinstance(error.code, str):
-            print(error.code, file=sys.stderr)
-        end(1 if isinstance(error.code, str) else error.code or 0)
+    run()
 
 
 if __name__ == "__main__":

@@ -9,17 +9,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from numpy_rnn.train.tasks.bits import bits_per_symbol, costs
+from numpy_rnn.train.tasks.checkpoint import read_checkpoint, write_checkpoint
+from numpy_rnn.train.tasks.engine import train
+from numpy_rnn.train.tasks.objective import scores
+from numpy_rnn.train.tasks.settings import Batches, problem, validation_of
 from support import StopAfter, assert_close
 
 from numpy_rnn.train.language import Vocabulary
 from numpy_rnn.train.learner import NumPyLearner
 from numpy_rnn.train.tasks import TASKS, language
-from numpy_rnn.train.tasks.bits import bits_per_symbol, costs
-from numpy_rnn.train.tasks.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.train.tasks.engine import train
 from numpy_rnn.train.tasks.ngrams import NGrams, count
-from numpy_rnn.train.tasks.objective import scores
-from numpy_rnn.train.tasks.settings import Batches, problem, validation_of
 from numpy_rnn.train.tasks.table import default_config
 from numpy_rnn.train.text import default_text
 from numpy_rnn.train.torch_learner import TorchLearner

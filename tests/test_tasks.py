@@ -17,6 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy_rnn.train.schedule import learning_rate
+from numpy_rnn.train.tasks.checkpoint import read_checkpoint, write_checkpoint
+from numpy_rnn.train.tasks.engine import epochs, train
+from numpy_rnn.train.tasks.objective import metrics, scores
+from numpy_rnn.train.tasks.settings import Batches, answers, as_batch, in_order, problem
+from numpy_rnn.train.tasks.task import Split, Task, padded
 from support import StopAfter, assert_close, rng_of
 
 from numpy_rnn.layers.files import MissingLibraryError
@@ -25,16 +31,10 @@ from numpy_rnn.train import objective
 from numpy_rnn.train.learner import NumPyLearner
 from numpy_rnn.train.loop import DivergedError, History, best_validation, stalled
 from numpy_rnn.train.objective import Batch, Part
-from numpy_rnn.train.schedule import learning_rate
 from numpy_rnn.train.tasks import TASKS, stocks, table, tags, vowels, weather
 from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
-from numpy_rnn.train.tasks.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.train.tasks.engine import epochs, train
-from numpy_rnn.train.tasks.objective import metrics, scores
 from numpy_rnn.train.tasks.packages import package_file
-from numpy_rnn.train.tasks.settings import Batches, answers, as_batch, in_order, problem
 from numpy_rnn.train.tasks.table import Row, default_config, markdown, put_between_marks, rows_of, verdict
-from numpy_rnn.train.tasks.task import Split, Task, padded
 from numpy_rnn.train.torch_learner import TorchLearner
 
 SHIPPED_BY = {"weather": "vega_datasets", "stocks": "vega_datasets", "digits": "sklearn", "vowels": "sktime"}

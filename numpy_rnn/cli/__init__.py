@@ -14,8 +14,6 @@ from .check import check
 from .convert import convert
 from .experiment import experiment
 from .gradflow import gradflow
-from .minchar import minchar
-from .ngrams import ngrams
 from .sample import sample
 from .task import task
 from .trace import trace
@@ -38,8 +36,6 @@ for subcommand in (
     train,
     sample,
     task,
-    ngrams,
-    minchar,
     vectors,
     convert,
     zoo,

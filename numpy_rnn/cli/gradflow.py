@@ -33,8 +33,7 @@ from ..study.gradflow.settings import (
     trained_reaches,
 )
 from ..train import figures
-from ..train.checkpoint import read_checkpoint
-from ..train.settings import initial_model
+from ..train.checkpoint import read_language_model
 from ..train.text import read_text
 from ..train.threads import fitting_threads
 from .figure import writable
@@ -153,16 +152,16 @@ def _keep(results: Results, part: Any) -> None:
 
 def _trained(path: Path, text: Path | None, steps: int, sequences: int) -> Trained:
     """Read a model, make the one that its training began with, and take text from the part for validation."""
-    found = read_checkpoint(path)
-    read = read_text(text, found.config.symbols)
-    if text is None and read.sha256 != found.sha256:
+    found, vocabulary = read_language_model(path)
+    read = read_text(text, vocabulary.kind)
+    if text is None and not np.array_equal(read.vocabulary.codes, vocabulary.codes):
         raise click.UsageError(f"{path} was not trained on the default text: give one with --text.")
-    codes = found.vocabulary.encode(read.vocabulary.codes[read.validation])
+    codes = vocabulary.encode(read.vocabulary.codes[read.validation])
     if len(codes) < steps:
         raise click.UsageError(f"the text's last tenth has {len(codes)} symbols, too few for --steps {steps}.")
     starts = np.linspace(0, len(codes) - steps, sequences, dtype=int)
     symbols = np.stack([codes[start : start + steps] for start in starts], axis=1)
-    return Trained(initial_model(found.config, len(found.vocabulary)), found.model(), symbols)
+    return Trained(found.initial_model(), found.model(), symbols)
 
 
 def _document(results: Results, out: Path | None) -> dict[str, Any]:

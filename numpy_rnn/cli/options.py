@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,3 +23,14 @@ class CellName(click.Choice[str]):
             return cell_name(value, self.choices)
         except ValueError as error:
             self.fail(f"{error}.", param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN and infinity, which a FloatRange lets through, are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return float(number)

@@ -1,28 +1,209 @@
-"""The bar of a training run."""
+"""What is seen of a training run, and how it is interrupted."""
 
 from __future__ import annotations
 
+import importlib.util
+import math
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..layers.files import MissingLibraryError
+from ..train.checkpoint import Checkpoint
+from ..train.lockstep import DisagreementError, Lockstep
+from ..train.loop import DivergedError, History, best_validation, stalled
+from ..train.processes import lost, on_first_machine, started
+from ..train.run import Run
+from ..train.settings import Config
 
-def training_bar(console: Console) -> Progress:
-    """Make the bar: steps taken, a few words, the time left; on a terminal only, and gone at the end.
+
+class Interruption:
+    """Turns SIGINT and SIGTERM into a wish to stop; a second one leaves at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0  # that came to this process
+        self.agreed = 0  # what the processes of a run agree on: another's signal may be known before one's own arrives
+        self._handlers: dict[int, Any] = {}
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            sys.exit(128 + number)
+        self.signal = number
+
+    def __enter__(self) -> Interruption:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+
+def bar(console: Console, *columns: Any) -> Progress:
+    """Make a bar with a few words and the time left: on a terminal only, and gone at the end."""
+    shown = (BarColumn(max(10, min(40, console.width - 60))), *columns, TextColumn("{task.description}"))
+    return Progress(*shown, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True)
+
+
+class Display:
+    """What is seen of a run: a bar on a terminal, and everywhere a line for each validation.
 
     Parameters
     ----------
     console : rich.console.Console
-
-    Returns
-    -------
-    rich.progress.Progress
+    run : Run
+    interruption : Interruption
+    title : str
+        What is trained, and on what.
+    lines : bool
+        Whether there are lines.
     """
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
+
+    def __init__(self, console: Console, run: Run, interruption: Interruption, title: str, lines: bool = True) -> None:
+        self.run, self.interruption, self.title, self.lines = run, interruption, title, lines
+        self.progress = bar(console, MofNCompleteColumn())
+        vocabulary = run.task.vocabulary
+        self.symbols = vocabulary.kind if vocabulary else "sequences"
+        self.unit = f"bits per {vocabulary.kind[:-1]}" if vocabulary else "nats"
+        self.scale = 1 / math.log(2) if vocabulary else 1.0  # of losses
+        self.learnt = 0  # symbols or sequences, in this run
+        self.busy = 0.0  # seconds of learning
+
+    def __enter__(self) -> Display:
+        c, done = self.run.config, self.run.history.steps
+        layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
+        self.progress.start()
+        self.say(f"{self.title}: {c.cell}, {layers}, {c.dtype}, {self.run.backend}, seed {c.seed}")
+        self.say(f"{self._sizes()} to learn from and to validate{f'; going on after step {done}' if done else ''}")
+        self.task = self.progress.add_task("", total=self.run.steps, completed=done)
+        self.start = self.mark = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self.start
+        self.progress.stop()
+
+    def _sizes(self) -> str:
+        task = self.run.task
+        sizes = [s.text.size if task.vocabulary else len(s.x) for s in (task.train, task.validation)]
+        return f"{sizes[0]:,} and {sizes[1]:,} {self.symbols}"
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def stepped(self, history: History) -> None:
+        """Take note of a step."""
+        now, c = time.perf_counter(), self.run.config
+        self.busy, self.mark = self.busy + now - self.mark, now
+        self.learnt += c.batch * max(c.seq_len, 1)
+        words = f"{self.loss(history):.3f} {self.unit}{self._difference()}"
+        self.progress.update(self.task, completed=history.steps, description=words)
+
+    def validated(self, history: History) -> None:
+        """Take note of a validation; on a narrow terminal without what matters least."""
+        self.mark = time.perf_counter()
+        if not self.lines:
+            return
+        best = "  best" if best_validation(history) == len(history.validation) - 1 else ""
+        line = f"step {history.steps:>6}  training {self.loss(history):.3f}"
+        line += f"  validation {history.validation[-1][1] * self.scale:.3f} {self.unit}"
+        more = (f"  {self.speed:,.0f}/s", f"  gradient {history.training[-1].norm:.2f}", self._difference())
+        for part in more:
+            if len(line + part + best) <= self.progress.console.width or not self.progress.console.is_terminal:
+                line += part
+        self.say(line + best)
+
+    def wants_to_stop(self) -> bool:
+        """Say whether this step should be the last, in all processes."""
+        self.interruption.agreed = self.run.group.most(self.interruption.signal)
+        return self.interruption.agreed != 0
+
+    def loss(self, history: History) -> float:
+        """The mean training loss of the last steps: of an epoch at most, of 100 of a text."""
+        steps = 100 if self.run.task.vocabulary else self.run.batches.per_epoch
+        return history.recent_loss(steps) * self.scale
+
+    @property
+    def speed(self) -> float:
+        """Symbols, or sequences, learnt from in a second."""
+        return self.learnt / self.busy if self.busy else 0.0
+
+    def _difference(self) -> str:
+        learner = self.run.learner
+        return f"  NumPy - PyTorch {learner.difference:.1e}" if isinstance(learner, Lockstep) else ""
+
+
+@contextmanager
+def one_sentence(run: Run, out: Path | None) -> Iterator[None]:
+    """Say in a sentence why a run has ended early, and what is left of it."""
+    try:
+        yield
+    except DisagreementError as error:
+        raise click.ClickException(f"NumPy and PyTorch disagree at step {run.history.steps + 1}: {error}.") from None
+    except DivergedError as error:
+        kept = f"{out} is kept as it was after step {run.saved}" if out and run.saved else "nothing was saved"
+        raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
+    except RuntimeError as error:
+        if not lost(error):
+            raise
+        kept = f"{out} holds step {run.saved}: go on from there with --resume" if run.saved else "nothing was saved"
+        gone = f"another of the {started()} processes is gone, after step {run.history.steps}"
+        click.ClickException(f"{gone}; {kept}.").show()  # at once: torchrun is about to end this process, too
+        sys.exit(1)
+
+
+def check_out(out: Path, resume: bool, overwrite: bool) -> None:
+    """Find out before the work, not after it, whether its result can be saved."""
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on from a file and --overwrite replaces it: only one of them can be.")
+    if importlib.util.find_spec("safetensors") is None:
+        raise MissingLibraryError("saving a model needs safetensors: pip install 'numpy-rnn[cli]'")
+    if resume and not out.exists():
+        raise click.UsageError(f"there is nothing to resume: {out} does not exist.")
+    if not on_first_machine():  # which alone writes
+        return
+    if out.exists() and not (resume or overwrite):
+        raise click.UsageError(f"{out} exists: go on from it with --resume, or replace it with --overwrite.")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"cannot write to {out.parent}: {error.strerror}.") from None
+
+
+def given(ctx: click.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
+
+
+def resumed(
+    ctx: click.Context, path: Path, before: Checkpoint, config: Config, steps: int | None
+) -> tuple[Config, int, str]:
+    """Take config, steps and backend from a checkpoint, unless the command line says otherwise and may."""
+    for name, old in asdict(before.config).items():
+        new = getattr(config, name)
+        if old != new and given(ctx, name):
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{path} was trained with {option} {old}, it cannot go on with {new}.")
+    steps = before.steps if steps is None else steps
+    if before.config.schedule == "cosine" and steps != before.steps:
+        raise click.UsageError(f"{path} was trained with --schedule cosine for {before.steps} steps, not for {steps}.")
+    if stalled(before.history, before.config.patience):
+        raise click.UsageError(f"{path} has ended by --patience {before.config.patience}: it has nothing left to do.")
+    if steps <= before.history.steps:
+        raise click.UsageError(f"{path} has taken all of its {before.history.steps} steps: it has nothing left to do.")
+    return before.config, steps, ctx.params["backend"] if given(ctx, "backend") else before.backend

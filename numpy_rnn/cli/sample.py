@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 import numpy as np
 
-from ..train.checkpoint import read_checkpoint
+from ..train.checkpoint import read_language_model
 from ..train.language import generate
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True}, short_help="Let a trained model write.")
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--prompt", default="", help="What the text begins with; a new line by default.", show_default=False)
 @click.option("--temperature", type=click.FloatRange(0), default=0.7, help="0 always takes the likeliest symbol.")
@@ -21,8 +21,8 @@ from ..train.language import generate
 @click.option("--seed", type=click.IntRange(0), default=0)
 def sample(checkpoint: Path, prompt: str, temperature: float, length: int, seed: int) -> None:
     """Write text with a model that `train` saved to CHECKPOINT."""
-    found = read_checkpoint(checkpoint)
-    model, vocabulary = found.model(), found.vocabulary
+    found, vocabulary = read_language_model(checkpoint)
+    model = found.model()
     start = vocabulary.encode(prompt)
     if len(start) == 0:
         start = vocabulary.encode("\n") if ord("\n") in vocabulary.codes else np.array([0])

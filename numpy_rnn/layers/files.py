@@ -83,6 +83,36 @@ def write_bytes(path: str | Path, data: bytes) -> None:
         raise
 
 
+def between_marks(path: str | Path, name: str) -> tuple[str, str, str]:
+    """Split a document where it has a generated part: before it, the part, after it.
+
+    Parameters
+    ----------
+    path : path
+    name : str
+        Of the part, which stands between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+
+    Raises
+    ------
+    ValueError
+        If the file has not both lines, once each, in order.
+    OSError
+        If it cannot be read.
+    """
+    text, begin, end = Path(path).read_text(encoding="utf-8"), f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{path} needs the lines {begin} and {end}, once each: what is generated goes between them")
+    head, rest = text.split(begin)
+    body, tail = rest.split(end)
+    return head + begin, body, end + tail
+
+
+def put_between_marks(path: str | Path, name: str, text: str) -> None:
+    """Replace the generated part of a document, whole or not at all; see `between_marks`."""
+    head, _, tail = between_marks(path, name)
+    write_bytes(path, f"{head}\n\n{text}\n{tail}".encode())
+
+
 def read_header(path: str | Path) -> tuple[dict[str, tuple[int, ...]], dict[str, np.dtype[Any]], dict[str, str]]:
     """What a safetensors file says it holds; the tensors themselves are not read.
 

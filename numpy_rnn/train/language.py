@@ -1,8 +1,6 @@
-"""A language model: which symbol comes next? Characters or bytes in, a recurrent layer, a score for each symbol out.
+"""Symbols of a text: the vocabulary that numbers them, what each one costs a model, and a model that writes.
 
-The model is `network.Network`, whose equations and their transposes stand there, read at every step: its outputs are
-the logits of the K symbols of a vocabulary. The loss is `losses.softmax_cross_entropy(logits, next symbols)`; divided
-by log 2 it is in bits per symbol. `torch_rnn.language` is the same model in PyTorch, with the same parameter names.
+A language model is a `Network` that reads symbols and, at every step, gives a score for each symbol of its vocabulary.
 """
 
 from __future__ import annotations
@@ -10,115 +8,16 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from ..fast.numerics import Array
-from ..layers.arguments import check_size
 from ..layers.module import Seed
-from ..layers.network import Network, Tape
+from ..layers.network import Network
 
 KINDS = ("characters", "bytes")
-
-
-class LanguageModel(Network):
-    """Embedding, recurrent layer and linear head over a vocabulary of K symbols.
-
-    Parameters
-    ----------
-    cell : str
-        One of `network.CELLS`.
-    vocabulary_size : int
-        K, the number of symbols.
-    hidden_size : int
-        H, units of each layer.
-    num_layers : int
-        L.
-    embedding_size : int or None
-        I, numbers that stand for a symbol; None for as many as H.
-    dtype : dtype
-    rng : int, numpy.random.Generator or None
-        Source of the initial parameters: uniform in ±1/√H as torch.nn's, the embedding uniform with variance 1.
-
-    Raises
-    ------
-    ValueError
-        If the cell is unknown or a size is less than 1.
-
-    Examples
-    --------
-    >>> from numpy_rnn.layers.losses import softmax_cross_entropy
-    >>> model = LanguageModel("gru", vocabulary_size=5, hidden_size=8, rng=0)
-    >>> text = np.array([[0, 1, 2, 3, 4, 0, 1]]).T  # (T, B): one sequence
-    >>> logits, h_n, tape = model.forward(text[:-1])
-    >>> loss, dlogits = softmax_cross_entropy(logits, text[1:])
-    >>> grads, dh_0 = model.backward(tape, dlogits)
-    >>> sorted(grads)[:3], grads["embedding.weight"].shape
-    (['embedding.weight', 'head.bias', 'head.weight'], (5, 8))
-    """
-
-    def __init__(
-        self,
-        cell: str,
-        vocabulary_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        embedding_size: int | None = None,
-        dtype: DTypeLike = np.float32,
-        rng: Seed = None,
-    ) -> None:
-        config = dict(
-            cell=cell,
-            vocabulary_size=vocabulary_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            embedding_size=embedding_size,
-        )
-        super().__init__(**network_arguments(config), dtype=dtype, rng=rng)
-        self.config = config
-
-    @classmethod
-    def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
-        """Of each parameter its shape and its initial bound; checks the arguments."""
-        return Network.parameter_bounds({**network_arguments(config), "bidirectional": False})
-
-    def backward(  # type: ignore[override]  # there is no dx: symbols came in
-        self, tape: Tape, dlogits: Array, dh_n: Any = None
-    ) -> tuple[dict[str, Array], Any]:
-        """Backpropagation through time, as `Network.backward`.
-
-        Parameters
-        ----------
-        tape : Tape
-            As `forward` returned it.
-        dlogits : array (T, B, K)
-        dh_n : array, shape of h_n, or None
-            None counts as zero.
-
-        Returns
-        -------
-        grads : dict of str to array
-            With the keys of `state_dict()`.
-        dh_0 : array, shape of h_0
-            LSTM: the pair (dh_0, dc_0).
-
-        Raises
-        ------
-        ValueError
-            If the tape is another model's, or a shape or dtype does not fit.
-        """
-        grads, _, dh_0 = super().backward(tape, dlogits, dh_n)
-        return grads, dh_0
-
-
-def network_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """What the network's constructor is told."""
-    K, H = (check_size(name, config[name]) for name in ("vocabulary_size", "hidden_size"))
-    I = H if config["embedding_size"] is None else check_size("embedding_size", config["embedding_size"])
-    sizes = {"input_size": I, "hidden_size": H, "output_size": K, "num_layers": config["num_layers"], "symbols": K}
-    return {"cell": config["cell"], **sizes}
 
 
 class Vocabulary(NamedTuple):
@@ -220,7 +119,7 @@ def generate(model: Network, prompt: Array, length: int, temperature: float, rng
     Parameters
     ----------
     model : Network
-        With symbols in and, at every step, a score for each of them out, as a `LanguageModel`.
+        With as many outputs as it knows symbols.
     prompt : integer array (n,)
         Indices of at least one symbol.
     length : int
@@ -241,7 +140,7 @@ def generate(model: Network, prompt: Array, length: int, temperature: float, rng
 
     Examples
     --------
-    >>> model = LanguageModel("rnn", vocabulary_size=5, hidden_size=8, rng=0)
+    >>> model = Network("rnn", input_size=3, hidden_size=8, output_size=5, symbols=5, rng=0)
     >>> len(list(generate(model, np.array([3]), length=10, temperature=1.0, rng=0)))
     10
     """
@@ -267,3 +166,29 @@ def _draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:
         cumulative = np.exp((logits - logits.max()) / temperature).cumsum()
     index = np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")
     return min(int(index), len(logits) - 1)  # the product may round up to the whole
+
+
+def costs(logits: Array, symbols: ArrayLike) -> Array:
+    """What each symbol costs, -log₂ softmax(logits)[symbol].
+
+    In float64: a float32 sum over a window would lose digits.
+
+    Parameters
+    ----------
+    logits : array (n, K)
+    symbols : integer array (n,)
+
+    Returns
+    -------
+    float64 array (n,)
+
+    Examples
+    --------
+    >>> costs(np.log([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]), [0, 2]).tolist()
+    [1.0, 2.0]
+    """
+    z = logits.astype(np.float64)
+    z -= z.max(axis=1, keepdims=True)
+    at_symbol = np.take_along_axis(z, np.asarray(symbols)[:, None], axis=1)[:, 0]
+    bits: Array = (np.log(np.exp(z).sum(axis=1)) - at_symbol) / math.log(2)
+    return bits

@@ -30,7 +30,6 @@ class Problem(NamedTuple):
     clip: float  # of the gradient's norm; 0: none
     seed: int
     dtype: str
-    reduction: Reduction = "mean"  # of the loss that is minimised
 
     @property
     def max_norm(self) -> float:
@@ -83,30 +82,28 @@ class NumPyLearner:
     problem : Problem
     model : Network, optional
         Changed in place; by default the problem's own.
+    optimizer : Optimizer, optional
+        Of the model's parameters; by default Adam.
     """
 
-    def __init__(self, problem: Problem, model: Network | None = None) -> None:
+    def __init__(self, problem: Problem, model: Network | None = None, optimizer: Optimizer | None = None) -> None:
         self.problem = problem
         self.model = problem.initial_network() if model is None else model
-        self.optimizer: Optimizer = Adam(self.model.state_dict(), lr=problem.lr, weight_decay=problem.weight_decay)
+        self.optimizer = optimizer or Adam(self.model.state_dict(), lr=problem.lr, weight_decay=problem.weight_decay)
         self.state: Any = None  # carried on
 
     def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
         p = self.problem
         y, state, tape = self.model.forward(batch.x, None if batch.fresh else self.state, batch.lengths, p.read)
-        loss, dy, _ = objective.loss(p.parts, y, batch, p.reduction)
+        loss, dy, _ = objective.loss(p.parts, y, batch)
         grads = self.model.backward(tape, dy)[0]
-        result = Result(float(loss), self.limit(grads))
+        result = Result(float(loss), float(clip_grad_norm(grads, p.max_norm)))
         if result.finite:
             self.state = state if p.carried else None
             self.optimizer.lr = self.optimizer.lr if batch.lr is None else batch.lr
             self.optimizer.step(grads)
         return result
-
-    def limit(self, grads: Weights) -> float:
-        """Clip gradients in place; return their norm before."""
-        return float(clip_grad_norm(grads, self.problem.max_norm))
 
     def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
         """Run the model over batches in order, each state going on from the last; its output for each of them."""

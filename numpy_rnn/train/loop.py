@@ -55,17 +55,19 @@ class DivergedError(ArithmeticError):
     """The loss or the gradient is infinite or not a number."""
 
 
-def run(
+def fit(
     learner: Learner,
     batch_of: Callable[[int], Batch],
     validation: Callable[[], Iterable[Batch]],
-    save: Callable[[History], None],
     history: History,
+    best: Weights,
     steps: int,
     interval: int,
-    observer: Observer,
-) -> bool:
-    """Train until `steps` steps have been taken since the beginning, or until the observer wants to stop.
+    patience: int = 0,
+    observer: Observer | None = None,
+    save: Callable[[State], None] = lambda state: None,
+) -> Weights:
+    """Train until so many steps have been taken since the beginning, validations get no better, or the observer stops.
 
     Parameters
     ----------
@@ -74,26 +76,32 @@ def run(
         What step 0, 1, … sees.
     validation : function
         Batches to measure on.
-    save : function of History
-        Writes a file to resume from. Called after every `interval` steps and at the end, whichever end it is but
-        a divergence: then the file of the last good save stays.
     history : History
         Of earlier runs; grows with this one.
+    best : dict of str to array
+        Of earlier runs; nothing at first.
     steps, interval : int
-    observer : Observer
+        How many steps to take in all, and how many there are between two validations.
+    patience : int
+        Validations without a better one after which the run ends; 0: never.
+    observer : Observer, optional
+    save : function of State
+        Writes a file to resume from. Called after every validation and at the end, whichever end it is but a
+        divergence: then what was saved last is good.
 
     Returns
     -------
-    bool
-        Whether all steps have been taken.
+    dict of str to array
+        The model's weights after its best validation.
 
     Raises
     ------
     DivergedError
         If a loss or the norm of the gradient is not finite.
     """
+    observer = observer or Silent()
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
-        while history.steps < steps:
+        while history.steps < steps and not stalled(history, patience):
             result = learner.step(batch_of(history.steps))
             _check_finite(history.steps + 1, {"loss": result.loss, "gradient norm": result.norm})
             history.training.append(result)
@@ -105,61 +113,15 @@ def run(
                 history.validation.append((history.steps, loss))
             stop = observer.wants_to_stop()
             if due or stop:
-                save(history)
+                tensors = learner.state_dict()
+                if due and best_validation(history) == len(history.validation) - 1:
+                    best = {name.removeprefix("model."): a for name, a in tensors.items() if name.startswith("model.")}
+                save(State(history, tensors, best))
             if due:
                 observer.validated(history)
             if stop:
                 break
-    return history.steps >= steps
-
-
-def fit(
-    learner: Learner,
-    batch_of: Callable[[int], Batch],
-    validation: Callable[[], Iterable[Batch]],
-    save: Callable[[State], None],
-    history: History,
-    best: Weights,
-    steps: int,
-    interval: int,
-    patience: int,
-    observer: Observer,
-) -> tuple[Weights, bool]:
-    """Train as `run` does, stop when validations get no better, and keep the weights of the best.
-
-    Parameters
-    ----------
-    learner, batch_of, validation, history, steps, interval, observer : as `run` takes them
-    save : function of State
-    best : dict of str to array
-        Of earlier runs; nothing at first.
-    patience : int
-        Validations without a better one after which the run ends; 0: never.
-
-    Returns
-    -------
-    best : dict of str to array
-        The model's weights after its best validation.
-    complete : bool
-        Whether all steps, or all that patience allowed, have been taken.
-
-    Raises
-    ------
-    DivergedError
-        If a loss or the norm of the gradient is not finite. What was saved last is good.
-    """
-
-    def keep(history: History) -> None:
-        nonlocal best
-        tensors = learner.state_dict()
-        validated = history.validation and history.validation[-1][0] == history.steps
-        if validated and best_validation(history) == len(history.validation) - 1:
-            best = {name.removeprefix("model."): a for name, a in tensors.items() if name.startswith("model.")}
-        save(State(history, tensors, best))
-
-    if not stalled(history, patience):
-        run(learner, batch_of, validation, keep, history, steps, interval, _Patient(observer, history, patience))
-    return best, history.steps >= steps or stalled(history, patience)
+    return best
 
 
 def best_validation(history: History) -> int:
@@ -192,18 +154,6 @@ class Silent:
     def wants_to_stop(self) -> bool:
         """Say whether this step should be the last."""
         return False
-
-
-class _Patient:
-    """Passes everything on to an observer, and stops when patience is over."""
-
-    def __init__(self, observer: Observer, history: History, patience: int) -> None:
-        self.stepped, self.validated = observer.stepped, observer.validated
-        self._observer, self._history, self._patience = observer, history, patience
-
-    def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
-        return self._observer.wants_to_stop() or stalled(self._history, self._patience)
 
 
 def _check_finite(step: int, numbers: dict[str, float]) -> None:

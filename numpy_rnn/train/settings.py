@@ -1,83 +1,52 @@
-"""What determines the training of a language model, and the problem that this makes of a text."""
+"""What determines a run, and the learning rate of each of its steps."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from .language import LanguageModel, network_arguments
-from .learner import Problem
-from .objective import Part
+SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True)
 class Config:
-    """What determines a run, together with its text: two runs with the same config and text end the same."""
+    """What determines a run, together with its data and its number of steps: if all are equal, so are the results."""
 
+    task: str  # a name of `tasks.TASKS`, or "text": a text of the user's
+    symbols: str  # of a text: "characters" or "bytes"; "" elsewhere
     cell: str
     layers: int
     hidden: int
-    embedding: int
-    seq_len: int
-    batch: int
+    bidirectional: bool
+    embedding: int  # numbers that stand for a symbol, where symbols come in
+    batch: int  # sequences, or streams of a text, of a step
+    seq_len: int  # symbols that a step sees of each stream of a text; 0: whole sequences
     lr: float
-    clip: float  # 0: none
+    schedule: str
+    clip: float  # of the gradient's norm; 0: none
+    weight_decay: float
+    patience: int  # validations without a better one after which the run ends; 0: never
     seed: int
     dtype: str
-    symbols: str
-    schedule: str = "constant"
-    patience: int = 0  # validations without a better one after which it ends; 0: never
 
+    def learning_rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step: constant, or half a cosine from lr down to almost 0, without restarts.
 
-def model_arguments(config: Config, vocabulary_size: int) -> dict[str, Any]:
-    """What the constructor of `LanguageModel` is told."""
-    return {
-        "cell": config.cell,
-        "vocabulary_size": vocabulary_size,
-        "hidden_size": config.hidden,
-        "num_layers": config.layers,
-        "embedding_size": config.embedding,
-    }
+        (S1)  lr_k = lr (1 + cos(π k / n)) / 2     step k of n; Loshchilov & Hutter, ICLR 2017, arXiv 1608.03983 v5, (5)
+        """
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * step / steps)) / 2  # (S1)
 
-
-def initial_model(config: Config, vocabulary_size: int) -> LanguageModel:
-    """Make the model that a run starts from, in every backend.
-
-    Parameters
-    ----------
-    config : Config
-    vocabulary_size : int
-
-    Returns
-    -------
-    LanguageModel
-    """
-    return LanguageModel(**model_arguments(config, vocabulary_size), dtype=np.dtype(config.dtype), rng=config.seed)
-
-
-def problem(config: Config, vocabulary_size: int) -> Problem:
-    """Make the problem of predicting each next symbol of a text.
-
-    Parameters
-    ----------
-    config : Config
-    vocabulary_size : int
-
-    Returns
-    -------
-    Problem
-        Its initial network has the weights of `initial_model`.
-    """
-    return Problem(
-        network=network_arguments(model_arguments(config, vocabulary_size)),
-        parts=(Part("next symbol", "symbols", vocabulary_size),),
-        read="every",
-        carried=True,
-        lr=config.lr,
-        weight_decay=0.0,
-        clip=config.clip,
-        seed=config.seed,
-        dtype=config.dtype,
-    )
+    def network(self, input_size: int, output_size: int, symbols: int) -> dict[str, Any]:
+        """What the network's constructor is told, in every backend; see `Network`."""
+        return {
+            "cell": self.cell,
+            "input_size": self.embedding if symbols else input_size,
+            "hidden_size": self.hidden,
+            "output_size": output_size,
+            "num_layers": self.layers,
+            "bidirectional": self.bidirectional,
+            "symbols": symbols,
+        }

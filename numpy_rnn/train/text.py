@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,6 @@ class Text(NamedTuple):
     vocabulary: Vocabulary
     training: Array  # (number of symbols,)
     validation: Array  # (number of symbols,)
-    sha256: str  # of the text's bytes, to know it again
 
 
 def default_text() -> str:
@@ -82,7 +80,7 @@ def read_text(path: str | Path | None, kind: str) -> Text:
         raise ValueError(f"{name} has {len(codes)} {kind}, expected at least 20: the last tenth is for validation")
     vocabulary = Vocabulary.of(codes, kind)
     indices = vocabulary.encode(codes)
-    return Text(vocabulary, indices[:-n], indices[-n:], hashlib.sha256(data).hexdigest())
+    return Text(vocabulary, indices[:-n], indices[-n:])
 
 
 class Streams:

@@ -17,7 +17,7 @@ from torch_rnn.network import Network
 from ..fast.numerics import Array
 from .learner import Problem, Result, pack, unpack
 from .objective import Batch, spans
-from .processes import Alone
+from .processes import SingleProcess
 
 
 class TorchLearner:
@@ -28,16 +28,15 @@ class TorchLearner:
     problem : Problem
     device : str
         "cpu" or "cuda". Files do not know of it.
-    group : Alone or Together
+    group : SingleProcess or ProcessGroup
         The processes that share the batches; several share those whose sequences are of one length.
     """
 
-    def __init__(self, problem: Problem, device: str = "cpu", group: Alone | None = None) -> None:
-        self.problem, self.device, self.group = problem, device, group or Alone()
+    def __init__(self, problem: Problem, device: str = "cpu", group: SingleProcess | None = None) -> None:
+        self.problem, self.device, self.group = problem, device, group or SingleProcess()
         dtype = getattr(torch, problem.dtype)
         self.model = Network(**problem.network, bptt="manual", device=device, dtype=dtype)  # the quicker way
         self.load_model(problem.initial_network().state_dict())
-        self.parallel = self.group.parallel(self.model)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=problem.lr, weight_decay=problem.weight_decay)
         self.batch = 0  # B of the last batch, which the carried states are of
         self.state: Any = None
@@ -45,12 +44,14 @@ class TorchLearner:
     def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
         group, self.batch = self.group, batch.x.shape[1]
-        y, state = self._run(self.parallel, batch, self.state)
-        loss = self._loss(y, batch, self.problem.reduction)[0] * group.scale(self.batch)
+        y, state = self._run(batch, self.state)
+        # The mean over the whole batch is the sum of the processes' means, each weighted by its share of the sequences.
+        loss = self._loss(y, batch, "mean")[0] * (y.shape[-2] / self.batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        group.sum_gradients(self.model)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.problem.max_norm)
-        result = Result(group.total(loss.item())[0] / group.size, norm.item())
+        result = Result(group.total(loss.item())[0], norm.item())
         if result.finite:
             # Carried on as a number: truncated BPTT.
             self.state = _each(Tensor.detach, state) if self.problem.carried else None
@@ -108,14 +109,16 @@ class TorchLearner:
         state = None
         for batch in batches:
             with torch.no_grad():
-                y, state = self._run(self.model, batch, state)
+                y, state = self._run(batch, state)
             yield batch, y
 
-    def _run(self, model: Any, batch: Batch, state: Any) -> tuple[Tensor, Any]:
+    def _run(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
         """Run the model on the sequences that this process sees."""
         share = self.group.share(batch.x.shape[1])
         lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths[share].copy())
-        y, state = model(self._tensor(batch.x[:, share]), None if batch.fresh else state, lengths, self.problem.read)
+        y, state = self.model(
+            self._tensor(batch.x[:, share]), None if batch.fresh else state, lengths, self.problem.read
+        )
         return y, state
 
     def _loss(self, y: Tensor, batch: Batch, reduction: str) -> tuple[Tensor, int]:

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...train.figures import BLUE, GREEN, ORANGE, PINK, RC, WIDTH, matplotlib
-from .explosion import Descent
 from .tasks import Task
-from .training import Run
+from .training import Descent, Run
 
 # Markers and dashes are for those who print in grey.
 STYLES: dict[str, dict[str, Any]] = {

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
-from ...layers.optim import Adam, Optimizer, clip_grad_norm
-from .model import SequenceModel
-from .tasks import TASKS, Batch, Task
+from ...layers.network import Network
+from ...layers.optim import SGD
+from ...train.learner import NumPyLearner, Problem
+from ...train.loop import DivergedError, History, Silent, fit
+from ...train.objective import Batch
+from .model import CELLS, initial_network
+from .tasks import TASKS
 
 # Of Adam: the best of 0.001, 0.003 and 0.01, as docs/learn/experiments.md tells; the chrono cells and "irnn" at copying
 # have those of a task or cell that is next to them.
@@ -64,8 +68,66 @@ class Run(NamedTuple):
         return TASKS[self.settings.task].solves(self.score, self.settings.lag)
 
 
+class Learner(NumPyLearner):
+    """The learner of `train`, on a task of this package; what it evaluates is the task's score.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        # The initial weights, the sequences to learn from and those kept aside are independent of one another.
+        initial, self._learning, aside = (np.random.default_rng([settings.seed, k]) for k in range(3))
+        self.task, self.settings = TASKS[settings.task], settings
+        sizes = {
+            "input_size": self.task.input_size,
+            "hidden_size": settings.hidden,
+            "output_size": self.task.part.size,
+        }
+        model: Network = initial_network(settings.cell, sizes, max(settings.lag, 2), initial)
+        problem = Problem(
+            network={"cell": CELLS[settings.cell], **sizes},
+            parts=(self.task.part,),
+            read=self.task.read,
+            carried=False,
+            lr=settings.lr,
+            weight_decay=0.0,
+            clip=settings.clip,
+            seed=settings.seed,
+            dtype="float32",
+        )
+        super().__init__(problem, model)
+        self.aside = self.task.batch(settings.lag, KEPT_ASIDE, aside, model.dtype)
+
+    def batch(self, step: int) -> Batch:
+        """Make the fresh sequences of a step."""
+        return self.task.batch(self.settings.lag, self.settings.batch, self._learning, self.model.dtype)
+
+    def evaluate(self, batches: Iterable[Batch]) -> float:
+        """Return the mean score over batches."""
+        return float(np.mean([self.task.score(y, batch) for batch, y in self.outputs(batches)]))
+
+
+class _Watch(Silent):
+    """Stops when the task is solved or somebody has had enough."""
+
+    def __init__(self, learner: Learner, curve: list[tuple[int, float]], go_on: Callable[[int, float], bool]) -> None:
+        self.learner, self.curve, self.go_on = learner, curve, go_on
+        self.complete = True
+
+    def stepped(self, history: History) -> None:
+        """Take note of a step."""
+        self.complete = self.go_on(history.steps, self.curve[-1][1])
+
+    def wants_to_stop(self) -> bool:
+        """Say whether this step should be the last."""
+        solved = len(self.curve) > 1 and self.learner.task.solves(self.curve[-1][1], self.learner.settings.lag)
+        return solved or not self.complete
+
+
 def train(settings: Settings, stepped: Callable[[int, float], bool] = lambda step, score: True) -> Run:
-    """Train a model until the task is solved, the steps are used up or a number is no longer finite.
+    """Train a network until the task is solved, the steps are used up or a number is no longer finite.
 
     Parameters
     ----------
@@ -82,64 +144,79 @@ def train(settings: Settings, stepped: Callable[[int, float], bool] = lambda ste
     ValueError
         If a setting is out of range.
     """
-    task = TASKS[settings.task]
-    model, learning, aside = prepared(settings)
-    kept = task.batch(settings.lag, KEPT_ASIDE, aside, model.dtype)
-    optimizer = Adam(model.state_dict(), settings.lr)
-    start = time.perf_counter()
-    curve = [(0, scored(model, task, kept))]
-    go_on = True
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
-        for step in range(1, settings.steps + 1):
-            batch = task.batch(settings.lag, settings.batch, learning, model.dtype)
-            finite = all(map(math.isfinite, descend(model, task, batch, optimizer, settings.clip)))
-            go_on = stepped(step, curve[-1][1])
-            if step % settings.interval == 0 or step == settings.steps or not (finite and go_on):
-                curve.append((step, scored(model, task, kept)))
-                if task.solves(curve[-1][1], settings.lag):
-                    break
-            if not (finite and go_on):
-                break
-    return Run(settings, curve, go_on, time.perf_counter() - start)
+    start, learner = time.perf_counter(), Learner(settings)
+    history = History([], [(0, learner.evaluate([learner.aside]))])
+    watch = _Watch(learner, history.validation, stepped)
+    try:
+        fit(learner, learner.batch, lambda: [learner.aside], history, {}, settings.steps, settings.interval, 0, watch)
+    except DivergedError:
+        history.validation.append((history.steps, math.nan))
+    return Run(settings, history.validation, watch.complete, time.perf_counter() - start)
 
 
-def prepared(settings: Settings) -> tuple[SequenceModel, np.random.Generator, np.random.Generator]:
-    """The initial model, the source of sequences to learn from and that of those kept aside, all independent."""
-    initial, learning, aside = (np.random.default_rng([settings.seed, k]) for k in range(3))
-    task = TASKS[settings.task]
-    sizes = (task.input_size, settings.hidden, task.output_size)
-    return SequenceModel(settings.cell, *sizes, max(settings.lag, 2), rng=initial), learning, aside
+class Descent(NamedTuple):
+    """What plain gradient descent had to report, step by step."""
+
+    settings: Settings
+    losses: list[float]  # before each step
+    norms: list[float]  # of the gradient, before clipping
+    complete: bool  # it was not interrupted
+
+    @property
+    def burst(self) -> int | None:
+        """The first step, counted from 1, at which the loss or the gradient's norm was infinite or not a number."""
+        finite = all(map(math.isfinite, (*self.losses[-1:], *self.norms[-1:])))
+        return None if finite else len(self.losses)
+
+    @property
+    def largest_norm(self) -> float:
+        """The largest finite norm of a gradient."""
+        return max(filter(math.isfinite, self.norms), default=math.nan)
 
 
-def descend(model: SequenceModel, task: Task, batch: Batch, optimizer: Optimizer, clip: float) -> tuple[float, float]:
-    """Take a step of training: forward, loss, backward, clipping, step.
+def descend(settings: Settings, stepped: Callable[[int, float], bool] = lambda step, norm: True) -> Descent:
+    """Train by gradient descent, with clipping or without, until the steps are used up or a number is not finite.
+
+    The gradient that has come back over k steps holds a product of k factors W_hhᵀ f'(a_t). Where these are larger
+    than 1 on average it grows exponentially with k. tanh holds it down, since tanh' is near 0 where the states are
+    large; relu does not, so that one step along such a gradient throws the weights so far that the next states, which
+    grow as W_hhᵏ, are no longer numbers. Scaling the gradient to a norm of at most 1 keeps its direction and takes a
+    step of bounded length (Pascanu, Mikolov & Bengio, ICML 2013, arXiv 1211.5063 v2, section 3.2).
 
     Parameters
     ----------
-    model : SequenceModel
-    task : Task
-    batch : Batch
-    optimizer : Optimizer
-        Made from the model's parameters.
-    clip : float
-        Largest norm of the gradient; 0: no limit.
+    settings : Settings
+        `clip` of 0 for none; `interval` has no meaning here.
+    stepped : function of int and float
+        Called after each step with their number and the gradient's norm; returns whether to go on.
 
     Returns
     -------
-    loss : float
-        Before the step.
-    norm : float
-        That of the gradient before clipping.
+    Descent
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range.
+
+    Examples
+    --------
+    >>> without = Settings("adding", "irnn", 100, 32, 32, steps=50, lr=0.3, clip=0, seed=0, interval=1)
+    >>> descend(without).burst
+    2
+    >>> from dataclasses import replace
+    >>> descend(replace(without, clip=1)).burst is None
+    True
     """
-    y, _, tape = model.forward(batch.x, read=len(batch.target))
-    loss, dy = task.loss(y, batch.target)
-    grads, _, _ = model.backward(tape, dy)
-    norm = clip_grad_norm(grads, clip or math.inf)
-    optimizer.step(grads)
-    return float(loss), float(norm)
-
-
-def scored(model: SequenceModel, task: Task, batch: Batch) -> float:
-    """The model's score on a batch."""
-    y, _ = model(batch.x, read=len(batch.target))
-    return task.score(y, batch.target)
+    learner = Learner(settings)
+    learner.optimizer = SGD(learner.model.state_dict(), settings.lr)
+    found = Descent(settings, [], [], True)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is what is looked for
+        for step in range(1, settings.steps + 1):
+            loss, norm = learner.step(learner.batch(step))
+            found.losses.append(loss)
+            found.norms.append(norm)
+            go_on = stepped(step, norm)
+            if found.burst or not go_on:
+                return found._replace(complete=go_on)
+    return found

@@ -17,8 +17,8 @@ from ...fast.numerics import Array, linear, linear_dx
 from ...fast.registry import FAMILIES
 from ...layers.arguments import check_size
 from ...layers.losses import softmax_cross_entropy
+from ...layers.network import Network
 from ...layers.optim import clip_grad_norm
-from ...train.language import LanguageModel
 from ...verify.case import random_params, random_state
 from . import jacobians
 
@@ -259,8 +259,8 @@ def reach(cell: str, T: int, I: int, H: int, seed: int) -> Array:
 class Trained(NamedTuple):
     """A language model before and after training, and text for it to read."""
 
-    before: LanguageModel
-    after: LanguageModel
+    before: Network
+    after: Network
     symbols: Array  # (T, B)
 
 
@@ -297,12 +297,12 @@ def trained_reaches(trained: Trained, T: int) -> dict[str, Array]:
     return found
 
 
-def layer_problems(model: LanguageModel, symbols: Array) -> list[Problem]:
+def layer_problems(model: Network, symbols: Array) -> list[Problem]:
     """Of each layer of a language model what it computes when the model reads a text, from zero states, in float64.
 
     Parameters
     ----------
-    model : LanguageModel
+    model : Network
     symbols : integer array (T, B)
 
     Returns

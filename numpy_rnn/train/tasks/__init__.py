@@ -1,14 +1,10 @@
-"""Tasks on real sequences that a package ships: weather, prices, digits, voices, program text, prose; with baselines.
+"""Tasks on real sequences that a package ships: weather, prices, program text, prose; with baselines.
 
-task            what a task is: three splits of sequences, what is asked of them, how an answer is scored
+weather stocks tags language    one task a file
 packages        files that installed packages carry
-weather stocks digits vowels tags language    one task a file
-baselines       what a recurrent network has to beat
-objective       the scores
-settings        what determines a run, and what `training` sees of a task
-engine          a whole run, by `training`'s learners and loop
-checkpoint      everything that a run needs to go on, in one file
-ngrams bits     n-gram models of a text, and what a symbol costs in bits; `minchar`: min-char-rnn's setting
+baselines       what a recurrent network has to beat; `ngrams`: the same for a text
+scores          what is reported of a network and of a baseline, by the same code
+trial           a whole run and its scores on the test split
 table           runs over tasks, cells, backends and seeds, as Markdown
 figure          learning curves, and answers against the truth
 """
@@ -17,14 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import digits, language, stocks, tags, vowels, weather
-from .task import Task
+from ..task import Task
+from . import language, stocks, tags, weather
 
 TASKS: dict[str, Callable[[], Task]] = {
     "weather": weather.load,
     "stocks": stocks.load,
-    "digits": digits.load,
-    "vowels": vowels.load,
     "tags": tags.load,
     "language": language.load,
 }

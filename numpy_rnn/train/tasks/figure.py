@@ -9,8 +9,8 @@ import numpy as np
 from ...fast.numerics import Array
 from ..figures import BLUE, GREEN, ORANGE, RC, WIDTH, matplotlib
 from ..objective import Part
-from .engine import Epoch
-from .task import Outputs, Task
+from ..task import Outputs, Task
+from .trial import Epoch
 
 PIECES = 100  # of a text, of each of which the mean cost is drawn
 LABELLED = 12  # classes, beyond which their names would not fit

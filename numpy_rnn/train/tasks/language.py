@@ -3,7 +3,7 @@
 `pydoc_data.topics`, which every CPython carries for `help()`, holds half a megabyte of English and code. Split in
 time: a network learns from the first eight tenths, the next is for validation, the last for the test. States are
 carried on from window to window; the test is read as one stream, from its first character, which nothing predicts and
-nobody counts, to its last. The baselines are n-grams of order 1 to 5 that have counted the same eight tenths.
+nobody counts, to its last. The baseline is a 5-gram model that has counted the same eight tenths.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...fast.numerics import Array
-from ..language import Vocabulary
 from ..objective import Part
-from ..text import read_text
-from .ngrams import SMOOTHINGS, NGrams, count
-from .task import Outputs, Split, Task
+from ..task import Outputs, Split, Task
+from ..text import Text, read_text
+from .ngrams import kneser_ney, probability
 
-ORDERS = range(1, 6)
+ORDER = 5
 
 
 def load() -> Task:
@@ -30,48 +29,43 @@ def load() -> Task:
     """
     text = read_text(None, "characters")
     n = len(text.validation)
-    return of(text.training[:-n], text.training[-n:], text.validation, text.vocabulary)
+    return of(Text(text.vocabulary, text.training[:-n], text.training[-n:]), text.validation)
 
 
-def of(train: Array, validation: Array, test: Array, vocabulary: Vocabulary) -> Task:
-    """Make the task of three pieces of text.
+def of(text: Text, test: Array | None = None) -> Task:
+    """Make the task of a text.
 
     Parameters
     ----------
-    train, validation, test : integer arrays
-        Indices into the vocabulary.
-    vocabulary : Vocabulary
+    text : Text
+    test : integer array, optional
+        Indices into the vocabulary; by default what the validation sees, where nobody asks for a test.
 
     Returns
     -------
     Task
     """
-    K = len(vocabulary)
-    train_split, validation_split, test_split = map(_split, (train, validation, test))
+    K, symbol = len(text.vocabulary), text.vocabulary.kind[:-1]
+
+    def split(symbols: Array) -> Split:
+        return Split(symbols[None, :-1], None, (symbols[None, 1:],))
+
     return Task(
         "language",
-        "which character comes next",
+        f"which {symbol} comes next",
         "Python's own help, pydoc_data.topics",
-        train_split,
-        validation_split,
-        test_split,
-        "every",
-        (Part("next character", "symbols", K, unit="character"),),
-        K,
-        baselines,
-        vocabulary,
+        split(text.training),
+        split(text.validation),
+        split(text.validation if test is None else test),
+        read="every",
+        parts=(Part(f"next {symbol}", "symbols", K, unit=symbol),),
+        symbols=K,
+        baselines=baselines,
+        vocabulary=text.vocabulary,
     )
 
 
 def baselines(task: Task) -> dict[str, Outputs]:
-    """n-grams of order 1 to 5, with the smoothings of Kneser and Ney and of Witten and Bell."""
-    counts, test = count(task.train.text, task.symbols, ORDERS[-1]), task.test.text
-    return {
-        f"{n}-gram, {smoothing.title()}": [-np.log2(NGrams(counts[:n], task.symbols, smoothing).probability(test)[1:])]
-        for n in ORDERS
-        for smoothing in SMOOTHINGS
-    }
-
-
-def _split(symbols: Array) -> Split:
-    return Split(symbols[None, :-1], None, (symbols[None, 1:],))
+    """The 5-gram model with Kneser-Ney smoothing."""
+    p = probability(kneser_ney(task.train.text, task.symbols, ORDER), task.test.text, task.symbols)
+    return {f"{ORDER}-gram, Kneser-Ney": [-np.log2(p[1:])]}

@@ -8,7 +8,7 @@ from pathlib import Path
 from ...layers.files import MissingLibraryError
 
 
-def package_file(package: str, *parts: str, pip: str | None = None) -> Path:
+def package_file(package: str, *parts: str) -> Path:
     """Find a file of an installed package.
 
     Parameters
@@ -17,8 +17,6 @@ def package_file(package: str, *parts: str, pip: str | None = None) -> Path:
         By the name that it is imported by.
     *parts : str
         Folders and name inside it.
-    pip : str, optional
-        The name that pip knows it by, if that is another.
 
     Returns
     -------
@@ -37,11 +35,9 @@ def package_file(package: str, *parts: str, pip: str | None = None) -> Path:
     install = "pip install 'numpy-rnn[tasks]'"
     spec = importlib.util.find_spec(package)
     if spec is None:
-        raise MissingLibraryError(f"this task's data come with the package {pip or package}: {install}")
+        raise MissingLibraryError(f"this task's data come with the package {package}: {install}")
     for folder in spec.submodule_search_locations or ():
         path = Path(folder, *parts)
         if path.is_file():
             return path
-    raise MissingLibraryError(
-        f"the installed {pip or package} lacks {'/'.join(parts)}, use a tested version: {install}"
-    )
+    raise MissingLibraryError(f"the installed {package} lacks {'/'.join(parts)}, use a tested version: {install}")

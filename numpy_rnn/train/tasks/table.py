@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...layers.files import write_bytes
-from .objective import Metric, metrics, scores
-from .settings import Config
-from .task import Task
-
-MARKS = ("<!-- tasks: begin -->", "<!-- tasks: end -->")
+from ..settings import Config
+from ..task import Task
+from .scores import Metric, metrics, scores
 
 # What suits each task; all else stands in `DEFAULTS`.
 SIZES: dict[str, dict[str, Any]] = {
-    "weather": {"hidden": 32, "epochs": 20, "lr": 0.005, "patience": 8},
-    "stocks": {"hidden": 8, "epochs": 20, "lr": 0.003, "patience": 8},
-    "digits": {"hidden": 64, "epochs": 40, "lr": 0.005, "patience": 15},
-    "vowels": {"hidden": 48, "epochs": 30, "lr": 0.005, "patience": 15, "bidirectional": True},
-    # lr and clip: chosen by the validation split alone, as docs/use/tasks.md tells.
-    "language": {"hidden": 512, "embedding": 64, "window": 64, "epochs": 5, "lr": 0.004, "clip": 0.25, "patience": 2},
-    "tags": {"hidden": 48, "epochs": 6, "lr": 0.005, "patience": 3, "bidirectional": True},
+    "weather": {"hidden": 32, "lr": 0.005, "patience": 8},
+    "stocks": {"hidden": 8, "lr": 0.003, "patience": 8},
+    "tags": {"hidden": 48, "lr": 0.005, "patience": 3, "bidirectional": True},
+    # lr and clip were chosen by the validation split alone.
+    "language": {
+        "symbols": "characters",
+        "hidden": 512,
+        "embedding": 64,
+        "seq_len": 64,
+        "lr": 0.004,
+        "clip": 0.25,
+        "patience": 2,
+    },
 }
+EPOCHS = {"weather": 20, "stocks": 20, "tags": 6, "language": 5}  # at most
 DEFAULTS: dict[str, Any] = {
+    "symbols": "",
     "cell": "gru",
     "layers": 1,
     "bidirectional": False,
     "embedding": 16,
     "batch": 32,
-    "window": 0,
+    "seq_len": 0,
     "schedule": "cosine",
     "clip": 1.0,
     "weight_decay": 0.0,
@@ -44,8 +48,8 @@ def default_config(task: str, **changes: Any) -> Config:
 
     Examples
     --------
-    >>> default_config("digits", cell="lstm").hidden
-    64
+    >>> default_config("weather", cell="lstm").hidden
+    32
     """
     return Config(**{"task": task, **DEFAULTS, **SIZES[task], **changes})
 
@@ -118,63 +122,14 @@ def markdown(task: Task, rows: Iterable[Row]) -> str:
     return "\n".join([f"**{task.name}**: {task.question}. Data: {task.source}.", "", *body, "", *sentences, ""])
 
 
-def check_marks(path: Path) -> None:
-    """Find out before the work whether its tables can be put into a file.
-
-    Raises
-    ------
-    ValueError
-        If the file has not both marks, once each, in order.
-    OSError
-        If it cannot be read.
-    """
-    text, (begin, end) = path.read_text(encoding="utf-8"), MARKS
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        raise ValueError(f"{path} needs the lines {begin} and {end}, once each: the tables go between them")
-
-
-def put_between_marks(path: Path, text: str) -> None:
-    """Replace what stands between the two marks in a file, whole or not at all.
-
-    Raises
-    ------
-    ValueError
-        If the marks are not there.
-    OSError
-        If the file cannot be read or written.
-    """
-    check_marks(path)
-    old, (begin, end) = path.read_text(encoding="utf-8"), MARKS
-    head, tail = old.split(begin)[0], old.split(end)[1]
-    write_bytes(path, f"{head}{begin}\n\n{text}\n{end}{tail}".encode())
-
-
 Runner = Callable[[Config, Task, str], tuple[dict[str, float], float]]  # scores and seconds of one run
 
 
-def rows_of(
-    task: Task, cells: Sequence[str], backends: Sequence[str], seeds: Sequence[int], one: Runner, **changes: Any
-) -> list[Row]:
-    """Run a task with every cell, backend and seed, and score the baselines.
-
-    Parameters
-    ----------
-    task : Task
-    cells, backends, seeds : sequence
-    one : function of Config, Task and backend
-        Makes one run.
-    **changes : settings of Config
-
-    Returns
-    -------
-    list of Row
-    """
+def rows_of(task: Task, cells: Sequence[str], backends: Sequence[str], seeds: Sequence[int], one: Runner) -> list[Row]:
+    """Run a task with every cell, backend and seed, and score the baselines; `one` makes one run."""
     rows = baseline_rows(task)
     for cell in cells:
         for backend in backends:
-            found = [
-                one(default_config(task.name, **{**changes, "cell": cell, "seed": seed}), task, backend)
-                for seed in seeds
-            ]
+            found = [one(default_config(task.name, cell=cell, seed=seed), task, backend) for seed in seeds]
             rows.append(Row(cell, backend, [s for s, _ in found], [t for _, t in found]))
     return rows

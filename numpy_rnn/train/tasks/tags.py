@@ -20,8 +20,8 @@ import numpy as np
 from ...fast.numerics import Array
 from ...layers.files import MissingLibraryError
 from ..objective import Part
+from ..task import Outputs, Split, Task, padded
 from .baselines import frequencies
-from .task import Outputs, Split, Task, padded
 
 TAGS = ("white space", "keyword", "name", "string", "comment", "number", "operator")
 # Old modules that change little. No module is in two splits.

@@ -16,9 +16,9 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ..objective import Part
+from ..task import Outputs, Split, Task
 from .baselines import best_least_squares, best_logistic, frequencies
 from .packages import package_file
-from .task import Outputs, Split, Task
 
 WINDOW = 30  # days
 SMOOTHING = 15.0  # days, the standard deviation of the kernel that averages over the year

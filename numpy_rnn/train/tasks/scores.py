@@ -10,7 +10,7 @@ import numpy as np
 
 from ...layers.losses import mean_squared_error, softmax_cross_entropy
 from ..objective import Part
-from .task import Outputs, Task
+from ..task import Outputs, Task
 
 
 class Metric(NamedTuple):

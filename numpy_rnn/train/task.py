@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...fast.numerics import Array
-from ..language import Vocabulary
-from ..objective import Part
+from ..fast.numerics import Array
+from .language import Vocabulary
+from .objective import Part
 
 Outputs = list[Array]  # of each part of the answer (rows, O), see `Part`; of symbols (rows,), bits that each one costs
 
@@ -55,17 +55,19 @@ class Task(NamedTuple):
     vocabulary: Vocabulary | None = None  # of a text, whose splits are one sequence each, and are asked what comes next
 
     @property
-    def output_size(self) -> int:
-        """O of all parts together."""
-        return sum(part.size for part in self.parts)
+    def sizes(self) -> dict[str, int]:
+        """What the network's sizes follow from, as `Config.network` takes it."""
+        inputs = 0 if self.symbols else self.train.x.shape[2]
+        return {"input_size": inputs, "output_size": sum(p.size for p in self.parts), "symbols": self.symbols}
 
     def answers(self, split: Split) -> list[Array]:
         """Of each part what would be right, one row for every question, sequence by sequence."""
         return [t[split.valid] if self.read == "every" else t for t in split.target]
 
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all sequences and answers, to know the data again."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.vocabulary.codes.tobytes() if self.vocabulary else b"")
         for split in (self.train, self.validation, self.test):
             for array in (split.x, split.valid, *split.target):
                 digest.update(repr((array.shape, array.dtype.str)).encode() + array.tobytes())
