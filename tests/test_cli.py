@@ -8,6 +8,7 @@ import sys
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from numpy_rnn import cli
 from numpy_rnn.cli.options import CellName
@@ -52,26 +53,6 @@ def test_help_and_a_wrong_word_have_their_statuses(monkeypatch, capsys, argument
         cli.main()
     assert (end.value.code or 0) == status
     assert said in capsys.readouterr().err
-
-
-AT_ONCE = """
-import atexit
-from numpy_rnn.train.processes import end
-
-class Late:
-    def __del__(self):
-        print("taken down")
-
-late = Late()
-atexit.register(print, "at exit")
-print("said")
-end(3)
-"""
-
-
-def test_one_of_several_processes_ends_without_taking_python_down():
-    done = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (3, "said\nat exit\n", "")
 
 
 @pytest.mark.parametrize(
@@ -137,3 +118,21 @@ def test_a_cell_that_there_is_not_is_answered_by_one_sentence():
 def test_rnn_is_the_cell_with_tanh():
     assert CellName(["rnn", "lstm"]).convert("RNN_tanh", None, None) == "rnn"
     assert CellName(["rnn_tanh", "lstm"]).convert("RNN", None, None) == "rnn_tanh"
+
+
+def groups(group, path=()):
+    yield [*path], group
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from groups(command, [*path, name])
+
+
+@pytest.mark.parametrize(
+    ("path", "group"), list(groups(cli.command)), ids=lambda x: "-".join(x) if x and isinstance(x, list) else ""
+)
+def test_every_command_is_explained_in_a_line_of_80_columns(path, group):
+    done = CliRunner().invoke(cli.command, [*path, "--help"], terminal_width=80)
+    assert done.exit_code == 0
+    lines = done.output.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in lines] == group.list_commands(None)  # none goes on in a second line
+    assert all(len(line.split()) > 3 and line.endswith((".", "?")) and "..." not in line for line in lines)

@@ -17,11 +17,9 @@ import pytest
 
 from numpy_rnn.layers.losses import mean_squared_error, softmax_cross_entropy
 from numpy_rnn.study.experiments import figures
-from numpy_rnn.study.experiments.explosion import descent
-from numpy_rnn.study.experiments.model import CELLS, SequenceModel
+from numpy_rnn.study.experiments.model import initial_network
 from numpy_rnn.study.experiments.tasks import BLANK, DELIMITER, TASKS, accuracy, adding, copying, recall
-from numpy_rnn.study.experiments.training import Settings, prepared, scored, train
-from numpy_rnn.verify.gradcheck import gradcheck
+from numpy_rnn.study.experiments.training import Learner, Settings, descend, train
 
 os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parents[1] / "build" / "matplotlib"))
 
@@ -34,21 +32,21 @@ TINY = Settings("lag", "gru-chrono", lag=30, hidden=16, batch=16, steps=300, lr=
 
 @pytest.mark.parametrize("T", [2, 7, 10])
 def test_adding_marks_one_number_in_each_half(T):
-    x, target = adding(T, 5000, np.random.default_rng(1), np.float64)
+    x, (target,), *_ = adding(T, 5000, np.random.default_rng(1), np.float64)
     numbers, marks = x[..., 0], x[..., 1]
     assert x.shape == (T, 5000, 2)
-    assert target.shape == (1, 5000, 1)
+    assert target.shape == (5000, 1)
     assert set(np.unique(marks)) <= {0, 1}
     np.testing.assert_array_equal(marks[: T // 2].sum(axis=0), 1)
     np.testing.assert_array_equal(marks[T // 2 :].sum(axis=0), 1)
     assert (marks.sum(axis=1) > 0).all()  # every step is marked in some sequence
     assert 0 <= numbers.min() < 0.01 < 0.99 < numbers.max() < 1
     expected = [sum(n for n, m in zip(ns, ms) if m) for ns, ms in zip(numbers.T, marks.T)]
-    np.testing.assert_allclose(target[0, :, 0], expected, rtol=1e-15)
+    np.testing.assert_allclose(target[:, 0], expected, rtol=1e-15)
 
 
 def test_adding_baseline_is_that_of_the_best_constant():
-    _, target = adding(6, 400_000, np.random.default_rng(2), np.float64)
+    _, (target,), *_ = adding(6, 400_000, np.random.default_rng(2), np.float64)
     errors = (target - 1) ** 2
     deviation = errors.std() / math.sqrt(errors.size)
     assert abs(errors.mean() - TASKS["adding"].baseline(6)) < 4 * deviation < 0.002
@@ -58,7 +56,7 @@ def test_adding_baseline_is_that_of_the_best_constant():
 
 @pytest.mark.parametrize("T", [1, 4, 30])
 def test_copying_is_laid_out_as_in_the_paper(T):
-    x, target = copying(T, 50, np.random.default_rng(3))
+    x, (target,), *_ = copying(T, 50, np.random.default_rng(3))
     seen = x.argmax(axis=-1)
     assert x.shape == (T + 20, 50, 10)
     np.testing.assert_array_equal(x.sum(axis=-1), 1)
@@ -72,7 +70,7 @@ def test_copying_is_laid_out_as_in_the_paper(T):
 
 @pytest.mark.parametrize("T", [1, 4, 30, 500])
 def test_copying_baseline_is_that_of_one_who_knows_when_but_not_what(T):
-    _, target = copying(T, 7, np.random.default_rng(4))
+    _, (target,), *_ = copying(T, 7, np.random.default_rng(4))
     logits = np.full((T + 20, 7, 9), -1e4)
     logits[: T + 10, :, BLANK] = 0  # surely a blank
     logits[T + 10 :, :, :BLANK] = 0  # any of the eight
@@ -81,12 +79,12 @@ def test_copying_baseline_is_that_of_one_who_knows_when_but_not_what(T):
 
 @pytest.mark.parametrize("T", [0, 1, 9])
 def test_recall_shows_a_symbol_once(T):
-    x, target = recall(T, 40_000, np.random.default_rng(5))
+    x, (target,), *_ = recall(T, 40_000, np.random.default_rng(5))
     assert x.shape == (T + 1, 40_000, 8)
-    np.testing.assert_array_equal(x[0].argmax(axis=-1), target[0])
+    np.testing.assert_array_equal(x[0].argmax(axis=-1), target)
     np.testing.assert_array_equal(x[0].sum(axis=-1), 1)
     assert not x[1:].any()
-    always_the_third = np.tile(np.eye(8)[2], (1, 40_000, 1))
+    always_the_third = np.tile(np.eye(8)[2], (40_000, 1))
     deviation = math.sqrt(1 / 8 * 7 / 8 / 40_000)
     assert abs(accuracy(always_the_third, target) - TASKS["lag"].baseline(T)) < 4 * deviation
 
@@ -112,87 +110,6 @@ def test_a_lag_that_is_too_short_is_refused(generate, lag):
         generate(lag, 3, np.random.default_rng(0))
 
 
-# ---- the gradients are right
-
-
-def random_model(cell, task, dtype=np.float64):
-    model = SequenceModel(cell, TASKS[task].input_size, 5, TASKS[task].output_size, memory=9, dtype=dtype, rng=0)
-    rng = np.random.default_rng(1)
-    for value in model.state_dict().values():
-        value[...] = 0.7 * rng.standard_normal(value.shape)
-    return model
-
-
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("last", [1, 3])
-def test_gradients_of_the_answers(cell, last):
-    model = random_model(cell, "adding")
-    names = list(model.state_dict())
-
-    def twin(inputs):
-        like = SequenceModel(**model.config, dtype=np.result_type(*inputs), rng=0)
-        like.load_state_dict(dict(zip(names, inputs)))
-        return like, inputs[-1].astype(like.dtype)
-
-    def f(*inputs):
-        like, x = twin(inputs)
-        return like(x, read=last)[0]
-
-    def vjp(inputs, upstream):
-        like, x = twin(inputs)
-        grads, dx, _ = like.backward(like.forward(x, read=last)[2], upstream[0])
-        return [*(grads[name] for name in names), dx]
-
-    x = np.random.default_rng(2).standard_normal((7, 3, 2))
-    report = gradcheck(f, vjp, {**model.state_dict(), "x": x})
-    assert report, report
-    assert ("complex step" in {finding.method for finding in report.findings}) or cell == "irnn"
-
-
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
-@pytest.mark.parametrize("task", TASKS)
-def test_gradient_of_the_loss_that_training_follows(cell, task):
-    model = random_model(cell, task)
-    x, target = TASKS[task].batch(4, 3, np.random.default_rng(3), np.float64)
-    names = list(model.state_dict())
-
-    def loss_and_gradients(inputs):
-        like = SequenceModel(**model.config, dtype=np.result_type(*inputs), rng=0)
-        like.load_state_dict(dict(zip(names, inputs)))
-        y, _, tape = like.forward(x.astype(like.dtype), read=len(target))
-        loss, dy = TASKS[task].loss(y, target)
-        return np.asarray(loss), like.backward(tape, dy)[0]
-
-    def vjp(inputs, upstream):
-        return [upstream[0] * loss_and_gradients(inputs)[1][name] for name in names]
-
-    report = gradcheck(lambda *inputs: loss_and_gradients(inputs)[0], vjp, model.state_dict())
-    assert report, report
-    assert "complex step" in {finding.method for finding in report.findings}
-
-
-def test_forward_and_call_agree_and_refuse_the_same():
-    model = random_model("lstm", "adding")
-    x = np.random.default_rng(4).standard_normal((6, 3, 2))
-    y, _, tape = model.forward(x, read=6)
-    np.testing.assert_array_equal(model(x, read=6)[0], y)
-    np.testing.assert_array_equal(model(x, read=1)[0], y[-1:])
-    np.testing.assert_array_equal(model(x)[0], y)
-    for call in (model, model.forward):
-        with pytest.raises(ValueError, match="read is 7, expected at most 6, the number of steps"):
-            call(x, read=7)
-        with pytest.raises(ValueError, match="read is 'first', expected every, last or how many"):
-            call(x, read="first")
-        with pytest.raises(ValueError, match="read is 2 and there are lengths, expected sequences of one length"):
-            call(x, lengths=[6, 5, 6], read=2)
-    with pytest.raises(ValueError, match=r"dy has shape \(1, 3, 1\), expected \(6, 3, 1\)"):
-        model.backward(tape, y[-1:])
-    with pytest.raises(ValueError, match="expected one from this model's own forward"):
-        random_model("lstm", "adding").backward(tape, y)
-    with pytest.raises(ValueError, match="cell is 'elman', expected rnn, lstm"):
-        SequenceModel("elman", 2, 3, 1)
-
-
 # ---- they start as they say
 
 
@@ -200,7 +117,8 @@ def test_initial_values():
     H = 50
 
     def start(cell):
-        model = SequenceModel(cell, 2, H, 1, memory=40, dtype=np.float64, rng=0)
+        sizes = {"input_size": 2, "hidden_size": H, "output_size": 1}
+        model = initial_network(cell, sizes, memory=40, rng=np.random.default_rng(0), dtype=np.float64)
         W_ih, W_hh, b_ih, b_hh = list(model.rnn.state_dict().values())
         assert (
             model.state_dict()["rnn.weight_hh_l0"] is W_hh
@@ -249,7 +167,7 @@ def test_the_rnn_forgets_where_gates_hold():
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_clipping_keeps_numbers_finite_that_burst_without(seed):
     settings = Settings("adding", "irnn", 300, 32, 32, steps=20, lr=0.01, clip=0, seed=seed, interval=1)
-    without, with_clipping = descent(settings), descent(replace(settings, clip=1))
+    without, with_clipping = descend(settings), descend(replace(settings, clip=1))
     assert without.losses[0] == with_clipping.losses[0]  # the same weights and sequences,
     assert without.norms[0] == with_clipping.norms[0] > 1  # and the same first gradient
     assert without.burst == len(without.losses) == 2
@@ -269,9 +187,8 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
 def test_a_run_can_be_stopped():
     run = train(TINY, lambda step, score: step < 7)
     assert not run.complete
-    assert run.steps == 7
-    assert [step for step, _ in run.curve] == [0, 7]
-    fall = descent(replace(TINY, lr=0.01), lambda step, norm: step < 7)
+    assert [step for step, _ in run.curve] == [0]
+    fall = descend(replace(TINY, lr=0.01), lambda step, norm: step < 7)
     assert not fall.complete
     assert len(fall.losses) == 7
     assert fall.burst is None
@@ -285,16 +202,23 @@ def test_a_run_ends_when_numbers_burst():
 
 
 def test_sequences_kept_aside_are_not_those_learnt_from():
-    _, learning, aside = prepared(TINY)
-    a, b = (adding(30, 20, rng).x for rng in (learning, aside))
-    assert not np.isin(a[..., 0], b[..., 0]).any()
+    learner = Learner(replace(TINY, task="adding"))
+    assert not np.isin(learner.batch(0).x[..., 0], learner.aside.x[..., 0]).any()
 
 
-def test_score_is_that_of_the_task():
-    model = random_model("gru", "adding")
-    batch = adding(6, 20, np.random.default_rng(0), np.float64)
-    y, _ = model(batch.x, read=1)
-    assert scored(model, TASKS["adding"], batch) == mean_squared_error(y, batch.target)[0]
+@pytest.mark.parametrize("name", TASKS)
+def test_the_score_is_that_of_the_task(name):
+    learner = Learner(replace(TINY, task=name, lag=5))
+    batch, other = (learner.batch(k) for k in range(2))
+    y, target = learner.model(batch.x, read=learner.task.read)[0], batch.target[0]
+    if name == "adding":
+        want = mean_squared_error(y, target)[0]
+    elif name == "copying":
+        want = softmax_cross_entropy(y, target)[0]
+    else:
+        want = np.mean(y.argmax(axis=-1) == target)
+    assert learner.evaluate([batch]) == pytest.approx(float(want), rel=1e-6)
+    assert learner.evaluate([batch, other]) == pytest.approx((want + learner.evaluate([other])) / 2, rel=1e-6)
 
 
 # ---- the command
@@ -399,7 +323,7 @@ def test_explode_counts_the_bursts(run):
 
 @pytest.mark.parametrize("name", ["adding", "explode"])
 def test_interrupted_it_tells_what_there_is(run, monkeypatch, name):
-    function = {"adding": "train", "explode": "descent"}[name]
+    function = {"adding": "train", "explode": "descend"}[name]
     original, calls = getattr(experiment, function), []
 
     def interrupted(settings, stepped):

@@ -12,10 +12,10 @@ from support import rng_of
 
 from numpy_rnn.cli import command
 from numpy_rnn.layers.losses import softmax_cross_entropy
+from numpy_rnn.layers.network import Network
 from numpy_rnn.study import gradflow
 from numpy_rnn.study.gradflow import figure, settings
 from numpy_rnn.train import figures
-from numpy_rnn.train.language import LanguageModel
 
 SIZES = dict(T=12, B=3, I=4, H=5, seed=1)
 QUICK = ["--steps", "12", "--hidden", "5", "--inputs", "4", "--sequences", "3"]
@@ -103,7 +103,7 @@ def test_what_a_loss_reaches_fades_with_distance(cell):
 
 
 def test_a_language_models_layers_read_what_the_ones_below_give():
-    model = LanguageModel("gru", 7, 5, 2, embedding_size=3, dtype=np.float64, rng=0)
+    model = Network("gru", 3, 5, 7, 2, symbols=7, dtype=np.float64, rng=0)
     symbols = rng_of("symbols").integers(0, 7, (9, 4))
     first, second = settings.layer_problems(model, symbols)
     states, _ = second.cell.forward(second.params, second.x, second.s0)
@@ -113,7 +113,7 @@ def test_a_language_models_layers_read_what_the_ones_below_give():
 
 
 def test_a_trained_models_table_sums_to_its_gradient(monkeypatch):
-    model = LanguageModel("lstm", 7, 5, 2, embedding_size=3, dtype=np.float64, rng=0)
+    model = Network("lstm", 3, 5, 7, 2, symbols=7, dtype=np.float64, rng=0)
     symbols = rng_of("symbols").integers(0, 7, (9, 4))
     monkeypatch.setattr(settings, "_dW_hh", lambda grads: grads.W_hh)
     found = settings.trained_reaches(settings.Trained(model, model, symbols), 6)
@@ -146,7 +146,9 @@ def test_no_table_is_wider_than_the_terminal_or_cuts_a_number(monkeypatch, width
     _, out, _ = run(*QUICK)
     assert max(map(len, out.splitlines())) <= width
     assert "…" not in out
-    assert ("‖W_hh‖" in out) is (width > 40)
+    explanation, tables = out.split("n back", 1)
+    assert all(symbol in explanation for symbol in ("‖W_hh‖", "A ", "E ", "λ₁"))
+    assert ("‖W_hh‖" in tables) is (width > 40)
 
 
 def test_json_holds_the_curves():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
@@ -15,17 +16,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
+from rich.text import Text
 from runs import TINY, assert_one_sentence, assert_same_run
 
-from numpy_rnn.cli.train import Display, Interruption
+from numpy_rnn.cli.progress import Display, Interruption
 from numpy_rnn.layers import files
 from numpy_rnn.train.checkpoint import KEY, read_checkpoint
-from numpy_rnn.train.learner import NumPyLearner
-from numpy_rnn.train.settings import problem
-from numpy_rnn.train.text import Streams, read_text, validation_batches
+from numpy_rnn.train.language import Vocabulary
+from numpy_rnn.train.learner import NumPyLearner, Result
+from numpy_rnn.train.lockstep import Lockstep
+from numpy_rnn.train.loop import History
+from numpy_rnn.train.run import problem, validation_of
+from numpy_rnn.train.tasks.language import of
+from numpy_rnn.train.text import Streams, read_text
 from numpy_rnn.train.threads import fitting_threads
 from numpy_rnn.train.torch_learner import TorchLearner
 
+HANGS = 500  # seconds
 CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"
 
 
@@ -108,7 +116,7 @@ def test_json_is_a_document_and_progress_goes_to_stderr(run, book):
     assert document["training"] * math.log(2) == pytest.approx(checkpoint.history.recent_loss())
     assert document["validation"] * math.log(2) == pytest.approx(checkpoint.history.validation[-1][1])
     assert [step for step, _ in checkpoint.history.validation] == [10, 20, 25]
-    assert err.count("\n") == 4  # what is trained, and three validations
+    assert err.count("\n") == 5  # what is trained, and on what; three validations
     assert [path.name for path in Path.cwd().iterdir() if path != book] == ["m.safetensors"]
 
 
@@ -150,8 +158,9 @@ def test_piped_output_is_plain_and_numpy_trains_without_torch(book, tmp_path):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert all(character.isprintable() or character == "\n" for character in done.stdout)
-    first, second, third, last, torch_is_loaded = done.stdout.splitlines()
-    assert first.startswith("gru, 1 layer of 8 units, float32, numpy; ")
+    first, sizes, second, third, last, torch_is_loaded = done.stdout.splitlines()
+    assert first == f"{book}: gru, 1 layer of 8 units, float32, numpy, seed 0"
+    assert sizes == "674 and 74 characters to learn from and to validate"
     assert second.startswith("step     10  training ")
     assert third.startswith("step     20  training ")
     assert last.startswith(f"{out} holds the model after 20 steps")
@@ -192,14 +201,37 @@ def test_a_schedule_and_patience_are_resumed_bit_for_bit(run, book, backend, mon
     assert run("train", *options, "--steps", 45, "--out", "whole")[0] == 0
     for stop in (7, 31):
         with monkeypatch.context() as patch:
-            patch.setattr(Display, "wants_to_stop", lambda self, stop=stop: self.job.history.steps == stop)
+            patch.setattr(Display, "wants_to_stop", lambda self, stop=stop: self.run.history.steps == stop)
             again = ["--text", book, "--resume"] if stop == 31 else [*options, "--steps", 45]
             assert run("train", *again, "--out", "parts")[0] == 128
     assert run("train", "--text", book, "--resume", "--steps", 45, "--out", "parts")[0] == 0
     assert_same_run("whole", "parts")
     status, _, err = run("train", "--text", book, "--resume", "--steps", 60, "--out", "parts")
     assert status == 2
-    assert_one_sentence(err, "parts was trained with --schedule cosine for --steps 45, not for 60")
+    assert_one_sentence(err, "parts was trained with --schedule cosine for 45 steps, not for 60")
+
+
+def test_a_cell_has_its_name_in_any_case(run, book):
+    assert run("train", "--text", book, *TINY, "--cell", "LSTM", "--steps", 1)[0] == 0
+    assert read_checkpoint("model.safetensors").config.cell == "lstm"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_lines_of_a_terminal_fit_it(width):
+    """With all there is to say: lockstep, and the largest numbers that are likely."""
+    console = Console(width=width, force_terminal=True, file=io.StringIO())
+    learner = Lockstep(None, None, "float32")
+    learner.difference = 1e-5
+    vocabulary = Vocabulary("characters", np.arange(5))
+    config = SimpleNamespace(batch=32, seq_len=64)
+    told = SimpleNamespace(learner=learner, config=config, steps=10**6, task=SimpleNamespace(vocabulary=vocabulary))
+    display = Display(console, told, Interruption(), "a text")
+    display.learnt, display.busy = 10**9, 1.0
+    history = History([Result(99.123, 1234.56)] * 123456, [(123456, 12.3)])
+    display.validated(history)
+    (line,) = Text.from_ansi(console.file.getvalue()).plain.splitlines()
+    assert ("1,000,000,000/s" in line) == (width >= 100)
+    assert len(line) <= max(width, 67)
 
 
 def test_the_learning_rate_falls_as_the_cosine_does(run, book):
@@ -227,31 +259,14 @@ def test_patience_ends_a_run_and_the_best_weights_are_what_is_sampled(run, book)
     assert len(losses) == best + 1 + 3
     assert document["best_step"] == 10 * (best + 1)
     assert document["best_validation"] * math.log(2) == pytest.approx(losses[best])
-    text = read_text(book, "characters")
-    learner = NumPyLearner(problem(found.config, len(text.vocabulary)), found.model())
-    assert learner.evaluate(validation_batches(text.validation, 4, 8)) == losses[best]
+    task = of(read_text(book, "characters"))
+    learner = NumPyLearner(problem(found.config, task), found.model())
+    assert learner.evaluate(validation_of(task, found.config)) == losses[best]
     learner.load_state_dict(found.tensors)
-    assert learner.evaluate(validation_batches(text.validation, 4, 8)) == losses[-1] > losses[best]
+    assert learner.evaluate(validation_of(task, found.config)) == losses[-1] > losses[best]
     status, out, err = run("train", "--text", book, "--resume", "--out", "m")
     assert (status, out) == (2, "")
     assert_one_sentence(err, "m has ended by --patience 3: it has nothing left to do")
-
-
-def test_a_file_from_before_schedules_goes_on(run, book, trained):
-    def older(tensors, metadata):
-        about = json.loads(metadata[KEY])
-        del about["config"]["schedule"], about["config"]["patience"]
-        metadata[KEY] = json.dumps(about)
-        for name in [name for name in tensors if name.startswith("best.")]:
-            del tensors[name]
-
-    damaged(trained, older)
-    assert run("sample", trained, "--length", 5)[0] == 0
-    assert run("train", "--text", book, "--resume", "--steps", 25)[0] == 0
-    assert run("train", "--text", book, *TINY, "--steps", 25, "--out", "whole")[0] == 0
-    assert_same_run("whole", trained)
-    models = (read_checkpoint(path).model().state_dict() for path in ("whole", trained))
-    np.testing.assert_array_equal(*(model["head.weight"] for model in models))
 
 
 def test_one_backend_goes_on_where_the_other_stopped(run, book):
@@ -278,10 +293,10 @@ def test_one_backend_goes_on_where_the_other_stopped(run, book):
 def test_a_signal_saves_and_leaves(run, book, tmp_path, backend, number):
     options = ["--text", book, *TINY, "--backend", backend]
     process = start("train", *options, "--steps", 10**6, "--out", tmp_path / "m")
-    assert process.stdout.readline().startswith(b"gru")
-    assert process.stdout.readline().startswith(b"step     10")
+    while not process.stdout.readline().startswith(b"step     10"):
+        assert process.poll() is None
     process.send_signal(number)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == 128 + number
     steps = read_checkpoint("m").history.steps
     hint = f"go on with: numpy-rnn train --resume --out {tmp_path / 'm'} --text {book}"
@@ -307,14 +322,14 @@ def test_a_second_signal_leaves_at_once():
 def test_ones_own_signal_after_anothers_is_no_second_one():
     told = SimpleNamespace(group=SimpleNamespace(most=lambda number: max(number, signal.SIGINT)))  # the other's came
     with Interruption() as interruption:
-        assert Display.wants_to_stop(SimpleNamespace(job=told, interruption=interruption))
+        assert Display.wants_to_stop(SimpleNamespace(run=told, interruption=interruption))
         os.kill(os.getpid(), signal.SIGINT)
     assert interruption.agreed == interruption.signal == signal.SIGINT
 
 
 def test_without_steps_a_run_goes_on_to_the_end_it_had(run, book, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(Display, "wants_to_stop", lambda self: self.job.history.steps == 13)
+        patch.setattr(Display, "wants_to_stop", lambda self: self.run.history.steps == 13)
         status, out, err = run("train", "--text", book, *TINY, "--steps", 20, "--json")
         assert status == 128  # no signal came, so no number is added
         assert (json.loads(out)["complete"], json.loads(out)["steps"]) == (False, 13)
@@ -323,7 +338,7 @@ def test_without_steps_a_run_goes_on_to_the_end_it_had(run, book, monkeypatch):
     assert read_checkpoint("model.safetensors").history.steps == 20
     status, _, err = run("train", "--text", book, "--resume")
     assert status == 2
-    assert_one_sentence(err, "model.safetensors has taken 20 steps already: give a larger --steps")
+    assert_one_sentence(err, "model.safetensors has taken all of its 20 steps: it has nothing left to do")
 
 
 @pytest.mark.parametrize(("backend", "kind"), [("numpy", NumPyLearner), ("torch", TorchLearner)])
@@ -348,7 +363,7 @@ def test_a_diverged_run_keeps_the_last_good_file(run, book, backend, kind, monke
 def test_a_learning_rate_that_is_far_too_large(run, book):
     status, _, err = run("train", "--text", book, *TINY, "--lr", 1e38, "--interval", 1)
     assert status == 1
-    assert_one_sentence(err, "training diverged at step 1: validation loss", "nothing was saved yet")
+    assert_one_sentence(err, "training diverged at step 1: validation loss", "nothing was saved")
     assert not Path("model.safetensors").exists()
 
 
@@ -381,7 +396,7 @@ REFUSED = {
     "not UTF-8": ({"t": NOT_UTF8}, ["--text", "t"], "t is not UTF-8 (byte 3 is 0xff); symbols can be bytes instead"),
     "no such text": ({}, ["--text", "nowhere"], "nowhere: No such file"),
     "a folder as text": ({}, ["--text", "."], "Is a directory"),
-    "cell": ({}, ["--cell", "transformer"], "'transformer' is not one of 'rnn', 'lstm', 'gru'"),
+    "cell": ({}, ["--cell", "transformer"], "cell is 'transformer', expected rnn, lstm, gru"),
     "symbols": ({}, ["--symbols", "words"], "'words' is not one of"),
     "backend": ({}, ["--backend", "jax"], "'jax' is not one of"),
     "dtype": ({}, ["--dtype", "float16"], "'float16' is not one of"),
@@ -477,8 +492,8 @@ def trained(run, book):
         (["--lr", "0.1"], "model.safetensors was trained with --lr 0.005, it cannot go on with 0.1"),
         (["--dtype", "float64"], "model.safetensors was trained with --dtype float32"),
         (["--symbols", "bytes"], "model.safetensors was trained with --symbols characters"),
-        (["--steps", "10"], "model.safetensors has taken 10 steps already: give a larger --steps"),
-        (["--steps", "9"], "model.safetensors has taken 10 steps already: give a larger --steps"),
+        (["--steps", "10"], "model.safetensors has taken all of its 10 steps: it has nothing left to do"),
+        (["--steps", "9"], "model.safetensors has taken all of its 10 steps: it has nothing left to do"),
     ],
 )
 def test_resume_refuses(run, book, trained, args, sentence):
@@ -524,7 +539,10 @@ DAMAGE = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is not a complete safetensors file"),
     "cut short": (lambda path: path.write_bytes(path.read_bytes()[:100]), "is not a complete safetensors file"),
     "empty": (lambda path: path.write_bytes(b""), "is not a complete safetensors file"),
-    "foreign": (lambda path: files.write(path, {"w": np.ones(3)}), "no checkpoint of `numpy-rnn train`"),
+    "foreign": (
+        lambda path: files.write(path, {"w": np.ones(3)}),
+        "no checkpoint of `numpy-rnn train` or `numpy-rnn task`",
+    ),
     "another size": (lambda path: damaged(path, in_config(hidden=9)), "does not hold what it describes"),
     "a giant": (lambda path: damaged(path, in_config(hidden=10**9)), "does not hold what it describes"),
     "another cell": (lambda path: damaged(path, in_config(cell="lstm")), "does not hold what it describes"),
@@ -599,7 +617,7 @@ def test_any_file_can_be_learnt_as_bytes_and_any_terminal_written_to(run, tmp_pa
     options = ["sample", "model.safetensors", "--prompt", "ab", "--temperature", "0", "--length", "6"]
     assert run(*options)[1] == "abc�abc�\n"
     process = start(*options, PYTHONIOENCODING="latin-1")
-    assert process.communicate(timeout=30) == (b"abc?abc?\n", b"")
+    assert process.communicate(timeout=HANGS) == (b"abc?abc?\n", b"")
 
 
 # ---- devices

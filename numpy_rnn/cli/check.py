@@ -40,7 +40,7 @@ ROWS = {
 LABEL_WIDTH, FIGURE_WIDTH = len("float64"), len("2.2e-16") + 2
 
 
-@click.command()
+@click.command(short_help="Compare all outputs and gradients with PyTorch's.")
 @click.option(
     "--cell",
     "names",

@@ -17,7 +17,7 @@ from .options import CellName
 OTHERS = tuple(LAYOUTS)
 
 
-@click.command()
+@click.command(short_help="Convert weights between torch and other systems.")
 @click.argument("source", metavar="IN", type=click.Path(dir_okay=False, path_type=Path))
 @click.argument("target", metavar="OUT", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--from", "source_system", type=click.Choice(OTHERS), required=True)

@@ -76,7 +76,7 @@ def _options(
     return decorate
 
 
-@click.group(short_help="What networks remember, and when gradients explode.")
+@click.group(short_help="Test what networks remember, and when gradients burst.")
 def experiment() -> None:
     """Train small networks on tasks that need a memory, and see which of them forget.
 

@@ -39,6 +39,17 @@ from ..train.threads import fitting_threads
 from .figure import writable
 from .options import CellName
 
+EXPLANATION = (
+    "A step's Jacobian is J = E + A W_hh; a gradient is multiplied by one of them for every step that it goes back."
+)
+SYMBOLS = {
+    "‖W_hh‖": "largest singular value of the recurrent matrix",
+    "A": "the activations' derivatives (root mean square)",
+    "E": "what goes past W_hh: nothing in an RNN, the gates' own way in LSTM and GRU",
+    "λ₁": "growth of the gradient's norm in a step, as a natural logarithm",
+    "n back": "the gradient's norm n steps back; it is 1 at the last step",
+    "1 % at": "the horizon: how many steps back the norm falls below 1 %",
+}
 SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping
 MAPPED = 40  # steps of the tables of contributions, at most
 
@@ -51,7 +62,7 @@ class Results(NamedTuple):
     reaches: dict[str, Array]
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True}, short_help="Measure where gradients vanish and explode.")
 @click.option("--cell", "cells", multiple=True, type=CellName(CELLS), default=tuple(CELLS), help="May be repeated.")
 @click.option("--steps", type=click.IntRange(1), default=100, help="T, how far back to look.")
 @click.option("--hidden", type=click.IntRange(1), default=32, help="Units.")
@@ -194,15 +205,15 @@ def _document(results: Results, out: Path | None) -> dict[str, Any]:
 
 def _print(results: Results) -> None:
     console = Console()
+    console.print(EXPLANATION, highlight=False)
+    symbols = Table.grid(padding=(0, 2))
+    for symbol, meaning in SYMBOLS.items():
+        symbols.add_row(symbol, meaning)
+    console.print(symbols, "")
     T = len(results.flows[0].norms) - 1
     after = sorted({steps for steps in (10, 50, T) if steps <= T})
     for group, members in groupby(results.flows, key=lambda f: f.group):
         console.print(_table(group, list(members), after, console.width))
-    console.print(
-        "A: the activations' derivatives, E: what goes past W_hh (root mean squares). λ₁: growth of the gradient's "
-        "norm in a step, as a natural logarithm. Then the norm so many steps back, and how far back it is below 1 %.",
-        highlight=False,
-    )
 
 
 def _table(group: str, members: Sequence[Flow], after: Sequence[int], width: int) -> Table:

@@ -13,7 +13,7 @@ from ..train.checkpoint import read_language_model
 from ..train.language import generate
 
 
-@click.command(context_settings={"show_default": True}, short_help="Let a trained model write.")
+@click.command(context_settings={"show_default": True}, short_help="Let a model that train saved write.")
 @click.argument("checkpoint", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--prompt", default="", help="What the text begins with; a new line by default.", show_default=False)
 @click.option("--temperature", type=click.FloatRange(0), default=0.7, help="0 always takes the likeliest symbol.")

@@ -39,12 +39,18 @@ from .figure import writable
 from .options import CellName, FiniteRange
 from .progress import Display, Interruption, bar, check_out, given, one_sentence, resumed
 
+SHORT = {
+    "weather": "How warm will it be tomorrow, and will it rain?",
+    "stocks": "Next month's return of five stocks.",
+    "tags": "Keyword, name, string, comment …: every character's tag.",
+    "language": "Which character comes next in Python's own help?",
+}
 BACKENDS = ("numpy", "torch")
 WRITTEN, TEMPERATURE = 400, 0.7  # of the text at the end of a language model: symbols, and how boldly they are drawn
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-@click.group(context_settings={"show_default": True}, short_help="Train on weather, prices, code; beat baselines?")
+@click.group(context_settings={"show_default": True}, short_help="Train on weather, prices, code or prose.")
 def task() -> None:
     """Train a network on real sequences that a package ships, and hold it against baselines.
 
@@ -105,7 +111,7 @@ def _command(name: str) -> click.Command:
         callback=callback,
         params=_options(name),
         help=help_text,
-        short_help=help_text.split("\n")[0].split(":")[0].rstrip("."),
+        short_help=SHORT[name],
     )
 
 
@@ -240,7 +246,7 @@ for _name in TASKS:
     task.add_command(_command(_name))
 
 
-@task.command(short_help="Every task, cell and backend, several seeds, as Markdown")
+@task.command(short_help="Run every task, cell and backend; a table as Markdown.")
 @click.option(
     "--task", "names", multiple=True, type=click.Choice(list(TASKS)), default=tuple(TASKS), help="Repeatable."
 )

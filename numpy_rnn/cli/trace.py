@@ -32,7 +32,7 @@ LABEL = 4  # of the name beside it
 COLUMNS = (BY_HAND, "complex step", "autograd")
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(context_settings={"show_default": True}, short_help="Follow every number of a small case, step by step.")
 @click.option("--cell", "name", type=CellName(["rnn", *CELLS]), default="rnn", help="rnn is rnn_tanh.")
 @click.option("--steps", type=click.IntRange(1, 20), default=3, help="T.")
 @click.option("--input", "inputs", type=click.IntRange(1, 8), default=3, help="I, features of each x_t.")

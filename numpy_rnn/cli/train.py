@@ -33,7 +33,7 @@ from .options import CellName, FiniteRange
 from .progress import Display, Interruption, check_out, given, one_sentence, resumed
 
 
-@click.command(context_settings={"show_default": True}, short_help="Train a model that writes: characters of a text.")
+@click.command(context_settings={"show_default": True}, short_help="Train a model on a text, character by character.")
 @click.option("--text", type=click.Path(path_type=Path), help="UTF-8 file to learn from.  [default: Python's own help]")
 @click.option("--symbols", type=click.Choice(KINDS), default="characters", help="What the model reads and writes.")
 @click.option("--cell", type=CellName(CELLS), default="gru", help="Kind of recurrent layer.")

@@ -25,7 +25,7 @@ from ..port.vectors.suite import LEVELS
 ANSWERS = (".json", ".npz", ".safetensors", ".csv", ".bin")
 
 
-@click.group()
+@click.group(short_help="Golden vectors, to hold a port in any language against.")
 def vectors() -> None:
     """Golden vectors for ports of recurrent layers to other languages.
 
@@ -35,7 +35,7 @@ def vectors() -> None:
     """
 
 
-@vectors.command("list")
+@vectors.command("list", short_help="List the cases by level.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def list_(as_json: bool) -> None:
     """Say which cases there are, by the level at which a port is ready for them."""
@@ -52,7 +52,7 @@ def list_(as_json: bool) -> None:
                 click.echo(f"   {case['name']:{width}}  {case['shows']}")
 
 
-@vectors.command()
+@vectors.command(short_help="Write the cases into a folder.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--format", "kind", type=click.Choice(list(formats.WRITERS)), default="json", show_default=True)
 @click.option("--case", "names", multiple=True, help="May be given several times.  [default: all]")
@@ -117,7 +117,11 @@ def check(results: Sequence[Path], name: str | None, tolerance: str, as_json: bo
     sys.exit(2 if not judged else 0 if good == len(judged) and not problems else 1)
 
 
-@vectors.command("run", context_settings={"ignore_unknown_options": True})
+@vectors.command(
+    "run",
+    context_settings={"ignore_unknown_options": True},
+    short_help="Drive a port over its standard input and output.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--case", "names", multiple=True, help="May be given several times.  [default: all but optional ones]")
 @click.option("--optional", is_flag=True, help="The optional cases, too.")

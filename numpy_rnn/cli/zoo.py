@@ -12,7 +12,7 @@ from ..verify.zoo import Mistake, cases, diagnose, machine, mistake, mistakes
 from .options import CellName
 
 
-@click.command()
+@click.command(short_help="Plant a classic mistake, and have it named.")
 @click.argument("name", required=False)
 @click.option(
     "--cell", type=CellName(), help="Plant the mistake in this cell. [default: the first cell that can have it]"
