@@ -86,8 +86,8 @@ picture: $(STAMP)  ## draw the README's picture of the page that numpy-rnn trace
 # Anything from 3.10 to 3.12; newer ones have no wheels of the oldest torch.
 OLDEST_PYTHON ?= python3
 CORE_TESTS := $(addprefix tests/test_,$(addsuffix .py,cells deep modules truncated losses optim gradcheck scratch files \
-	torch_scratch bad_input check network language train accuracy manual cli events experiments gradflow gradflow_command \
-	gpu minchar ngrams processes properties tasks trace_command zoo))
+	torch_scratch bad_input check network language train accuracy manual cli experiments gradflow gradflow_command \
+	gpu ngrams processes properties tasks trace_command zoo))
 oldest:  ## the core tests with the oldest NumPy and torch that setup.cfg allows (downloads some gigabytes)
 	$(OLDEST_PYTHON) -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet -c .constraints-oldest.txt -e '.[all]' pytest pytest-xdist hypothesis expecttest

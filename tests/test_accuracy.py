@@ -18,6 +18,7 @@ from support import CELLS, random_params, random_state, rng_of
 
 from numpy_rnn.fast import gru, lstm, numerics, rnn
 from numpy_rnn.fast.registry import USER_FACING
+from numpy_rnn.layers.files import between_marks
 from numpy_rnn.textbook.functions import sigmoid
 from numpy_rnn.verify import accuracy, compare
 from numpy_rnn.verify.difference import difference
@@ -406,23 +407,19 @@ def test_tables_go_between_the_marks(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(accuracy, "QUICK_SIZES", ((3, 4), (5, 6)))
     monkeypatch.setattr(accuracy, "methods", lambda T: accuracy.Table("Methods", ["T"], [[str(T)]]))
     path = tmp_path / "accuracy.md"
-    path.write_text("before\n" + "old".join(accuracy.MARKS) + "\nafter\n")
+    path.write_text("before\n<!-- measured: begin -->old<!-- measured: end -->\nafter\n")
     accuracy.main(["--quick", "--markdown", str(path)])
     text = path.read_text()
-    assert text.startswith(f"before\n{accuracy.MARKS[0]}\n\nNumPy {np.__version__} on ")
-    assert text.endswith(f"\n{accuracy.MARKS[1]}\nafter\n")
+    assert text.startswith(f"before\n<!-- measured: begin -->\n\nNumPy {np.__version__} on ")
+    assert text.endswith("\n<!-- measured: end -->\nafter\n")
     assert "old" not in text
     for line in ("| T | H | float64 forward |", "| 5 | 6 | ", "| rule | ", "| W_hh · 8 | ", "**Methods**"):
         assert line in text
     assert capsys.readouterr().out == ""
 
-    path.write_text("no marks")
-    with pytest.raises(ValueError, match="lacks the marks"):
-        accuracy.put_between_marks(path, "text")
-    assert path.read_text() == "no marks"
 
-
-DOCUMENT = (pathlib.Path(__file__).parents[1] / "docs" / "verify" / "accuracy.md").read_text(encoding="utf-8")
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "verify" / "accuracy.md"
+DOCUMENT = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_tolerances_of_the_document_are_those_of_the_code():
@@ -435,7 +432,7 @@ def test_the_tolerances_of_the_document_are_those_of_the_code():
 
 def test_the_document_holds_to_the_rule():
     """Every figure of its tables of errors is below the line that says `rule`."""
-    measured = DOCUMENT.split(accuracy.MARKS[0])[1].split(accuracy.MARKS[1])[0]
+    _, measured, _ = between_marks(PAGE, "measured")
     tables = [t for t in measured.split("**")[2::2] if "| rule |" in t]
     assert len(tables) == 4
     for table in tables:

@@ -119,7 +119,7 @@ def test_a_trained_models_table_sums_to_its_gradient(monkeypatch):
     found = settings.trained_reaches(settings.Trained(model, model, symbols), 6)
     text = symbols[:6, :1]
     logits, _, tape = model.forward(text[:-1])
-    grads, _ = model.backward(tape, softmax_cross_entropy(logits, text[1:], reduction="sum")[1])
+    grads, _, _ = model.backward(tape, softmax_cross_entropy(logits, text[1:], reduction="sum")[1])
     assert list(found) == ["before", "after"]
     np.testing.assert_allclose(found["after"].sum(axis=(0, 1)), grads["rnn.weight_hh_l1"], rtol=1e-10)
 

@@ -151,7 +151,7 @@ def test_both_ends_are_one_sentence(run, monkeypatch):
 
 
 def test_a_window_is_for_texts(run, monkeypatch):
-    status, _, err = run("--window", 0)
+    status, _, err = run("--seq-len", 0)
     assert status == 2
     assert "0 is not in the range x>=1" in err
 

@@ -539,6 +539,13 @@ def test_a_table_runs_every_cell_backend_and_seed():
     assert [(row.name, row.backend, len(row.scores)) for row in rows[:2]] == [("nothing", "", 1), ("rnn", "numpy", 2)]
 
 
+def test_the_page_has_tables_of_all_tasks():
+    _, measured, _ = files.between_marks(Path(__file__).parents[1] / "docs" / "use" / "tasks.md", "tasks")
+    for cell in ("rnn", "lstm", "gru"):
+        assert all(measured.count(f"| {cell} | {backend} |") == len(TASKS) for backend in ("numpy", "torch"))
+    assert all(f"\n**{name}**: " in measured for name in TASKS)
+
+
 # ---- the command
 
 

@@ -210,7 +210,7 @@ def _tell(
         }
         click.echo(json.dumps(document, indent=1))
         return
-    console.print(_table(data, rows))
+    console.print(_table(data, rows, console.width >= 70))
     for sentence in verdict(data, rows):
         console.print(sentence, highlight=False, markup=False)
     if data.vocabulary:
@@ -229,16 +229,17 @@ def _written(data: Task, config: Config, outcome: Outcome) -> str:
     return "".join(data.vocabulary.decode([*start.tolist(), *drawn]))
 
 
-def _table(data: Task, rows: list[Row]) -> Table:
+def _table(data: Task, rows: list[Row], seconds: bool) -> Table:
     table = Table(title=f"{data.name}, test split", title_justify="left", title_style="bold", box=SIMPLE, padding=0)
-    table.add_column("", overflow="fold")
+    names = [f"{row.name}, {row.backend}" if row.backend else row.name for row in rows]
+    table.add_column("", min_width=max(len(word) for name in names for word in name.split()))
     for metric in metrics(data.parts):
         table.add_column(metric.name, justify="right")
-    table.add_column("seconds", justify="right")
-    for row in rows:
-        seconds = f"{statistics.fmean(row.seconds):.1f}" if row.seconds else ""
-        name = f"{row.name}, {row.backend}" if row.backend else row.name
-        table.add_row(name, *(row.text(metric) for metric in metrics(data.parts)), seconds)
+    if seconds:  # there is room
+        table.add_column("seconds", justify="right")
+    for name, row in zip(names, rows):
+        time = [f"{statistics.fmean(row.seconds):.1f}" if row.seconds else ""] if seconds else []
+        table.add_row(name, *(row.text(metric) for metric in metrics(data.parts)), *time)
     return table
 
 

@@ -30,6 +30,7 @@ import numpy as np
 from ..fast.numerics import Array
 from ..fast.registry import USER_FACING
 from ..layers import recurrent as modules
+from ..layers.files import put_between_marks
 from . import gradcheck, rtrl
 from .compare import Problem, Setting, make_problem, run_numpy
 from .difference import difference
@@ -43,7 +44,6 @@ QUICK_SIZES = ((10, 16), (100, 16), (100, 4))
 GAINS = (1, 2, 4, 8)
 GAIN_STEPS = (10, 30, 100, 300)
 FORWARD = ("output", "h_n", "c_n")
-MARKS = ("<!-- measured: begin -->", "<!-- measured: end -->")
 
 
 class Rule(NamedTuple):
@@ -453,23 +453,6 @@ def markdown(table: Table) -> str:
     return "\n".join([f"**{table.title}**", "", *body, ""])
 
 
-def put_between_marks(path: pathlib.Path, text: str) -> None:
-    """Replace what stands between the two marks in a file.
-
-    Raises
-    ------
-    ValueError
-        If the marks are not there.
-    """
-    old = path.read_text(encoding="utf-8")
-    begin, end = MARKS
-    head, found, rest = old.partition(begin)
-    _, found_end, tail = rest.partition(end)
-    if not (found and found_end):
-        raise ValueError(f"{path} lacks the marks {begin} and {end}")
-    path.write_text(f"{head}{begin}\n\n{text}\n{end}{tail}", encoding="utf-8")
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -487,7 +470,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     if arguments.markdown:
-        put_between_marks(arguments.markdown, "\n".join([platform_line(), "", *map(markdown, found)]))
+        put_between_marks(arguments.markdown, "measured", "\n".join([platform_line(), "", *map(markdown, found)]))
     else:
         print("\n".join([platform_line(), "", *map(plain, found)]))
     if not measurable("float64"):

@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...fast.registry import CELLS
+from ...layers.files import put_between_marks
 from .document import GATES, SCHEMA, document, text
 from .suite import SUITE, suite
 from .trace import equations, joined
-
-MARKS = ("<!-- equations: begin -->", "<!-- equations: end -->")
 
 
 def write(folder: Path) -> None:
@@ -46,16 +45,8 @@ def tables() -> Iterator[str]:
         yield ""
 
 
-def insert(path: Path) -> None:
-    """Put the equations between the marks of a file."""
-    before, rest = path.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.split(MARKS[1])[1]
-    body = "\n".join(tables())
-    path.write_text(f"{before}{MARKS[0]}\n{body}{MARKS[1]}{after}", encoding="utf-8")
-
-
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        insert(Path(sys.argv[1]))
+        put_between_marks(sys.argv[1], "equations", "\n".join(tables()))
     else:
         write(Path(__file__).parent / "published")
