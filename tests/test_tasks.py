@@ -564,7 +564,7 @@ def test_a_run_prints_its_epochs_and_a_table(run):
     assert (status, err) == (0, "")
     title, sizes, *lines = out.splitlines()
     assert title == "weather, 4 epochs at most: gru, 1 layer of 5 units, float64, numpy, seed 0"
-    assert sizes == "23 and 11 sequences to learn from and to validate"
+    assert sizes == "23 and 11 sequences to learn from and to validate; losses in nats"
     assert [line.split()[1] for line in lines[:4]] == ["6", "12", "18", "24"]
     assert any(line.split()[:1] == ["nothing"] for line in lines)
     assert any("beats nothing" in line for line in lines)

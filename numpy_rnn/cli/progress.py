@@ -87,7 +87,9 @@ class Display:
         layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
         self.progress.start()
         self.say(f"{self.title}: {c.cell}, {layers}, {c.dtype}, {self.run.backend}, seed {c.seed}")
-        self.say(f"{self._sizes()} to learn from and to validate{f'; going on after step {done}' if done else ''}")
+        self.say(f"{self._sizes()} to learn from and to validate; losses in {self.unit}")
+        if done:
+            self.say(f"going on after step {done}")
         self.task = self.progress.add_task("", total=self.run.steps, completed=done)
         self.start = self.mark = time.perf_counter()
         return self
@@ -120,7 +122,7 @@ class Display:
             return
         best = "  best" if best_validation(history) == len(history.validation) - 1 else ""
         line = f"step {history.steps:>6}  training {self.loss(history):.3f}"
-        line += f"  validation {history.validation[-1][1] * self.scale:.3f} {self.unit}"
+        line += f"  validation {history.validation[-1][1] * self.scale:.3f}"
         more = (f"  {self.speed:,.0f}/s", f"  gradient {history.training[-1].norm:.2f}", self._difference())
         for part in more:
             if len(line + part + best) <= self.progress.console.width or not self.progress.console.is_terminal:
