@@ -258,9 +258,15 @@ def test_contestants_agree_with_the_float64_reference(name, one_thread):
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_floor_multiplies_as_much_as_a_layer_has_to(cell):
     T, B, I, H = 5, 3, 4, 2
-    calls = CONTESTANTS["floor"].prepare(make_problem(Setting(cell, parse(f"{T}x{B}x{I}x{H}"), "float32", 1)))
     done = []
-    with mock.patch.object(np, "matmul", lambda a, b, out: done.append(a.size * b.shape[-1])):
+
+    def product(a, b, out):
+        done.append(a.size * b.shape[-1])
+        assert out.shape == (len(a), b.shape[-1])
+
+    with mock.patch.multiple(np, matmul=product, dot=product):
+        calls = CONTESTANTS["floor"].prepare(make_problem(Setting(cell, parse(f"{T}x{B}x{I}x{H}"), "float32", 1)))
+        done.clear()
         calls["forward"]()
         forward = sum(done)
         calls["forward-backward"]()
