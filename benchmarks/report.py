@@ -109,7 +109,7 @@ def _threads(n: int) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown that can be read in a terminal, too; nothing if it has no rows.
+    """A table in Markdown that can be read in a terminal, too, without empty columns; nothing if it has no rows.
 
     Examples
     --------
@@ -119,7 +119,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     | RNN  |  3.20 |
     | LSTM |  0.90 |
     """
-    rows = list(rows)
+    columns = [column for column in zip(head, *rows) if set(column[1:]) - {NOTHING}]
+    head, *rows = zip(*columns) if columns else [head]
     widths = [max(3, *map(len, column)) for column in zip(head, *rows)]
 
     def line(cells: Sequence[str]) -> str:
@@ -208,8 +209,7 @@ def each_point(
             rows.append([f"{cell.upper()} {point}", *row])
     head = ["", rival, *(f"{name} / now" if name.endswith(BEFORE) else name for name in names)]
     head += [f"{name}, memory" for name in watched]
-    kept = [k for k in range(len(head)) if {row[k] for row in rows} != {NOTHING}]
-    return table([head[k] for k in kept], ([row[k] for k in kept] for row in rows))
+    return table(head, rows)
 
 
 def errors(results: Results) -> str:
