@@ -1,6 +1,7 @@
 """The site. `make docs` builds it into build/site; neither to be built nor to be read does it need a network."""
 
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import numpy_rnn
@@ -13,13 +14,14 @@ release = numpy_rnn.__version__
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.viewcode", "formulas", "generated"]
 exclude_patterns = ["README.zh.md"]
 smartquotes = False
+myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 4
 toc_object_entries = False
 numpydoc_show_class_members = False
 autodoc_typehints = "none"  # the docstrings say it, with shapes
 html_theme = "furo"
 html_title = "numpy-rnn"
-html_static_path = ["_static"]
+html_static_path = ["_static", str(files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf")]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False

@@ -11,6 +11,7 @@ from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
@@ -21,7 +22,12 @@ from numpy_rnn.study.notation import FormulaError, expression, formulas, is_symb
 SOURCES = ("Sources", "文献")  # the section whose letters are people's initials
 NUMBER = re.compile(r"\(([A-Z]?\d[a-z]?['δ]?)\)")
 BLOCK = re.compile(r"(?:^ {4}\((?:\d+'?|[A-Z]\d+'?)\) {2}.*\n)(?:^(?: {4}.*)?\n)*", re.MULTILINE)
-WIDE = 90  # characters of LaTeX that a telephone may have to scroll
+# What keeps its text as it is.
+UNTOUCHED = (nodes.literal, nodes.literal_block, nodes.title, nodes.reference, addnodes.pending_xref, nodes.math)
+POSSESSIVE = re.compile(r"'s\b|(?<=[a-z]s)'(?= )")
+WIDE = 100  # characters of LaTeX that may be too wide for a telephone
+BREAK = "\u200b"  # a line may break here
+SIGNS = ("=", "+=", "≤", "≥", "<", ">", "+", "-")  # in front of which a line may break
 
 
 def identifier(number: str) -> str:
@@ -62,10 +68,30 @@ class Formulas(SphinxDirective):
             except FormulaError:
                 remark = formula.text
                 continue
-            row += nodes.paragraph("", "", nodes.math("", rf"\displaystyle {latex(formula.text)}"), classes=["formula"])
+            pieces = [display(text) for text in terms(formula.text)]
+            parts = [node for piece in pieces for node in (nodes.math("", piece), nodes.Text(BREAK))]
+            wide = ["wide"] if max(map(len, pieces)) > WIDE else []
+            row += nodes.paragraph("", "", *parts, classes=["formula", *wide])
         if remark:
             row += nodes.paragraph("", remark.strip(), classes=["remark"])
         return row
+
+
+def terms(text: str) -> list[str]:
+    """A formula in the pieces that a narrow page may put on lines of their own; each begins with its sign."""
+    found, depth = [""], 0
+    for word in re.split(r"(\s+)", text):
+        if depth == 0 and word in SIGNS and found[-1]:
+            found.append("")
+        found[-1] += word
+        depth += sum(map(word.count, "([{⟨")) - sum(map(word.count, ")]}⟩"))
+    return [piece.strip() for piece in found]
+
+
+def display(text: str) -> str:
+    """LaTeX of a piece of a displayed formula: bounds stand above and below, a sign in front is no prefix."""
+    first = "{} " * (text.partition(" ")[0] in SIGNS)
+    return r"\displaystyle " + first + re.sub(r"\\(sum|prod)_", r"\\\1\\limits_", latex(text))
 
 
 class InSentences(SphinxTransform):
@@ -75,7 +101,7 @@ class InSentences(SphinxTransform):
 
     def apply(self, **kwargs: Any) -> None:
         """Called by Sphinx."""
-        if not self.env.docname.startswith("learn/"):
+        if not self.env.docname.startswith(("learn/", "index")):
             return
         blocks = list(self.document.findall(lambda n: isinstance(n, nodes.container) and "formulas" in n["classes"]))
         if not blocks:
@@ -88,7 +114,7 @@ class InSentences(SphinxTransform):
     @staticmethod
     def skipped(node: nodes.Element) -> bool:
         """Whether formulas are not looked for inside: code, headings, links, mathematics, sources."""
-        if isinstance(node, (nodes.literal, nodes.literal_block, nodes.title, nodes.reference, nodes.math)):
+        if isinstance(node, UNTOUCHED):
             return True
         sources = isinstance(node, nodes.section) and node[0].astext() in SOURCES
         return sources or "number" in node.get("classes", ())
@@ -111,7 +137,8 @@ def marked(text: str, numbers: set[str]) -> list[nodes.Node]:
             found.append(nodes.reference("", f"({part})", refid=identifier(part), internal=True))
             continue
         part, at = f"({part})" if k % 2 else part, 0
-        for start, end in runs(part, is_symbol) if not k % 2 else ():
+        words = POSSESSIVE.sub(lambda m: ";" * len(m[0]), part)
+        for start, end in runs(words, is_symbol) if not k % 2 else ():
             run = " ".join(part[start:end].split())
             if is_formula(run):
                 found += [nodes.Text(part[at:start]), nodes.math("", latex(run))]
@@ -132,8 +159,8 @@ def is_formula(text: str) -> bool:
 
 
 def read(app: Sphinx, docname: str, source: list[str]) -> None:
-    """In Markdown a block of formulas is one of text, so that it can be read without this site."""
-    if docname.startswith("learn/"):
+    """In Markdown a block of formulas is one of text: it can be read without this site."""
+    if docname.startswith(("learn/", "index")):
         source[0] = re.sub(r"^```text$", "```{formulas}", source[0], flags=re.MULTILINE)
 
 
@@ -141,6 +168,12 @@ def docstring(app: Sphinx, what: str, name: str, obj: object, options: object, l
     """In a docstring it is an indented block that begins with a number."""
     text = BLOCK.sub(lambda m: f".. formulas::\n\n{m[0]}\n", "\n".join(lines) + "\n")
     lines[:] = text.splitlines()
+
+
+def scrollable(app: Sphinx, docname: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """Let the keyboard reach wide formulas, which can be scrolled."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<p class="formula wide">', '<p class="formula wide" tabindex="0">')
 
 
 def draw(self: Any, node: nodes.math) -> None:
@@ -156,5 +189,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(InSentences)
     app.add_html_math_renderer("mathml", inline_renderers=(draw, None), block_renderers=(draw, None))
     app.connect("source-read", read)
+    app.connect("html-page-context", scrollable)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     return {"parallel_read_safe": True}

@@ -43,16 +43,17 @@ def modules(name: str) -> Iterator[str]:
                 yield module.name
 
 
+def described(module: str) -> str:
+    """A module's docstring and those of its members."""
+    return f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
+
+
 def reference(names: list[str]) -> Callable[[int], str]:
     """A page of the API reference."""
 
     def write(step: int) -> str:
-        parts = [
-            f"## {module}\n\n```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n```\n"
-            for name in names
-            for module in modules(name)
-        ]
-        return "\n".join([f"# {names[0].removesuffix('.*')}\n", *parts])
+        first, *others = (module for name in names for module in modules(name))
+        return f"# {first}\n\n{described(first)}" + "".join(f"\n## {m}\n\n{described(m)}" for m in others)
 
     return write
 

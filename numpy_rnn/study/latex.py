@@ -9,14 +9,23 @@ from .notation import CLOSING, RELATIONS, FormulaError, Token, tokens
 
 _SIGNS = {
     **{"∘": r" \circ ", "·": r" \cdot ", "≤": r" \le ", "≥": r" \ge ", "<": r" \lt ", ">": r" \gt ", "=": " = "},
-    **{"+=": r" \mathrel{+}= ", "+": " + ", "-": " - ", ",": r",\; ", "‖": r"\Vert ", "|": r"\vert ", "⟨": r"\langle "},
-    **{"⟩": r" \rangle ", "…": r" \dots ", "²": "^{2}", "ᵀ": r"^{\mathsf{T}}", "ᵗ": "^{t}", "⁻¹": "^{-1}"},
+    **{"+=": r" \;\text{+=}\; ", "+": " + ", "-": " - ", ",": r",\; ", "‖": r"\Vert ", "|": r"\vert "},
+    **{
+        "⟨": r"\langle ",
+        "⟩": r" \rangle ",
+        "…": r" \dots ",
+        "²": "^{2}",
+        "ᵀ": r"^{\mathsf{T}}",
+        "ᵗ": "^{t}",
+        "⁻¹": "^{-1}",
+    },
 }
 _GREEK = {
     **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "θ": "theta", "λ": "lambda", "μ": "mu", "ρ": "rho"},
     **{"σ": "sigma", "Λ": "Lambda", "ℓ": "ell"},
 }
 _WORDS = {"tanh": r"\tanh", "exp": r"\exp", "log": r"\log", "min": r"\min", "max": r"\max", "det": r"\det"}
+_BEFORE_SIGN = ("", "op", "big")
 _Piece = Token | tuple[str, list[Any]]  # or a bracket and what stands in it
 
 
@@ -31,7 +40,7 @@ def latex(text: str) -> str:
     Examples
     --------
     >>> print(latex("dh_t += W_hhᵀ da_t"))
-    \mathrm{d}h_{t} \mathrel{+}= W_{hh}^{\mathsf{T}}\, \mathrm{d}a_{t}
+    \text{d}h_{t} \;\text{+=}\; W_{hh}^{\mathsf{T}}\, \text{d}a_{t}
     """
     pieces: list[Token] = []
     for k, part in enumerate(re.split(r"…(?![^{]*\})", text)):
@@ -64,7 +73,10 @@ def _latex(pieces: list[_Piece]) -> str:
         begins = begins or (text in ("‖", "|") and not closes_bar)
         if after == "operand" and begins:
             words += r"\, "
-        if text == "√":
+        if text == "-" and after in _BEFORE_SIGN:  # in braces it is a sign and no difference
+            words += rf"{{-{_latex([pieces.pop(0)])}}}"
+            kind = "name"
+        elif text == "√":
             words += rf"\sqrt{{{_latex(_inside(pieces.pop(0)))}}}"
         elif isinstance(piece, Token):
             words += _word(piece)
@@ -86,7 +98,10 @@ def _bracket(opening: str, inside: list[_Piece]) -> str:
         return f"{{{_latex(inside)}}}"
     if opening != "[" or any(text in RELATIONS for text in texts):
         left, right = (r"\langle ", r" \rangle ") if opening == "⟨" else (opening, CLOSING[opening])
-        return f"{left}{_latex(inside)}{right}"
+        content = _latex(inside)
+        if r"\frac" in content or "matrix" in content:
+            left, right = rf"\left{left}", rf"\right{right.strip()} "
+        return f"{left}{content}{right}"
     cells: list[list[list[_Piece]]] = [[[]]]
     for piece in inside:
         if piece == Token("op", ";"):
@@ -114,29 +129,29 @@ def _word(token: Token) -> str:
         return text if not e else ("" if factor == "1" else rf"{factor} \cdot ") + f"10^{{{power}}}"
     if kind == "function" or text in _WORDS:
         base, *subscript = text.rstrip("'").split("_")
-        word = _WORDS.get(base) or (_letters(base) if len(base) == 1 else rf"\operatorname{{{base}}}")
-        return word + "".join(rf"_{{\{s}}}" for s in subscript) + r"^{\prime}" * text.endswith("'")
+        word = _WORDS.get(base) or (_letters(base) if len(base) == 1 else rf"\text{{{base}}}")
+        return word + "".join(rf"_{{\{s}}}" for s in subscript) + "′" * text.endswith("'")
     return _name(text) if kind == "name" else _SIGNS.get(text, text)
 
 
 def _name(text: str) -> str:
     """A quantity; dz is the gradient by z and δz its change, a longer name a word."""
-    if re.fullmatch("[a-z]{2,}_[a-z]{2,}", text):  # such as max_norm
-        return r"\mathit{" + text.replace("_", r"\_") + "}"
+    if re.fullmatch("[a-z]{3,}_[a-z]{2,}", text):  # such as max_norm
+        return r"\text{" + text.replace("_", r"\_") + "}"
     base, _, subscript = text.rstrip("'").partition("_")
     base = re.sub("[₁₂]", lambda digit: f"_{'₀₁₂'.index(digit[0])}", base)
     gradient = re.fullmatch(r"([dδ])([^\W\d_].*)", base)
-    prefix = {"d": r"\mathrm{d}", "δ": r"\delta "}[gradient[1]] if gradient else ""
+    prefix = {"d": r"\text{d}", "δ": r"\delta "}[gradient[1]] if gradient else ""
     base = gradient[2] if gradient else base
     base = re.sub(r"^([A-Za-z])(\d)$", r"\1_\2", base)
     word = base if re.fullmatch(r"\w_\d", base) and base[0].isascii() else _letters(base)
-    return prefix + word + f"_{{{_subscript(subscript)}}}" * bool(subscript) + r"^{\prime}" * text.endswith("'")
+    return prefix + word + f"_{{{_subscript(subscript)}}}" * bool(subscript) + "′" * text.endswith("'")
 
 
 def _letters(text: str) -> str:
     if len(text) == 1 or not text.isascii():
         return "".join(rf"\{_GREEK[c]} " if c in _GREEK else c for c in text).strip().replace("ĝ", r"\hat{g}")
-    return rf"\mathit{{{text}}}"
+    return rf"\text{{{text}}}"
 
 
 def _subscript(text: str) -> str:
