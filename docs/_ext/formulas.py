@@ -6,6 +6,7 @@ Learn, and LaTeX in the ordinary roles and directives. A formula's number is the
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -170,16 +171,13 @@ def docstring(app: Sphinx, what: str, name: str, obj: object, options: object, l
     lines[:] = text.splitlines()
 
 
-def scrollable(app: Sphinx, docname: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Let the keyboard reach wide formulas, which can be scrolled."""
-    if "body" in context:
-        context["body"] = context["body"].replace('<p class="formula wide">', '<p class="formula wide" tabindex="0">')
+mathml = functools.cache(convert)
 
 
 def draw(self: Any, node: nodes.math) -> None:
     """Write MathML."""
     display = "block" if isinstance(node, nodes.math_block) else "inline"
-    self.body.append(convert(node.astext(), display=display))
+    self.body.append(mathml(node.astext(), display))
     raise nodes.SkipNode
 
 
@@ -189,6 +187,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_transform(InSentences)
     app.add_html_math_renderer("mathml", inline_renderers=(draw, None), block_renderers=(draw, None))
     app.connect("source-read", read)
-    app.connect("html-page-context", scrollable)
     app.connect("autodoc-process-docstring", docstring, priority=400)
     return {"parallel_read_safe": True}

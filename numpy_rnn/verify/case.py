@@ -109,7 +109,7 @@ def random_params(cell: Cell, I: int, H: int, R: int, draw: Callable[..., Array]
 
 
 def random_state(cell: Cell, lead: tuple[int, ...], H: int, R: int, draw: Callable[..., Array]) -> Any:
-    """A state, fields (*lead, ·), or a trajectory of states."""
+    """A state, fields `(*lead, ·)`, or a trajectory of states."""
     units = (output_units(cell, H, R), H)
     return cell.State(*(draw(*lead, u) for u, _ in zip(units, cell.State._fields)))
 
@@ -141,12 +141,12 @@ def make_case(
     name : str
     cell : str
         A name of the registry.
-    draw : function (*sizes, role) -> array
+    draw : `function(*sizes, role)` -> array
         Random numbers for a "parameter", "input", "state" or "upstream" gradient: the role is a keyword.
     T, B, I, H, R, L, D : int
         Steps, sequences, inputs, units, units of a projection, layers, directions.
     lengths : tuple of int, optional
-    masks : function (*sizes) -> array, optional
+    masks : `function(*sizes)` -> array, optional
         Dropout masks between the layers; without it there is none.
 
     Returns
