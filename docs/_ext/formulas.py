@@ -26,9 +26,9 @@ BLOCK = re.compile(r"(?:^ {4}\((?:\d+'?|[A-Z]\d+'?)\) {2}.*\n)(?:^(?: {4}.*)?\n)
 # What keeps its text as it is.
 UNTOUCHED = (nodes.literal, nodes.literal_block, nodes.title, nodes.reference, addnodes.pending_xref, nodes.math)
 POSSESSIVE = re.compile(r"'s\b|(?<=[a-z]s)'(?= )")
-WIDE = 100  # characters of LaTeX that may be too wide for a telephone
+WIDE = 70  # characters of LaTeX that may be too wide for a telephone
 BREAK = "\u200b"  # a line may break here
-SIGNS = ("=", "+=", "≤", "≥", "<", ">", "+", "-")  # in front of which a line may break
+SIGNS = ("=", "+=", "≤", "≥", "<", ">", "+", "-", "∘")  # in front of which a line may break
 
 
 def identifier(number: str) -> str:
