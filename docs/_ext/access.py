@@ -14,7 +14,7 @@ MENDED = {
     '<p class="formula wide">': '<p class="formula wide" tabindex="0">',
     # The corner of a table is no heading of anything.
     '<th class="head"><p></p></th>': "<td></td>",
-    '<th class="head text-left"><p></p></th>': "<td></td>",
+    **{f'<th class="head text-{side}"><p></p></th>': "<td></td>" for side in ("left", "center", "right")},
     # The two landmarks of one kind have a name each.
     '<aside class="sidebar-drawer">': '<aside class="sidebar-drawer" aria-label="All pages">',
     '<aside class="toc-drawer': '<aside aria-label="This page" class="toc-drawer',
