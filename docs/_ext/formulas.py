@@ -20,6 +20,7 @@ from sphinx.util.docutils import SphinxDirective
 from numpy_rnn.study.latex import latex
 from numpy_rnn.study.notation import FormulaError, expression, formulas, is_symbol, parse, runs, tokens
 
+PAGES = r"index$|learn/(derivation/(en|zh)/|gru-reset|from-textbook)"  # whose sentences are looked through
 SOURCES = ("Sources", "文献")  # the section whose letters are people's initials
 NUMBER = re.compile(r"\(([A-Z]?\d[a-z]?['δ]?)\)")
 BLOCK = re.compile(r"(?:^ {4}\((?:\d+'?|[A-Z]\d+'?)\) {2}.*\n)(?:^(?: {4}.*)?\n)*", re.MULTILINE)
@@ -102,10 +103,7 @@ class InSentences(SphinxTransform):
 
     def apply(self, **kwargs: Any) -> None:
         """Called by Sphinx."""
-        if not self.env.docname.startswith(("learn/", "index")):
-            return
-        blocks = list(self.document.findall(lambda n: isinstance(n, nodes.container) and "formulas" in n["classes"]))
-        if not blocks:
+        if not re.match(PAGES, self.env.docname):
             return
         numbers = {i for row in self.document.findall(nodes.container) for i in row["ids"]}
         for text in list(self.document.findall(nodes.Text)):
