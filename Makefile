@@ -37,8 +37,8 @@ demo: $(LIGHT)  ## a newcomer's first minute: a planted mistake is named, NumPy 
 	@echo; echo "3. Every number of a small LSTM, forwards and backwards, as a page: open it in a browser."
 	@$(BIN)/numpy-rnn trace --cell lstm --html build/trace.html --overwrite
 	@echo; echo "4. A model learns a text by hand-written gradients, and writes."
-	@$(BIN)/numpy-rnn train --steps 800 --out build/demo.safetensors --overwrite
-	@$(BIN)/numpy-rnn sample build/demo.safetensors --prompt "The " --length 300
+	@$(BIN)/numpy-rnn train --steps 650 --lr 0.01 --schedule cosine --out build/demo.safetensors --overwrite
+	@$(BIN)/numpy-rnn sample build/demo.safetensors --prompt "The " --length 300 --temperature 0.5
 
 # One thread a process: two test processes with two BLAS threads each wait for one another.
 test: $(STAMP) lint  ## lint, types and all quick tests; COVERAGE=1 counts the lines that they reach, which takes half as long again
