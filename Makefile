@@ -107,6 +107,7 @@ lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## the site, into build/site: open build/site/index.html
+	$(BIN)/python docs/learn/pages.py
 	$(BIN)/python tests/trace_picture.py
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 

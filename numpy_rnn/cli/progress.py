@@ -160,7 +160,7 @@ def one_sentence(run: Run, out: Path | None) -> Iterator[None]:
         kept = f"{out} is kept as it was after step {run.saved}" if out and run.saved else "nothing was saved"
         raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
     except RuntimeError as error:
-        if not lost(error):
+        if started() == 1 or not lost(error):
             raise
         kept = f"{out} holds step {run.saved}: go on from there with --resume" if run.saved else "nothing was saved"
         gone = f"another of the {started()} processes is gone, after step {run.history.steps}"
