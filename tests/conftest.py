@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
 import sys
 from pathlib import Path
 
@@ -42,6 +43,10 @@ SEED = pytest.StashKey[str]()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Take the run's seed from the command line or, in a worker of xdist, from the main process; else draw one."""
+    # A shell starts what it runs in the background with Ctrl-C ignored, and every child inherits that: the tests that
+    # interrupt a command would wait for ever.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     given = getattr(config, "workerinput", {}).get("hypothesis_seed") or config.getoption("hypothesis_seed", None)
     config.stash[SEED] = given or str(secrets.randbelow(2**32))
     config.option.hypothesis_seed = config.stash[SEED]  # hypothesis' plugin reads it next, for runs within a test
