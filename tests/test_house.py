@@ -47,5 +47,7 @@ def test_pytorch_is_asked_for_by_few():
     }
     assert found == WITH_TORCH
     for path in PACKAGE.rglob("*.py"):
-        eager = [name for name, at_import in imports(path) if at_import and name.split(".")[0] in ("torch", "torch_rnn")]
+        eager = [
+            name for name, at_import in imports(path) if at_import and name.split(".")[0] in ("torch", "torch_rnn")
+        ]
         assert not eager or path.name == "torch_learner.py", f"{path}: {eager}"
