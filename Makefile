@@ -72,9 +72,9 @@ bench: $(STAMP)  ## time everything (half an hour, on an idle machine) and write
 tasks: $(STAMP)  ## train every task with every cell and backend, 3 seeds (three quarters of an hour), and write the tables into docs/use/tasks.md
 	$(BIN)/numpy-rnn task table --markdown docs/use/tasks.md
 
-mutation: $(STAMP)  ## break the numerical core in thousands of places and count which breaks the tests notice
+mutation: $(STAMP)  ## break textbook/ and the numerical core in thousands of places and count which breaks the tests notice
 	@mkdir -p build
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 >build/mutation.log 2>&1 || { tail -c 2000 build/mutation.log; exit 1; }
+	HYPOTHESIS_PROFILE=mutation OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/mutmut run --max-children 2 >build/mutation.log 2>&1 || { tail -c 2000 build/mutation.log; exit 1; }
 	$(BIN)/python tests/mutation.py
 
 accuracy: $(STAMP)  ## measure the true rounding errors and write them into docs/verify/accuracy.md

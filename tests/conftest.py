@@ -33,6 +33,8 @@ _common = {
     "print_blob": True,
 }
 hypothesis.settings.register_profile("quick", max_examples=100, **_common)
+# For `make mutation`, where it only matters that a test fails: making the example small takes ten times as long.
+hypothesis.settings.register_profile("mutation", max_examples=100, phases=[hypothesis.Phase.generate], **_common)
 hypothesis.settings.register_profile("thorough", max_examples=40_000, **_common)
 # --hypothesis-profile, where given, is loaded later and wins.
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

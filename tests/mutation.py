@@ -1,6 +1,6 @@
 """Score of the last mutation run; `make mutation` calls it. Every survivor must be explained in docs/verify/mutation.md.
 
-Exit status 0 only if at least 97 % of the mutants are killed and no survivor is unexplained.
+Exit status 0 only if at least 98 % of the mutants are killed and no survivor is unexplained.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-GOAL = 0.97
+GOAL = 0.98
 
 
 def mutmut(*arguments: str) -> str:

@@ -130,6 +130,39 @@ def test_backward_accepts_complex_numbers(name):
 
 
 @EACH_CELL
+def test_the_stack_accepts_complex_numbers(name):
+    """A complex step through two layers and two directions, of ragged sequences, equals the gradients' share in it."""
+    kind, rng = CELLS[name][0], rng_of(name, "complex stack")
+    T, B, I, H, R = 4, 3, 2, 5, 6
+    cell, stack = zoo.machine(name)
+    s0, ds_n = (random_state(kind, (4, B), H, R, rng) for _ in range(2))
+    units = s0[0].shape[2]
+    params = [[random_params(kind, inputs, H, R, rng) for _ in range(2)] for inputs in (I, 2 * units)]
+    x, dy = rng.standard_normal((T, B, I)), rng.standard_normal((T, B, 2 * units))
+    lengths, masks = [4, 0, 2], [2.0 * rng.integers(0, 2, (T, B, 2 * units))]
+
+    def gradients(params, x, s0, dy, ds_n):
+        y, s_n, tapes = stack.forward(cell, params, x, s0, lengths, masks)
+        return (y, *s_n), stack.backward(cell, params, tapes, dy, ds_n, lengths, masks)
+
+    direction = rng.standard_normal(x.shape)
+    _, (_, dx, _) = gradients(params, x, s0, dy, ds_n)
+    weights = [[[w + 0j for w in p] for p in layer] for layer in params]
+    others = [s + 0j for s in s0], dy + 0j, [ds + 0j for ds in ds_n]
+    moved, (_, complex_dx, _) = gradients(weights, x + 1j * STEP * direction, *others)
+    numeric = sum(np.sum(s.imag * d) for s, d in zip(moved, (dy, *ds_n))) / STEP
+    assert_close("along the direction", np.sum(dx * direction), numeric, 1e-13)
+    assert_close("dx", complex_dx.real, dx, 1e-13)
+
+
+def test_rnn_is_tanh_unless_told_otherwise():
+    params, x, s0, _ = cell_problem("rnn_tanh")
+    (default,), _ = numpy_rnn.textbook.rnn.forward(params, x, *s0)
+    (tanh,), _ = numpy_rnn.textbook.rnn.forward(params, x, *s0, "tanh")
+    assert np.array_equal(default, tanh)
+
+
+@EACH_CELL
 def test_a_state_that_the_loss_sees_is_an_entry_like_any_other(name):
     """Also of no steps at all: what arrives at h_0 is its gradient."""
     params, x, s0, dstates = cell_problem(name)
