@@ -106,10 +106,11 @@ lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## the site, into build/site: open build/site/index.html
+docs: $(STAMP)  ## the site, into build/site: open build/site/index.html; then the tests of its pages in a browser
 	$(BIN)/python docs/learn/pages.py
 	$(BIN)/python tests/trace_picture.py
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 -m pages --basetemp build/pytest
 
 wheel-test: $(STAMP)  ## build the wheel, install it with NumPy alone, use it
 	@mkdir -p build && rm -rf build/lib build/wheel build/wheel-venv

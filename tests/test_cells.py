@@ -7,7 +7,7 @@ import pytest
 import torch
 from support import CELLS, assert_all_close, random_params, random_state, rng_of, tensor
 
-from numpy_rnn.fast import numerics
+from numpy_rnn.fast import numerics, registry
 
 CELL_NAMES = pytest.mark.parametrize("name", CELLS)
 SIZES = pytest.mark.parametrize(
@@ -55,6 +55,25 @@ def test_dtype_follows_the_operands(name):
     cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
     expected = cell.backward(cell.forward(params, x, s0)[1], dstates)
     assert_all_close((grads, dx, ds0), expected, 2e-6)
+
+
+@CELL_NAMES
+def test_one_wide_operand_widens_the_states(name):
+    cell, params, x, s0, _ = problem(name, 3, 2, 4, 5, 3, np.float32)
+    operands = [*params, x, *s0]
+    for k in range(len(operands)):
+        wide = [a.astype(np.float64) if j == k else a for j, a in enumerate(operands)]
+        states, _ = cell.forward(cell.Params(*wide[: len(params)]), wide[len(params)], cell.State(*wide[-len(s0) :]))
+        assert states.h.dtype == np.float64, k
+
+
+def test_a_cell_is_found_by_its_name_in_any_case():
+    assert [registry.cell_name(name) for name in CELLS] == list(CELLS)
+    assert registry.cell_name("Gru_Reset_BEFORE") == "gru_reset_before"
+    assert registry.cell_name("rnn") == registry.cell_name("rnn", ["rnn_relu", "rnn_tanh"]) == "rnn_tanh"
+    assert registry.cell_name("RNN_tanh", ["gru", "rnn"]) == "rnn"
+    with pytest.raises(ValueError, match=r"^cell is 'Lstmm', expected rnn, lstm$"):
+        registry.cell_name("Lstmm", ["rnn", "lstm"])
 
 
 @CELL_NAMES

@@ -32,6 +32,7 @@ KINDS = (
     *("index", "index.zh", "learn/derivation/en/7-vanishing-gradients", "learn/derivation/zh/3-lstm", "learn/trace"),
     *("verify/bug-zoo", "learn/gru-reset.zh", "use/benchmarks", "api/textbook", "search"),
 )
+pytestmark = pytest.mark.pages
 in_a_browser = pytest.mark.skipif(browsers.executable() is None, reason=browsers.MISSING)
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from numpy_rnn.cli import command
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-pytestmark = pytest.mark.skipif(browsers.executable() is None, reason=browsers.MISSING)
+pytestmark = [pytest.mark.pages, pytest.mark.skipif(browsers.executable() is None, reason=browsers.MISSING)]
 
 CELLS = ("rnn", "lstm", "gru")
 WIDTHS = (400, 800, 1400)
