@@ -405,7 +405,7 @@ def test_without_a_wider_type_it_says_so(monkeypatch, capsys):
 @needs_long_double
 def test_tables_go_between_the_marks(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(accuracy, "QUICK_SIZES", ((3, 4), (5, 6)))
-    monkeypatch.setattr(accuracy, "methods", lambda T: accuracy.Table("Methods", ["T"], [[str(T)]]))
+    monkeypatch.setattr(accuracy, "method_errors", lambda cell, T: {"BPTT": 1 / T})
     path = tmp_path / "accuracy.md"
     path.write_text("before\n<!-- measured: begin -->old<!-- measured: end -->\nafter\n")
     accuracy.main(["--quick", "--markdown", str(path)])
@@ -413,7 +413,7 @@ def test_tables_go_between_the_marks(tmp_path, monkeypatch, capsys):
     assert text.startswith(f"before\n<!-- measured: begin -->\n\nNumPy {np.__version__} on ")
     assert text.endswith("\n<!-- measured: end -->\nafter\n")
     assert "old" not in text
-    for line in ("| T | H | float64 forward |", "| 5 | 6 | ", "| rule | ", "| W_hh · 8 | ", "**Methods**"):
+    for line in ("| T | H | float64 forward |", "| 5 | 6 | ", "| W_hh · 8 | ", "| BPTT | 5.0e-02 |"):
         assert line in text
     assert capsys.readouterr().out == ""
 
@@ -427,19 +427,19 @@ def test_the_tolerances_of_the_document_are_those_of_the_code():
     assert len(rows) == 3
     for TB, H, figures in rows:
         both = [accuracy.tolerance(dtype, int(TB), 1, int(H)) for dtype in ("float64", "float32")]
-        assert figures == " | ".join(accuracy.number(t) for pair in both for t in pair)
+        assert figures == " | ".join(f"{t:.1e}" for pair in both for t in pair)
 
 
 def test_the_document_holds_to_the_rule():
-    """Every figure of its tables of errors is below the line that says `rule`."""
+    """Every error of its first table is below what stands beside it, which is the rule's."""
     _, measured, _ = between_marks(PAGE, "measured")
-    tables = [t for t in measured.split("**")[2::2] if "| rule |" in t]
-    assert len(tables) == 4
-    for table in tables:
-        *cells, bounds = [line.split("|")[2:-1] for line in table.strip().splitlines() if "e-" in line]
-        assert len(cells) == len(USER_FACING)
-        for cell in cells:
-            assert all(float(e) < float(bound) for e, bound in zip(cell, bounds))
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| (.*) \|$", measured.split("**")[2], re.MULTILINE)
+    assert [(int(T), int(H)) for T, H, _ in rows] == list(accuracy.SIZES)
+    for T, H, cells in rows:
+        found = re.findall(r"([\d.e-]+) of ([\d.e-]+), (\w+)", cells)
+        rules = [bound for dtype in ("float64", "float32") for bound in accuracy.rule(dtype, int(T), 2, int(H))]
+        assert [bound for _, bound, _ in found] == [f"{bound:.1e}" for bound in rules]
+        assert all(float(error) < float(bound) for error, bound, _ in found)
 
 
 def test_it_needs_numpy_alone():

@@ -12,6 +12,7 @@ import torch
 from support import CELLS, assert_all_close, padded, random_params, random_state, rng_of, tensor
 
 import numpy_rnn
+import torch_rnn
 from numpy_rnn.fast import deep, numerics, rnn
 from numpy_rnn.fast.cell import Cell
 from numpy_rnn.verify.case import output_units
@@ -350,3 +351,21 @@ def test_a_layer_reaches_its_equations_in_four_frames(D, lengths, monkeypatch):
     layer(x, None, lengths)
     layer.forward(x, None, lengths)
     assert depths == {4}
+
+
+def test_a_module_reaches_its_equations_in_six_frames(monkeypatch):
+    """Two of them are torch.nn.Module's own; with packed sequences there are two more of ours."""
+    layer = torch_rnn.RNN(I, H, num_layers=2, bidirectional=True)
+    depths, outside = [], len(traceback.extract_stack())
+
+    def tanh(a):
+        depths.append(len(traceback.extract_stack()) - 1 - outside)  # without this function's own
+        return torch.tanh(a)
+
+    cell = torch_rnn.rnn.TANH._replace(forward=partial(torch_rnn.rnn.forward, f=tanh))
+    monkeypatch.setattr(torch_rnn.RNN, "_cell", property(lambda self: cell))
+    layer(torch.ones(T, B, I))
+    assert set(depths) == {6}
+    depths.clear()
+    layer(torch.nn.utils.rnn.pack_padded_sequence(torch.ones(T, B, I), [T, *[3] * (B - 1)]))
+    assert set(depths) == {8}

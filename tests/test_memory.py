@@ -50,7 +50,7 @@ for _ in range(6):
     before = faults()
     call()
     counts.append(faults() - before)
-print(sorted(counts)[2])
+print(min(counts))  # the system may take pages away from a process that waits
 """
 
 

@@ -9,7 +9,8 @@ from support import assert_all_close, assert_close, rng_of
 
 import torch_rnn.network
 from numpy_rnn import load
-from numpy_rnn.layers.network import CELLS, Network
+from numpy_rnn.fast.registry import NETWORK_CELLS
+from numpy_rnn.layers.network import Network
 
 T, B, I, H, O, K = 5, 4, 3, 6, 2, 7
 READS = ("every", "last", 3)
@@ -57,7 +58,7 @@ problems = [
 
 
 @pytest.mark.parametrize(("read", "symbols", "D", "least"), problems)
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORK_CELLS)
 def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D, least):
     p = Problem(cell, read, symbols, D, least)
     rng = rng_of("directions")
@@ -91,7 +92,7 @@ def test_gradients_are_those_of_a_complex_step(cell, read, symbols, D, least):
 
 @pytest.mark.parametrize(("read", "least"), [("every", None), ("every", 1), ("last", None), ("last", 1), (3, None)])
 @pytest.mark.parametrize("symbols", [0, K])
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", NETWORK_CELLS)
 def test_the_twin_in_torch_has_the_same_outputs_and_gradients(cell, read, symbols, least):
     p = Problem(cell, read, symbols, 2, least)
     twin = torch_rnn.network.Network(**p.arguments, dtype=torch.float64)

@@ -746,6 +746,7 @@ def run_suite(where: Path, *arguments: str) -> tuple[str, list[list[str]]]:
     return seed, [re.findall(rf"^{name} (\d+)$", done.stdout, re.MULTILINE) for name in ("one", "other")]
 
 
+@pytest.mark.long
 def test_the_printed_seed_repeats_a_run_also_in_ci_and_on_two_processes(tmp_path):
     seed, draws = run_suite(tmp_path, "-n", "2")
     assert draws[0] != draws[1]

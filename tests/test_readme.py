@@ -8,12 +8,12 @@ import io
 import pathlib
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarks import measurements, report
+from numpy_rnn.cli import command
 from numpy_rnn.textbook import rnn
 from numpy_rnn.verify import zoo
 
@@ -70,15 +70,15 @@ def test_make_targets_exist():
     assert {*named, *re.findall(r"`make ([\w-]+)`", TEXTS["en"])} <= set(targets)
 
 
-def test_commands_succeed_one_after_the_other(tmp_path):
+def test_commands_succeed_one_after_the_other(tmp_path, monkeypatch):
     """In one test: some go on from a file of an earlier one, and two test processes would tear them apart."""
     named = re.findall(r"`(numpy-rnn \w+ [^`]+)`", TEXTS["en"])
     lines = [c for c in [*commands(TEXTS["en"]), *named] if c.startswith("numpy-rnn") and "vectors check" not in c]
     assert len(lines) >= 8
+    monkeypatch.chdir(tmp_path)
     for line in lines:
-        command = [sys.executable, "-m", "numpy_rnn", *shlex.split(line)[1:]]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{line}: {done.stderr}"
+        done = CliRunner().invoke(command, shlex.split(line)[1:])
+        assert done.exit_code == 0, f"{line}: {done.output}"
 
 
 def test_both_languages_have_the_same_sections_examples_and_commands():

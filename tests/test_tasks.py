@@ -20,9 +20,9 @@ import torch
 from runs import assert_one_sentence
 from support import StopAfter, assert_close, rng_of
 
+from numpy_rnn.fast.registry import NETWORK_CELLS
 from numpy_rnn.layers import files
 from numpy_rnn.layers.files import MissingLibraryError
-from numpy_rnn.layers.network import CELLS
 from numpy_rnn.train import objective
 from numpy_rnn.train.checkpoint import read_checkpoint, write_checkpoint
 from numpy_rnn.train.learner import NumPyLearner
@@ -169,7 +169,7 @@ def test_steps_take_the_schedules_learning_rate(backend):
 # ---- a whole run
 
 
-@pytest.mark.parametrize("cell", list(CELLS))
+@pytest.mark.parametrize("cell", list(NETWORK_CELLS))
 @every_kind
 def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
     task = toy(read, symbols)
@@ -178,7 +178,7 @@ def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
         Batches(task.train, config),
         (NumPyLearner(problem(config, task)), TorchLearner(problem(config, task))),
     )
-    for step in range(20):
+    for step in range(8):
         (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step)) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)
         assert norm == pytest.approx(their_norm, rel=1e-10)

@@ -258,13 +258,14 @@ def test_right_answers_agree(name):
         assert check(cases.case(name), {n: v.astype(np.float32) for n, v in given.items()}, "f32").agrees
 
 
-@pytest.mark.parametrize("name", ["rnn_tanh-plain", "lstm-ragged", "gru-bidirectional"])
+@pytest.mark.parametrize("name", ["rnn_tanh-plain", "lstm-ragged"])
 def test_right_answers_in_float32_are_not_right_in_float64(name):
     report = check(cases.case(name), {n: v.astype(np.float32) for n, v in answers(name).items()})
     assert not report.agrees
     assert report.mistakes == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_mistake_of_the_zoo_moves_a_tensor_by_a_hundred_times_the_tolerance(cell):
     names = [f"{cell}-{kind}" for kind in ("plain", "stacked", "square")]

@@ -107,8 +107,15 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize("bug", PLANTED)
-@pytest.mark.parametrize("names", [None, FORWARD, RESULTS], ids=["everything", "forward", "results"])
+@pytest.mark.parametrize(
+    ("bug", "names"),
+    [(bug, None) for bug in PLANTED]
+    + [
+        (bug, names)
+        for bug in ("reset before", "W_hh transposed", "direct path missing")
+        for names in (FORWARD, RESULTS)
+    ],
+)
 def test_a_mistake_is_named_however_much_is_dumped(bug, names):
     name, spoken_of = PLANTED[bug]
     of = spoken_of[(None, FORWARD, RESULTS).index(names)]
@@ -155,8 +162,7 @@ def test_every_mistake_made_in_forward_alone_is_named_from_everything(cell):
 
 @pytest.mark.parametrize(
     ("name", "how"),
-    [("h", how) for how in ("nan", "inf", "all")]
-    + [(name, "one entry") for name in ("h", "r", "n", "dh", "u_r", "dn", "du_n", "output", "dx", "db_hh")],
+    [("h", how) for how in ("nan", "all")] + [(name, "one entry") for name in ("r", "du_n", "db_hh")],
 )
 def test_a_single_wrong_tensor_is_no_mistake_of_the_zoo(name, how):
     """Mistakes without effect in this case, of lengths, dropout, a second direction, are not listed."""

@@ -30,11 +30,6 @@ def results(cell, name=None):
     return [zoo.machine(cell, *planted).run(case) for case in zoo.cases(cell)]
 
 
-@cache
-def kills():
-    return report.kills()
-
-
 def vectors(cell):
     """Per mistake, the numbers of all cases in units of their tensor's largest entry; "" is the textbook itself."""
     scales = [{name: np.max(np.abs(a)) or 1 for name, a in right.items()} for right in results(cell)]
@@ -112,8 +107,8 @@ def test_every_mistake_shows_and_no_two_look_alike(cell):
             assert distance > allowed, f"{cell}: {name or 'no mistake'} and {other} are {distance:.1e} apart"
 
 
-def every_mistake_is_killed():
-    survivors = [(name, cell) for name, cells in kills().items() for cell, checks in cells.items() if not checks]
+def every_mistake_is_killed(kills):
+    survivors = [(name, cell) for name, cells in kills.items() for cell, checks in cells.items() if not checks]
     assert survivors == []
 
 
@@ -124,8 +119,8 @@ def test_the_textbook_passes_every_check(cell):
         assert check.error(subject) < 1e-13, check.name
 
 
-def every_check_kills_something():
-    everything = set().union(*(checks for cells in kills().values() for checks in cells.values()))
+def every_check_kills_something(kills):
+    everything = set().union(*(checks for cells in kills.values() for checks in cells.values()))
     assert everything == {check.name for check in CHECKS}
 
 
@@ -136,28 +131,31 @@ def test_a_check_that_raises_or_says_nan_kills():
     assert not CHECKS[0].kills("gru")
 
 
-def backward_mistakes_are_killed_without_a_reference():
+def backward_mistakes_are_killed_without_a_reference(kills):
     """Where forward is right and some gradient is wrong, the complex step must see it: it needs nothing to compare with."""
-    for name, cells in kills().items():
+    for name, cells in kills.items():
         for cell, checks in cells.items():
             if "values" not in checks and checks & {"parameter gradients", "input gradient", "state gradients"}:
                 assert "complex step" in checks, (name, cell)
 
 
-def the_page_names_every_mistake_and_its_checks():
-    page = report.markdown(kills())
-    for name, cells in kills().items():
+def the_page_names_every_mistake_and_its_checks(kills):
+    page = report.markdown(kills)
+    for name, cells in kills.items():
         _, _, entry = page.partition(f"\n#### {name}\n")
         killed_by = re.search(r"^Killed by: (.*)\.$", entry, re.MULTILINE)[1].replace(" (some cells)", "")
         assert set(killed_by.split(", ")) == set().union(*cells.values()), name
 
 
-def test_the_kill_matrix():
-    """One test, so that parallel runs compute the matrix once."""
-    every_mistake_is_killed()
-    every_check_kills_something()
-    backward_mistakes_are_killed_without_a_reference()
-    the_page_names_every_mistake_and_its_checks()
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.long)])
+def test_the_kill_matrix(every):
+    """One test, so that parallel runs compute the matrix once: of every sixth mistake, and with make long of all."""
+    kills = report.kills(zoo.mistakes()[::every])
+    every_mistake_is_killed(kills)
+    backward_mistakes_are_killed_without_a_reference(kills)
+    the_page_names_every_mistake_and_its_checks(kills)
+    if every == 1:
+        every_check_kills_something(kills)
 
 
 # --- diagnose

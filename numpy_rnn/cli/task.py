@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ..fast.memory import keep_freed_memory
+from ..fast.registry import NETWORK_CELLS
 from ..layers import files
-from ..layers.network import CELLS
 from ..train import figures
 from ..train.checkpoint import read_checkpoint, write_checkpoint
 from ..train.language import generate
@@ -71,7 +71,7 @@ def _options(name: str) -> list[click.Parameter]:
     text = name == "language"
     no_symbols = name not in ("language", "tags")
     return [
-        option("--cell", CellName(CELLS), "Kind of recurrent layer."),
+        option("--cell", CellName(NETWORK_CELLS), "Kind of recurrent layer."),
         option("--hidden", click.IntRange(1), "Units of a layer."),
         option("--layers", click.IntRange(1), "Layers on top of each other."),
         option("--bidirectional/--one-direction", bool, "Whether to read from both ends.", hidden=text),
@@ -252,7 +252,7 @@ for _name in TASKS:
     "--task", "names", multiple=True, type=click.Choice(list(TASKS)), default=tuple(TASKS), help="Repeatable."
 )
 @click.option(
-    "--cell", "cells", multiple=True, type=CellName(CELLS), default=("rnn", "lstm", "gru"), help="Repeatable."
+    "--cell", "cells", multiple=True, type=CellName(NETWORK_CELLS), default=("rnn", "lstm", "gru"), help="Repeatable."
 )
 @click.option("--backend", "backends", multiple=True, type=click.Choice(BACKENDS), default=BACKENDS, help="Repeatable.")
 @click.option("--seeds", type=click.IntRange(1), default=3, help="Runs of each, from seed 0 on.")

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from .. import __version__
 from ..fast.memory import keep_freed_memory
-from ..layers.network import CELLS
+from ..fast.registry import NETWORK_CELLS
 from ..train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..train.language import KINDS
 from ..train.lockstep import Lockstep
@@ -36,7 +36,7 @@ from .progress import Display, Interruption, check_out, given, one_sentence, res
 @click.command(context_settings={"show_default": True}, short_help="Train a model on a text, character by character.")
 @click.option("--text", type=click.Path(path_type=Path), help="UTF-8 file to learn from.  [default: Python's own help]")
 @click.option("--symbols", type=click.Choice(KINDS), default="characters", help="What the model reads and writes.")
-@click.option("--cell", type=CellName(CELLS), default="gru", help="Kind of recurrent layer.")
+@click.option("--cell", type=CellName(NETWORK_CELLS), default="gru", help="Kind of recurrent layer.")
 @click.option("--layers", type=click.IntRange(1), default=1, help="Layers on top of each other.")
 @click.option("--hidden", type=click.IntRange(1), default=128, help="Units of a layer.")
 @click.option("--embedding", type=click.IntRange(1), default=64, help="Numbers that stand for a symbol.")

@@ -35,7 +35,6 @@ from .module import Module, Seed
 from .recurrent import GRU, LSTM, RNN, Recurrent
 
 Read = str | int  # "every", "last", or how many steps at the end
-CELLS = NETWORK_CELLS
 
 
 class Tape(NamedTuple):

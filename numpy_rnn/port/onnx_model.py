@@ -40,10 +40,6 @@ def model(cell: str, state: Mapping[str, Array], *, lengths: bool = False) -> An
     lengths : bool
         Whether the model takes the sequences' lengths. Not with a projection.
 
-    Returns
-    -------
-    onnx.ModelProto
-
     Raises
     ------
     ConventionError

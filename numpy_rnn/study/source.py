@@ -75,10 +75,6 @@ def code_lines(cell: Cell, function: str, number: str, name: str) -> tuple[CodeL
     name : str
         What the equation gives a value to, such as "dh_t".
 
-    Returns
-    -------
-    tuple of CodeLine
-
     Examples
     --------
     >>> from numpy_rnn.fast.registry import CELLS

@@ -45,10 +45,6 @@ class Verdict(NamedTuple):
 def verdict(walk: Walk) -> Verdict:
     """Compute the gradients of a walk's case in all ways.
 
-    Parameters
-    ----------
-    walk : Walk
-
     Returns
     -------
     Verdict

@@ -98,10 +98,6 @@ def small_case(cell: str, steps: int, inputs: int, hidden: int, projection: int,
     projection : int
         R, for lstm_projection alone.
     seed : int
-
-    Returns
-    -------
-    Case
     """
     rng = np.random.default_rng(seed)
     scales = {"parameter": 0.5, "state": 0.5, "input": 1.0, "upstream": 1.0}
@@ -118,14 +114,6 @@ def small_case(cell: str, steps: int, inputs: int, hidden: int, projection: int,
 
 def walk(case: Case) -> Walk:
     """Carry out all equations of a case of one sequence, one layer and one direction.
-
-    Parameters
-    ----------
-    case : Case
-
-    Returns
-    -------
-    Walk
 
     Examples
     --------

@@ -60,11 +60,6 @@ class Checkpoint(NamedTuple):
 def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, whole or not at all.
 
-    Parameters
-    ----------
-    path : path
-    checkpoint : Checkpoint
-
     Raises
     ------
     OSError
@@ -84,14 +79,6 @@ def write_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint. What the file says of itself is checked before its tensors are read.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    Checkpoint
 
     Raises
     ------

@@ -48,11 +48,6 @@ def matplotlib() -> Any:
 def write(figure: Any, path: Path) -> None:
     """Write a figure in the format that the name's suffix says, whole or not at all.
 
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-    path : Path
-
     Raises
     ------
     OSError

@@ -27,11 +27,6 @@ class Batches:
 
     A text is read in order instead, in B streams side by side, window after window: an epoch is once through all.
     A step's number alone says what it sees, and a resumed run needs no more than that.
-
-    Parameters
-    ----------
-    split : Split
-    config : Config
     """
 
     def __init__(self, split: Split, config: Config) -> None:

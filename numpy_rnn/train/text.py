@@ -54,10 +54,6 @@ def read_text(path: str | Path | None, kind: str) -> Text:
     kind : "characters" or "bytes"
         What counts as a symbol.
 
-    Returns
-    -------
-    Text
-
     Raises
     ------
     ValueError
@@ -139,10 +135,6 @@ def validation_batches(symbols: Array, B: int, T: int) -> Iterator[Batch]:
     symbols : integer array (number of symbols,)
         At least 2; no more than `VALIDATION_AT_MOST` are used.
     B, T : int
-
-    Yields
-    ------
-    Batch
     """
     symbols = symbols[:VALIDATION_AT_MOST]
     B = max(1, min(B, len(symbols) // (4 * T)))

@@ -1,9 +1,9 @@
 """How exact the results are: the true error of float64 and float32, forward and gradient, measured on this machine.
 
-The cells compute in whatever floating-point type their operands have. So the same code, run on the same numbers in a
-wider type, is the truth to compare with: float64 for float32, and for float64 NumPy's long double, which has 64 bits of
-mantissa on x86 (113 on some other machines; where it is float64 again, float64 cannot be measured). That the long
-double results are right in their turn is a test's business: it evaluates the equations with 50 digits.
+The cells compute in the floating-point type of their operands. The same code, run on the same numbers in a wider type,
+gives the truth: float64 for float32, and for float64 NumPy's long double, which has 64 bits of mantissa on x86 (113 on
+some other machines; where it is float64 again, float64 cannot be measured). tests/test_accuracy.py checks long double
+itself against the equations in 50 digits.
 
 Errors are max|a - b| / max|b| of each tensor; a row shows the worst tensor of the worst draw. Weights have torch's
 usual initial scale, x, initial states and all upstream gradients are standard normal.
@@ -44,6 +44,7 @@ QUICK_SIZES = ((10, 16), (100, 16), (100, 4))
 GAINS = (1, 2, 4, 8)
 GAIN_STEPS = (10, 30, 100, 300)
 FORWARD = ("output", "h_n", "c_n")
+DESCRIPTION = "Measure the true rounding errors of float32 and float64."
 
 
 class Rule(NamedTuple):
@@ -63,14 +64,6 @@ class Row(NamedTuple):
     forward: float
     gradient: float
     tensor: str  # of the worst gradient
-
-
-class Table(NamedTuple):
-    """What is printed: plain or as Markdown."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def measurable(dtype: str) -> bool:
@@ -97,11 +90,6 @@ def rule(dtype: str, T: int, B: int, H: int) -> Rule:
     T, B, H : int
         Steps, sequences, units. If there are more inputs than units, their number is H.
 
-    Returns
-    -------
-    Rule
-        forward: eps (1 + √H). gradient: eps (√H + √(T·B)).
-
     Examples
     --------
     >>> forward, gradient = rule("float64", T=100, B=4, H=16)
@@ -117,22 +105,8 @@ def tolerance(dtype: str, T: int, B: int, H: int, layers: int = 1) -> Rule:
 
     Twice, because both have errors; and twice again for data less fortunate than what was measured.
 
-    Parameters
-    ----------
-    dtype : "float64" or "float32"
-    T, B, H : int
-        Steps, sequences, units.
-    layers : int
-        Each layer hands its error on to the next.
-
-    Returns
-    -------
-    Rule
-
     Examples
     --------
-    >>> print("{:.0e} {:.0e}".format(*tolerance("float64", T=100, B=4, H=16)))
-    4e-15 2e-14
     >>> print("{:.0e} {:.0e}".format(*tolerance("float32", T=100, B=4, H=16)))
     2e-06 1e-05
     """
@@ -143,22 +117,8 @@ def tolerance(dtype: str, T: int, B: int, H: int, layers: int = 1) -> Rule:
 def true_errors(cell: str, dtype: str, T: int, H: int, draw: int = 0, gain: float = 1.0) -> dict[str, float]:
     """Errors of all values and gradients of one random problem, computed in `dtype`.
 
-    Parameters
-    ----------
-    cell : str
-        A key of `numpy_rnn.fast.registry.USER_FACING`.
-    dtype : "float64" or "float32"
-    T, H : int
-        Steps and units; there are 2 sequences and H // 2 + 1 inputs.
-    draw : int
-        Another one, other random numbers.
-    gain : float
-        What W_hh is multiplied with, for recurrences that amplify.
-
-    Returns
-    -------
-    dict of str to float
-        For each tensor max|a - b| / max|b|, b from the wider type.
+    `cell` is a key of `numpy_rnn.fast.registry.USER_FACING`; there are 2 sequences and H // 2 + 1 inputs; W_hh is
+    multiplied by `gain`, for recurrences that amplify.
 
     Raises
     ------
@@ -211,18 +171,8 @@ def measure(cell: str, dtype: str, T: int, H: int, draws: int | None = None, gai
 def method_errors(cell: str, T: int = 200, H: int = 5, entries: int = 3) -> dict[str, float]:
     """True error of BPTT and of each method that checks it, in float64, against long double; and of BPTT in float32.
 
-    Parameters
-    ----------
-    cell : str
-        A key of `numpy_rnn.fast.registry.USER_FACING`.
-    T, H : int
-    entries : int
-        How many random entries of each tensor are differentiated one by one.
-
-    Returns
-    -------
-    dict of str to float
-        Relative to the largest entry of each gradient; "adjoint identity": relative to ‖u‖ ‖J v‖.
+    Errors are relative to the largest entry of each gradient, that of the adjoint identity to ‖u‖ ‖J v‖; `entries`
+    random entries of each tensor are differentiated one by one.
 
     Raises
     ------
@@ -330,149 +280,51 @@ def worst(got: Iterable[Array], true: Iterable[Array]) -> float:
 # ---- tables
 
 
-def tables(quick: bool = False, say: Callable[[str], None] = lambda _: None) -> Iterator[Table]:
-    """All tables, one after the other.
-
-    Parameters
-    ----------
-    quick : bool
-        Small sizes only, in seconds.
-    say : function of str
-        Told what is being measured.
-
-    Yields
-    ------
-    Table
-    """
+def tables(quick: bool = False) -> Iterator[str]:
+    """All tables as Markdown, one after the other; `quick` measures small sizes only, in seconds."""
     sizes, dtypes = QUICK_SIZES if quick else SIZES, [d for d in ("float64", "float32") if measurable(d)]
-    rows = []
-    for dtype, cell, (T, H) in itertools.product(dtypes, USER_FACING, sizes):
-        say(f"{dtype} {cell}, T = {T}, H = {H}")
-        rows.append(measure(cell, dtype, T, H))
-    yield summary(rows, dtypes, sizes)
-    yield growth(rows, dtypes)
-    for dtype, which in itertools.product(dtypes, ("forward", "gradient")):
-        yield by_cell(rows, dtype, which, sizes)
-    if "float64" in dtypes:
-        say("recurrences that amplify")
-        yield gains(quick)
-        say("the methods of checking")
-        yield methods(20 if quick else 200)
+    each = [(dtype, which) for dtype in dtypes for which in ("forward", "gradient")]
+    rows = [measure(cell, dtype, T, H) for dtype, cell, (T, H) in itertools.product(dtypes, USER_FACING, sizes)]
 
+    def worst_at(dtype: str, which: str, T: int, H: int) -> str:
+        found = [(getattr(r, which), r.cell) for r in rows if (r.dtype, r.T, r.H) == (dtype, T, H)]
+        error, cell = max(found)
+        return f"{error:.1e} of {getattr(rule(dtype, T, B, H), which):.1e}, {cell}"
 
-def summary(rows: Sequence[Row], dtypes: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Table:
-    """Worst error over all cells, for each size."""
-    lines = []
-    for T, H in sizes:
-        line = [f"{T}", f"{H}"]
-        for dtype in dtypes:
-            at = [r for r in rows if (r.dtype, r.T, r.H) == (dtype, T, H)]
-            line += [number(max(r.forward for r in at)), number(max(r.gradient for r in at))]
-        lines.append(line)
-    header = ["T", "H", *(f"{dtype} {which}" for dtype in dtypes for which in ("forward", "gradient"))]
-    return Table("True relative error, worst of all cells", header, lines)
-
-
-def growth(rows: Sequence[Row], dtypes: Sequence[str]) -> Table:
-    """How near the measured errors come to the rule: the largest quotient, and where."""
-    lines = []
-    for dtype, which in itertools.product(dtypes, ("forward", "gradient")):
-        quotients = [
-            (getattr(r, which) / getattr(rule(dtype, r.T, B, r.H), which), r) for r in rows if r.dtype == dtype
-        ]
-        largest, r = max(quotients, key=lambda q: q[0])
-        middle = float(np.median([q for q, _ in quotients]))
-        lines.append([dtype, which, f"{middle:.2f}", f"{largest:.2f}", f"{r.cell}, T = {r.T}, H = {r.H}"])
-    return Table("Measured error over the rule's", ["type", "pass", "median", "largest", "there"], lines)
-
-
-def by_cell(rows: Sequence[Row], dtype: str, which: str, sizes: Sequence[tuple[int, int]]) -> Table:
-    """One pass in one type: cells by sizes."""
-    at = {(r.cell, r.T, r.H): getattr(r, which) for r in rows if r.dtype == dtype}
-    lines = [[cell, *(number(at[cell, T, H]) for T, H in sizes)] for cell in USER_FACING]
-    bounds = [number(getattr(rule(dtype, T, B, H), which)) for T, H in sizes]
-    return Table(f"{dtype}, {which}", ["", *(f"T{T} H{H}" for T, H in sizes)], [*lines, ["rule", *bounds]])
-
-
-def gains(quick: bool) -> Table:
-    """Where the rule ends: a plain recurrence whose W_hh is several times torch's."""
-    lines = []
+    lines = [[str(T), str(H), *(worst_at(*which, T, H) for which in each)] for T, H in sizes]
+    yield table("Largest true error, of what the rule allows, and whose", ["T", "H", *map(" ".join, each)], lines)
+    if "float64" not in dtypes:
+        return
+    steps, lines = GAIN_STEPS[: 2 if quick else None], []
     for gain in GAINS:
-        found = [measure("rnn_tanh", "float64", T, 16, 1, gain) for T in GAIN_STEPS[: 2 if quick else None]]
-        lines.append([f"W_hh · {gain}", *(number(r.gradient) for r in found)])
-    header = ["", *(f"T = {T}" for T in GAIN_STEPS[: 2 if quick else None])]
-    return Table("float64, gradient, rnn_tanh with H = 16: recurrences that amplify", header, lines)
+        found = [measure("rnn_tanh", "float64", T, 16, 1, gain) for T in steps]
+        lines.append([f"W_hh · {gain}", *(f"{r.gradient:.1e}" for r in found)])
+    title = "float64, gradient, rnn_tanh with H = 16: recurrences that amplify"
+    yield table(title, ["", *(f"T = {T}" for T in steps)], lines)
+    T = 20 if quick else 200
+    errors = {cell: method_errors(cell, T) for cell in USER_FACING}
+    lines = [[name, *(f"{e[name]:.1e}" for e in errors.values())] for name in errors["lstm"]]
+    yield table(f"Gradients by each method, T = {T}, H = 5; float64 but for the last", ["", *USER_FACING], lines)
 
 
-def methods(T: int) -> Table:
-    """True error of each method of checking gradients."""
-    found = {cell: method_errors(cell, T) for cell in USER_FACING}
-    names = next(iter(found.values()))
-    lines = [[name, *(number(errors[name]) for errors in found.values())] for name in names]
-    return Table(f"Gradients by each method, T = {T}, H = 5; float64 but for the last", ["", *USER_FACING], lines)
-
-
-def number(e: float) -> str:
-    """An error, with as many digits as it deserves."""
-    return f"{e:.1e}"
-
-
-def platform_line() -> str:
-    """What the figures depend on."""
-    return (
-        f"NumPy {np.__version__} on {platform.machine()}; eps: float32 {np.finfo(np.float32).eps:.1e}, "
-        f"float64 {np.finfo(np.float64).eps:.1e}, long double {np.finfo(np.longdouble).eps:.1e} "
-        f"({np.finfo(np.longdouble).nmant + 1} bits of mantissa)."
-    )
-
-
-def plain(table: Table) -> str:
-    """The table for a terminal."""
-    lines = [list(table.header), *map(list, table.rows)]
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    body = ["  ".join(c.rjust(w) if k else c.ljust(w) for k, (c, w) in enumerate(zip(line, widths))) for line in lines]
-    return "\n".join([table.title, "", *(line.rstrip() for line in body), ""])
-
-
-def markdown(table: Table) -> str:
-    """The table for a Markdown file.
-
-    Examples
-    --------
-    >>> print(markdown(Table("Errors", ["T", "float64"], [["10", "3e-16"]])))
-    **Errors**
-    <BLANKLINE>
-    | T | float64 |
-    |---|---|
-    | 10 | 3e-16 |
-    <BLANKLINE>
-    """
-    lines = [table.header, ["---"] * len(table.header), *table.rows]
-    body = [f"| {' | '.join(line)} |" for line in lines]
-    body[1] = body[1].replace(" ", "")
-    return "\n".join([f"**{table.title}**", "", *body, ""])
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table as Markdown."""
+    lines = [f"| {' | '.join(row)} |" for row in (header, *rows)]
+    return "\n".join([f"**{title}**", "", lines[0], "|---" * len(header) + "|", *lines[1:], ""])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m numpy_rnn.verify.accuracy", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m numpy_rnn.verify.accuracy", description=DESCRIPTION)
     parser.add_argument("--quick", action="store_true", help="small sizes only, in seconds")
     parser.add_argument("--markdown", metavar="FILE", type=pathlib.Path, help="write the tables between FILE's marks")
     arguments = parser.parse_args(argv)
-
-    def say(what: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\x1b[Kmeasuring {what}", end="", file=sys.stderr, flush=True)
-
-    found = list(tables(arguments.quick, say))
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)
+    eps = ", ".join(f"{t.__name__} {np.finfo(t).eps:.1e}" for t in (np.float32, np.float64, np.longdouble))
+    text = "\n".join([f"NumPy {np.__version__} on {platform.machine()}; eps: {eps}.", "", *tables(arguments.quick)])
     if arguments.markdown:
-        put_between_marks(arguments.markdown, "measured", "\n".join([platform_line(), "", *map(markdown, found)]))
+        put_between_marks(arguments.markdown, "measured", text)
     else:
-        print("\n".join([platform_line(), "", *map(plain, found)]))
+        print(text)
     if not measurable("float64"):
         print("float64 is not measured: NumPy's long double is float64 on this machine", file=sys.stderr)
 

@@ -214,10 +214,6 @@ def numeric_gradient(
     k : int
     upstream : arrays, shapes of the outputs
     method : "complex step" or "central differences"
-
-    Returns
-    -------
-    array, shape of inputs[k]
     """
     entries = numeric_entries(f, inputs, k, upstream, method, np.arange(inputs[k].size))
     return entries.reshape(inputs[k].shape)
@@ -391,10 +387,6 @@ def of_layer(layer: Any, x: Array, h_0: Any = None, lengths: Any = None) -> Prob
         As the layer's `forward` takes it; zeros by default.
     lengths : B whole numbers, optional
         Not for FromScratch models, which have none.
-
-    Returns
-    -------
-    Problem
 
     Raises
     ------

@@ -57,10 +57,6 @@ def check(found: Mapping[str, Any], given: Mapping[str, Any], tier: str | float 
     tier : str or float
         A key of `TIERS`, or a relative error.
 
-    Returns
-    -------
-    Report
-
     Raises
     ------
     ValueError

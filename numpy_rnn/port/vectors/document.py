@@ -65,10 +65,6 @@ def document(entry: Entry) -> dict[str, Any]:
 
     References are computed in NumPy's long double and rounded once, so that they are float64's nearest to the truth.
 
-    Parameters
-    ----------
-    entry : Entry
-
     Returns
     -------
     dict

@@ -283,10 +283,6 @@ def run(
     timeout : float
         Seconds that an answer may take.
 
-    Yields
-    ------
-    Answer
-
     Raises
     ------
     PortError

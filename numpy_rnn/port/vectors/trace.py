@@ -151,10 +151,6 @@ def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None
         Somebody's values of forward (T, B, ·), by the case's names: backward goes on from these, instead of from the
         textbook's, and so does the next layer.
 
-    Returns
-    -------
-    Trace
-
     Examples
     --------
     >>> from numpy_rnn.verify import zoo

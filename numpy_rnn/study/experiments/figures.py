@@ -33,10 +33,6 @@ def runs(task: Task, found: Sequence[Run]) -> Any:
     task : Task
     found : sequence of Run
         At least one.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     lags = _distinct(run.settings.lag for run in found)
     with matplotlib().rc_context(RC):
@@ -59,10 +55,6 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
     found : sequence of Descent
         At least one.
     clip : float
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     kinds = _distinct((d.settings.cell, d.settings.lag) for d in found)
     with matplotlib().rc_context(RC):

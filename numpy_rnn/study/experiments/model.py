@@ -36,10 +36,6 @@ def initial_network(
     rng : numpy.random.Generator
     dtype : dtype
 
-    Returns
-    -------
-    Network
-
     Examples
     --------
     >>> sizes = {"input_size": 2, "hidden_size": 3, "output_size": 1}

@@ -69,12 +69,7 @@ class Run(NamedTuple):
 
 
 class Learner(NumPyLearner):
-    """The learner of `train`, on a task of this package; what it evaluates is the task's score.
-
-    Parameters
-    ----------
-    settings : Settings
-    """
+    """The learner of `train`, on a task of this package; what it evaluates is the task's score."""
 
     def __init__(self, settings: Settings) -> None:
         # The initial weights, the sequences to learn from and those kept aside are independent of one another.
@@ -135,10 +130,6 @@ def train(settings: Settings, stepped: Callable[[int, float], bool] = lambda ste
     stepped : function of int and float
         Called after each step with their number and the last score; returns whether to go on.
 
-    Returns
-    -------
-    Run
-
     Raises
     ------
     ValueError
@@ -189,10 +180,6 @@ def descend(settings: Settings, stepped: Callable[[int, float], bool] = lambda s
         `clip` of 0 for none; `interval` has no meaning here.
     stepped : function of int and float
         Called after each step with their number and the gradient's norm; returns whether to go on.
-
-    Returns
-    -------
-    Descent
 
     Raises
     ------

@@ -29,10 +29,6 @@ def draw(flows: Sequence[Flow], clippings: Sequence[Clipping], reaches: dict[str
         By label, as `settings.reach` returns them; may be empty.
     max_norm : float
         What was clipped to.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     groups = list(dict.fromkeys(f.group for f in flows))
     panels = len(groups) + bool(clippings)

@@ -145,10 +145,6 @@ def problem(cell: Cell, change: Change, T: int, B: int, I: int, H: int, seed: in
         Steps, sequences, inputs, units.
     seed : int
         The same seed gives all cells the same inputs.
-
-    Returns
-    -------
-    Problem
     """
     T, B, I, H = (check_size(name, size) for name, size in (("T", T), ("B", B), ("I", I), ("H", H)))
     noise, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
@@ -165,10 +161,6 @@ def flow(group: str, label: str, p: Problem) -> Flow:
     group, label : str
     p : Problem
         Of a cell whose steps have an A, see `jacobians.step_jacobians`.
-
-    Returns
-    -------
-    Flow
     """
     steps = jacobians.step_jacobians(*p)
     H = p.params.W_hh.shape[1]
@@ -217,10 +209,6 @@ def clipping(cell: str, scales: Array, T: int, B: int, I: int, H: int, seed: int
     T, B, I, H, seed : int
     max_norm : float
         What the length is clipped to (Pascanu, Mikolov & Bengio 2013).
-
-    Returns
-    -------
-    Clipping
     """
     before, after = [], []
     for scale in scales:
@@ -267,10 +255,6 @@ class Trained(NamedTuple):
 def trained_flows(trained: Trained) -> Iterator[Flow]:
     """Measure each layer of a language model before and after training, on the same text.
 
-    Parameters
-    ----------
-    trained : Trained
-
     Yields
     ------
     Flow
@@ -304,10 +288,6 @@ def layer_problems(model: Network, symbols: Array) -> list[Problem]:
     ----------
     model : Network
     symbols : integer array (T, B)
-
-    Returns
-    -------
-    list of Problem
     """
     x, found = model.state_dict()["embedding.weight"][symbols].astype(float), []
     for (params,) in model.rnn.params():

@@ -30,10 +30,6 @@ def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs
         Which of them (0, 1, …) gave the answers.
     outputs : list of array
         The answers on the test split.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
     """
     library = matplotlib()
     with library.rc_context(RC):

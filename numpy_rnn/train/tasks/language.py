@@ -40,10 +40,6 @@ def of(text: Text, test: Array | None = None) -> Task:
     text : Text
     test : integer array, optional
         Indices into the vocabulary; by default what the validation sees, where nobody asks for a test.
-
-    Returns
-    -------
-    Task
     """
     K, symbol = len(text.vocabulary), text.vocabulary.kind[:-1]
 

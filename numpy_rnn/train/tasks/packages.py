@@ -18,10 +18,6 @@ def package_file(package: str, *parts: str) -> Path:
     *parts : str
         Folders and name inside it.
 
-    Returns
-    -------
-    Path
-
     Raises
     ------
     MissingLibraryError

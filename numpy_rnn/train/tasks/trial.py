@@ -56,10 +56,6 @@ def trial(
     save : function of Checkpoint, optional
         Called after every epoch, and where the observer stops the run.
 
-    Returns
-    -------
-    Outcome
-
     Raises
     ------
     DivergedError

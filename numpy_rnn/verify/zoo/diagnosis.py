@@ -128,11 +128,12 @@ def diagnose(
     if not wrong:
         return blank
 
-    fits = _fits(problem, ((m,) for m in mistakes(case.cell)), list(got))
+    names = [*wrong, *right]  # most mistakes are ruled out by the first
+    fits = _fits(problem, ((m,) for m in mistakes(case.cell)), names)
     if not fits and (remark := _rounding(problem, wrong)):
         return blank._replace(remark=remark)
     if not fits and pairs:
-        fits = _fits(problem, _pairs(problem, wrong), list(got))
+        fits = _fits(problem, _pairs(problem, wrong), names)
     if fits:
         return blank._replace(mistakes=fits[0], alternatives=tuple(fits[1:]))
     return blank._replace(remark=_remark(problem, wrong))
