@@ -183,6 +183,7 @@ def test_only_mistakes_that_move_what_they_explain_are_listed():
     assert [m.name for m in report.mistakes] == ["dW_hh-of-the-new-state"]
 
 
+@pytest.mark.long
 def test_a_mistake_below_the_tolerance_explains_nothing_above_it():
     """One of precision, by less than the tolerance of float32: it agrees with what is just beyond that, and so does none."""
     found, tried = cases.case("gru-plain"), 0

@@ -63,12 +63,14 @@ class _Problem(NamedTuple):
     def error(self, prediction: Mapping[str, Array], names: Sequence[str]) -> float:
         """How far the given numbers are from predicted ones, in units of the tolerance."""
         worst = 0.0
-        for name in names:
-            right, guess = self.expected[name], prediction[name]
-            scale = max(np.max(np.abs(right), initial=0), np.max(np.abs(guess), initial=0)) or 1.0
-            worst = max(worst, error(self.got[name], guess, scale) / self.tolerances[name])
-            if not worst <= 1:
-                return np.inf
+        with np.errstate(all="ignore"):
+            for name in names:
+                right, guess = self.expected[name], prediction[name]
+                scale = max(np.abs(right).max(initial=0), np.abs(guess).max(initial=0)) or 1.0
+                apart = np.abs(self.got[name] - guess).max(initial=0)
+                worst = max(worst, apart / scale / self.tolerances[name])
+                if not worst <= 1 or np.isnan(apart):
+                    return np.inf
         return worst
 
 
