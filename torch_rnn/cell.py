@@ -8,6 +8,21 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 
+class Params(NamedTuple):
+    """Parameters of a cell of G gates, or their gradients; some cells have more."""
+
+    W_ih: Tensor  # (G·H, I)
+    W_hh: Tensor  # (G·H, H)
+    b_ih: Tensor  # (G·H,)
+    b_hh: Tensor  # (G·H,)
+
+
+class State(NamedTuple):
+    """State of B sequences, or a trajectory of states, or gradients of either; the LSTMs' has c, too."""
+
+    h: Tensor  # (B, H); a trajectory: (T+1, B, H)
+
+
 class Cell(NamedTuple):
     """A recurrent cell as a value: its types and its function.
 

@@ -13,28 +13,11 @@ For t = 0 … T-1; u is the input's side, v the state's side, three blocks of H 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
-from .cell import Cell
-
-
-class Params(NamedTuple):
-    """Parameters of one cell, or their gradients."""
-
-    W_ih: Tensor  # (3H, I)
-    W_hh: Tensor  # (3H, H)
-    b_ih: Tensor  # (3H,)
-    b_hh: Tensor  # (3H,)
-
-
-class State(NamedTuple):
-    """State of B sequences, or a trajectory of states, or gradients of either."""
-
-    h: Tensor  # (B, H); a trajectory: (T+1, B, H)
+from .cell import Cell, Params, State
 
 
 def forward(params: Params, x: Tensor, s0: State) -> State:

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
-from .cell import Cell
-from .gru import Params, State
+from .cell import Cell, Params, State
 
 
 def forward(params: Params, x: Tensor, s0: State) -> State:

@@ -19,16 +19,7 @@ import torch
 from torch import Tensor, sigmoid, tanh
 from torch.nn.functional import linear
 
-from .cell import Cell
-
-
-class Params(NamedTuple):
-    """Parameters of one cell, or their gradients."""
-
-    W_ih: Tensor  # (4H, I)
-    W_hh: Tensor  # (4H, H)
-    b_ih: Tensor  # (4H,)
-    b_hh: Tensor  # (4H,)
+from .cell import Cell, Params
 
 
 class State(NamedTuple):

@@ -12,28 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from .cell import Cell
-
-
-class Params(NamedTuple):
-    """Parameters of one cell, or their gradients."""
-
-    W_ih: Tensor  # (H, I)
-    W_hh: Tensor  # (H, H)
-    b_ih: Tensor  # (H,)
-    b_hh: Tensor  # (H,)
-
-
-class State(NamedTuple):
-    """State of B sequences, or a trajectory of states, or gradients of either."""
-
-    h: Tensor  # (B, H); a trajectory: (T+1, B, H)
+from .cell import Cell, Params, State
 
 
 def forward(params: Params, x: Tensor, s0: State, f: Callable[[Tensor], Tensor] = torch.tanh) -> State:

@@ -7,6 +7,8 @@ bias_hh. Steps are indexed from the end of the shape, so the same lines run a ba
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, sigmoid, tanh
 from torch.nn import Linear, Module
@@ -15,7 +17,23 @@ from .manual import autocast
 from .modules import Device
 
 
-class RNNFromScratch(Module):
+class FromScratch(Module):
+    """What the three share: the linear maps `i2h` and `h2h` to G·H rows, and `h2o`."""
+
+    gates: ClassVar[int]  # G
+
+    def __init__(
+        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
+        self.i2h = Linear(input_size, self.gates * hidden_size, device=device, dtype=dtype)
+        self.h2h = Linear(hidden_size, self.gates * hidden_size, device=device, dtype=dtype)
+        self.h2o = Linear(hidden_size, output_size, device=device, dtype=dtype)
+
+
+class RNNFromScratch(FromScratch):
     """Plain recurrent network with a linear readout: h_{t+1} = tanh(i2h(x_t) + h2h(h_t)), y_t = h2o(h_{t+1}).
 
     Parameters
@@ -42,15 +60,7 @@ class RNNFromScratch(Module):
     (torch.Size([3, 6, 5]), torch.Size([3, 20]))
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
-        self.i2h = Linear(input_size, hidden_size, device=device, dtype=dtype)
-        self.h2h = Linear(hidden_size, hidden_size, device=device, dtype=dtype)
-        self.h2o = Linear(hidden_size, output_size, device=device, dtype=dtype)
+    gates = 1
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over all steps.
@@ -82,7 +92,7 @@ class RNNFromScratch(Module):
         return self.h2o(torch.stack(h, dim=-2)[..., 1:, :]), h[-1]
 
 
-class LSTMFromScratch(Module):
+class LSTMFromScratch(FromScratch):
     """Long short-term memory with a linear readout y_t = h2o(h_{t+1}); equations in `torch_rnn.lstm`.
 
     Parameters and errors are those of `RNNFromScratch`.
@@ -95,15 +105,7 @@ class LSTMFromScratch(Module):
     (torch.Size([3, 6, 5]), torch.Size([3, 20]), torch.Size([3, 20]))
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
-        self.i2h = Linear(input_size, 4 * hidden_size, device=device, dtype=dtype)
-        self.h2h = Linear(hidden_size, 4 * hidden_size, device=device, dtype=dtype)
-        self.h2o = Linear(hidden_size, output_size, device=device, dtype=dtype)
+    gates = 4
 
     def forward(self, x: Tensor, hidden: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run over all steps, as `RNNFromScratch.forward` does; `hidden` is the pair (h, c)."""
@@ -123,7 +125,7 @@ class LSTMFromScratch(Module):
         return self.h2o(torch.stack(h, dim=-2)[..., 1:, :]), (h[-1], c)
 
 
-class GRUFromScratch(Module):
+class GRUFromScratch(FromScratch):
     """Gated recurrent unit with a linear readout y_t = h2o(h_{t+1}); equations in `torch_rnn.gru`.
 
     Parameters and errors are those of `RNNFromScratch`.
@@ -136,15 +138,7 @@ class GRUFromScratch(Module):
     (torch.Size([3, 6, 5]), torch.Size([3, 20]))
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, output_size: int, *, device: Device = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__()
-        check_sizes(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
-        self.i2h = Linear(input_size, 3 * hidden_size, device=device, dtype=dtype)
-        self.h2h = Linear(hidden_size, 3 * hidden_size, device=device, dtype=dtype)
-        self.h2o = Linear(hidden_size, output_size, device=device, dtype=dtype)
+    gates = 3
 
     def forward(self, x: Tensor, hidden: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Run over all steps; arguments, results and errors are those of `RNNFromScratch.forward`."""

@@ -18,6 +18,21 @@ Grads = Any  # a cell's Params, holding gradients
 States = Any  # a cell's State, holding arrays (B, ·) at one moment or (T+1, B, ·) along a trajectory
 
 
+class Params(NamedTuple):
+    """Parameters of a cell of G gates, or their gradients; some cells have more."""
+
+    W_ih: Array  # (G·H, I)
+    W_hh: Array  # (G·H, H)
+    b_ih: Array  # (G·H,)
+    b_hh: Array  # (G·H,)
+
+
+class State(NamedTuple):
+    """State of B sequences, or a trajectory of states, or gradients of either; the LSTMs' has c, too."""
+
+    h: Array  # (B, H); a trajectory: (T+1, B, H)
+
+
 class Cell(NamedTuple):
     """A recurrent cell as a value: its types and its two functions.
 
@@ -41,21 +56,9 @@ class Cell(NamedTuple):
 
 
 def allocate_trajectory(T: int, state: Array, *operands: Array) -> Array:
-    """Room for the states 0 … T of a trajectory, as columns, the first of them filled with `state`.
+    """Room for the states 0 … T as columns (T+1, H, B), the first of them `state` (B, H).
 
-    Parameters
-    ----------
-    T : int
-        Number of steps.
-    state : array (B, H)
-        The initial state.
-    *operands : array
-        Whatever else the states are computed from. The dtype is the one that all of them together
-        lead to, so a complex number in any operand makes the trajectory complex.
-
-    Returns
-    -------
-    array (T+1, H, B)
+    `operands` is whatever else they are computed from: a complex number in any of them makes the trajectory complex.
     """
     B, H = state.shape
     states = np.empty((T + 1, H, B), np.result_type(state, *operands))
@@ -66,19 +69,8 @@ def allocate_trajectory(T: int, state: Array, *operands: Array) -> Array:
 def upstream(cell: Cell, dy: Array, ds_n: States, dtype: DTypeLike) -> States:
     """What the loss sends directly to every state of a trajectory, laid out as the cell's backward wants it.
 
-    Parameters
-    ----------
-    cell : Cell
-    dy : array (T, B, R)
-        Gradient of the loss by the outputs, which are h_1 … h_T.
-    ds_n : the cell's State
-        Gradient by the final states, fields (B, ·).
-    dtype : dtype
-
-    Returns
-    -------
-    the cell's State
-        Fields (T+1, B, ·).
+    dy (T, B, R) is its gradient by the outputs, which are h_1 … h_T, ds_n that by the final states, fields (B, ·).
+    Fields of the result are (T+1, B, ·).
     """
     T = len(dy)
     if cell.vectors == "rows":

@@ -133,17 +133,7 @@ def cut_blocks(lengths: Lengths | None, T: int, B: int) -> list[Block]:
 
 
 def reverse(x: Array, lengths: Lengths | None) -> Array:
-    """Turn each sequence round within its own length; what stands after it stays. Its own transpose.
-
-    Parameters
-    ----------
-    x : array (T, B, ·)
-    lengths : array (B,) or None
-        None: all T.
-
-    Returns
-    -------
-    array (T, B, ·)
+    """Turn each sequence of x (T, B, ·) round within its length; what stands after it stays. Its own transpose.
 
     Examples
     --------
@@ -182,7 +172,6 @@ def forward(
 
     Parameters
     ----------
-    cell : Cell
     params : L sequences of D of the cell's Params
         The second direction, if there is one, reads each sequence from its end.
     x : array (T, B, I)
@@ -200,9 +189,8 @@ def forward(
     y : array (T, B, D·R)
         Output of the last layer, both directions side by side; 0 after a sequence's end.
     s_n : the cell's State
-        Final states, fields (L·D, B, ·).
+        Final states, as s0.
     tape : Tape
-        What `backward` needs.
     """
     cut = cut_time(lengths, *x.shape[:2])
     tape = Tape(cell, params, x, s0, lengths, masks, cut, [])
@@ -225,24 +213,9 @@ def forward(
 
 
 def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Array, States]:
-    """Transpose of `forward`.
+    """Transpose of `forward`: gradients by the parameters (L lists of D), by x and by s0.
 
-    Parameters
-    ----------
-    tape : Tape
-        As `forward` returned it.
-    dy : array (T, B, D·R)
-        Gradient of the loss by the output. What stands after a sequence's end is ignored.
-    ds_n : the cell's State
-        Gradient by the final states, fields (L·D, B, ·).
-
-    Returns
-    -------
-    grads : L lists of D of the cell's Params
-    dx : array (T, B, I)
-        0 after a sequence's end.
-    ds0 : the cell's State
-        Fields (L·D, B, ·).
+    dy (T, B, D·R) is the gradient of the loss by y, ignored after a sequence's end, ds_n that by s_n; dx is 0 there.
     """
     cell, cut, D = tape.cell, tape.cut, len(tape.params[0])
     dtype = gradient_dtype(tape, dy, ds_n)

@@ -13,23 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, allocate_trajectory
+from .cell import Cell, Params, State, allocate_trajectory
 from .numerics import Array, layout_for_matvec, linear_columns, merge_steps, reversed_steps, split_gates, sum_columns
-
-
-class Params(NamedTuple):
-    """Parameters of one cell, or their gradients."""
-
-    W_ih: Array  # (3H, I)
-    W_hh: Array  # (3H, H)
-    b_ih: Array  # (3H,)
-    b_hh: Array  # (3H,)
-
-
-class State(NamedTuple):
-    """State of B sequences, or a trajectory of states, or gradients of either."""
-
-    h: Array  # (B, H); a trajectory: (T+1, B, H)
 
 
 class Tape(NamedTuple):

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, allocate_trajectory
-from .gru import Params, State, prepare_for_tanh
+from .cell import Cell, Params, State, allocate_trajectory
+from .gru import prepare_for_tanh
 from .numerics import Array, layout_for_matvec, linear_columns, merge_steps, reversed_steps, split_gates, sum_columns
 
 

@@ -13,17 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell, allocate_trajectory
+from .cell import Cell, Params, allocate_trajectory
 from .numerics import Array, layout_for_matvec, linear_columns, merge_steps, reversed_steps, split_gates, sum_columns
-
-
-class Params(NamedTuple):
-    """Parameters of one cell, or their gradients."""
-
-    W_ih: Array  # (4H, I)
-    W_hh: Array  # (4H, H)
-    b_ih: Array  # (4H,)
-    b_hh: Array  # (4H,)
 
 
 class State(NamedTuple):

@@ -44,13 +44,15 @@ def copy_blocked(x: Array, out: Array) -> None:
 def transposed_copy(W: Array) -> Array:
     """Wᵀ in one piece of memory, for a product at every step.
 
-    Some rows at a time: a whole large matrix takes up to four times as long, with sizes that are powers of two.
+    A large matrix some rows at a time: at once it takes up to four times as long, with sizes that are powers of two.
 
     Examples
     --------
     >>> transposed_copy(np.array([[1, 2, 3], [4, 5, 6]])).tolist()
     [[1, 4], [2, 5], [3, 6]]
     """
+    if W.size <= TILE:
+        return W.T.copy()
     W_T = np.empty(W.shape[::-1], W.dtype)
     step = max(STRIPE, TILE // W.shape[1])
     for r in range(0, len(W), step):
@@ -94,7 +96,7 @@ def reversed_steps(*arrays: Array) -> Iterable[tuple[Array, ...]]:
     >>> [(int(a), int(b)) for a, b in reversed_steps(np.array([1, 2]), np.array([10, 20]))]
     [(2, 20), (1, 10)]
     """
-    return zip(*(z[::-1] for z in arrays))
+    return zip(*[z[::-1] for z in arrays])
 
 
 def _rows_as_items(z: Array) -> NDArray[np.void]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cell import Cell
+from .cell import Cell, Params, State
 from .numerics import Array, linear, linear_db, linear_dW, linear_dx, relu, reversed_steps, transposed_copy
 
 
@@ -36,21 +36,6 @@ def _relu_derivative(h: Array, out: Array) -> Array:
 
 tanh_unit = Nonlinearity(np.tanh, _tanh_derivative)
 relu_unit = Nonlinearity(relu, _relu_derivative)
-
-
-class Params(NamedTuple):
-    """Parameters of one cell, or their gradients."""
-
-    W_ih: Array  # (H, I)
-    W_hh: Array  # (H, H)
-    b_ih: Array  # (H,)
-    b_hh: Array  # (H,)
-
-
-class State(NamedTuple):
-    """State of B sequences, or a trajectory of states, or gradients of either."""
-
-    h: Array  # (B, H); a trajectory: (T+1, B, H)
 
 
 class Tape(NamedTuple):

@@ -49,29 +49,9 @@ def windows(T: int, k1: int, k2: int) -> list[Window]:
 
 
 def backward(tape: deep.Tape, dy: Array, ds_n: States, k1: int, k2: int) -> tuple[list[list[Grads]], Array, States]:
-    """As `deep.backward`, truncated.
+    """As `deep.backward`, truncated: k1 steps from one window's end to the next, each reaching back k2 ≥ k1 steps.
 
     Each window is run forward again from the states at its start, so between windows only states are kept.
-
-    Parameters
-    ----------
-    tape : deep.Tape
-        As `deep.forward` returned it.
-    dy : array (T, B, R)
-        Gradient of the loss by the output.
-    ds_n : the cell's State
-        Gradient by the final states, fields (L, B, ·).
-    k1 : int
-        Steps from one window's end to the next.
-    k2 : int
-        Steps that a window reaches back, at least k1.
-
-    Returns
-    -------
-    grads : L lists of one of the cell's Params
-    dx : array (T, B, I)
-    ds0 : the cell's State
-        Fields (L, B, ·).
     """
     cell, params, x = tape.cell, tape.params, tape.x
     T, B, _ = x.shape

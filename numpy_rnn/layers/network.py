@@ -29,10 +29,10 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
 from ..fast.registry import FAMILIES, NETWORK_CELLS, USER_FACING, cell_name
-from . import recurrent as modules
+from . import recurrent
 from .arguments import check_array, check_bool, check_size
 from .module import Module, Seed
-from .recurrent import GRU, LSTM, RNN, Recurrent
+from .recurrent import LSTM, Recurrent
 
 Read = str | int  # "every", "last", or how many steps at the end
 
@@ -46,7 +46,7 @@ class Tape(NamedTuple):
     valid: Array | None  # (T, B) bool; None: all
     steps: int  # T
     r: Array  # (T, B, D·H), read "last" (1, B, D·H), read n (n, B, D·H)
-    rnn: modules.Tape
+    rnn: recurrent.Tape
 
 
 class Network(Module):
@@ -282,11 +282,11 @@ class Network(Module):
             raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
 
 
-def _layer(cell: str) -> tuple[type[RNN] | type[LSTM] | type[GRU], dict[str, Any]]:
+def _layer(cell: str) -> tuple[type[Any], dict[str, Any]]:
     """The class of a cell's layers, and what that is told beside sizes."""
     name = cell_name(cell, NETWORK_CELLS)
     kind = USER_FACING[FAMILIES.get(name, name)]
-    return {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}[kind.cls], kind.arguments
+    return getattr(recurrent, kind.cls), kind.arguments
 
 
 def sum_rows(dx: Array, symbols: Array, K: int) -> Array:

@@ -112,13 +112,7 @@ class Recurrent(Module, abstract=True):
         return names, tuple(tuple(self.cell.Params(*islice(arrays, len(fields))) for _ in D) for _ in L)
 
     def params(self) -> tuple[tuple[Any, ...], ...]:
-        """Return the parameters as the cell's Params, one for each layer and direction; absent biases are zero.
-
-        Returns
-        -------
-        L tuples of D of the cell's Params
-            Their arrays are the layer's own.
-        """
+        """The layer's own parameters as L tuples of D of the cell's Params; absent biases are zero."""
         return self._params
 
     def __call__(self, x: Array, h_0: Any = None, lengths: Any = None) -> tuple[Array, Any]:
@@ -211,17 +205,10 @@ class Recurrent(Module, abstract=True):
 
         Parameters
         ----------
-        tape, doutput, dh_n
-            As for `backward`.
         k1 : int
             Steps from one window's end to the next.
         k2 : int
             Steps that a window reaches back, at least k1.
-
-        Returns
-        -------
-        grads, dx, dh_0
-            As from `backward`.
 
         Raises
         ------
@@ -240,15 +227,13 @@ class Recurrent(Module, abstract=True):
 
     def _from_user(self, x: Array, batched: bool) -> Array:
         """Lay x out as (T, B, ·)."""
-        if not batched:
-            return x[:, None]
-        return x.swapaxes(0, 1) if self.batch_first else x
+        if batched:
+            return x.swapaxes(0, 1) if self.batch_first else x
+        return x[:, None]
 
     def _to_user(self, x: Array, batched: bool) -> Array:
         """Undo `_from_user`."""
-        if not batched:
-            return x[:, 0]
-        return x.swapaxes(0, 1) if self.batch_first else x
+        return self._from_user(x, batched) if batched else x[:, 0]
 
     def _states_to_user(self, s: States, batched: bool) -> Any:
         s = s if batched else self.cell.State(*[a[:, 0] for a in s])
@@ -380,22 +365,10 @@ class LSTM(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers : int
-        I, H and L; layer l reads the output of layer l-1.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    batch_first : bool
-        Whether x and output are (B, T, ·); states are (L·D, B, ·) either way.
-    dropout : float
-        Probability with which, while training, an output of a layer but the last is set to 0.
-    bidirectional : bool
-        Whether a second set of cells reads each sequence from its end (D = 2).
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+        As for `RNN`.
     proj_size : int
         R, units of the projected state h; 0 for no projection, R = H.
-    dtype : dtype
-        Floating-point or complex; x, states and gradients must have it too.
-    rng : int, numpy.random.Generator or None
-        Source of the initial parameters, uniform in ±1/√H, and of the dropout masks.
     peephole : bool
         Whether gates also see the memory c, through `weight_peephole_l{k}` (3H,), order i, f, o.
 
@@ -456,20 +429,8 @@ class GRU(Recurrent):
 
     Parameters
     ----------
-    input_size, hidden_size, num_layers : int
-        I, H and L; layer l reads the output of layer l-1.
-    bias : bool
-        Whether there are b_ih and b_hh.
-    batch_first : bool
-        Whether x and output are (B, T, ·); states are (L·D, B, H) either way.
-    dropout : float
-        Probability with which, while training, an output of a layer but the last is set to 0.
-    bidirectional : bool
-        Whether a second set of cells reads each sequence from its end (D = 2).
-    dtype : dtype
-        Floating-point or complex; x, states and gradients must have it too.
-    rng : int, numpy.random.Generator or None
-        Source of the initial parameters, uniform in ±1/√H, and of the dropout masks.
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng
+        As for `RNN`.
     reset_after : bool
         True: n = tanh(… + r ∘ (W_hn h + b_hn)), torch's and cuDNN's. False: n = tanh(… + W_hn (r ∘ h) + b_hn),
         Cho's third version and ONNX's default.

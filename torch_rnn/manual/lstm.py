@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ..lstm import Params, State
+from ..cell import Params
+from ..lstm import State
 from .steps import backwards, before, forwards, sum_of_outer_products
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from ..rnn import Params, State
+from ..cell import Params, State
 from .steps import backwards, before, forwards, sum_of_outer_products
 
 
