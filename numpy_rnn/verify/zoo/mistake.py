@@ -32,8 +32,7 @@ class Mistake(NamedTuple):
     name: str
     group: str
     what: str  # completes "the numbers that come out when …"
-    story: str  # what it is and how it shows
-    seen: tuple[str, ...]  # public threads, owner/repository#number
+    story: str  # what it is and how it shows; public threads, owner/repository#number, where people met it
     changes: Mapping[str, tuple[Change, ...]]  # by cell
 
     def __hash__(self) -> int:

@@ -1,11 +1,62 @@
-"""All mistakes of the zoo."""
+"""The zoo's catalogue, read from three texts.
+
+Each text has its mistakes in groups with a heading. A mistake is told in sentences, the first of which completes "the
+numbers come out when …"; threads where people met it follow "Seen:". Then come the changes of the textbook:
+
+    where: what stands there => what the mistake writes
+
+"where" names one cell or several, a class for all its cells, "all", or "stack" for the module that runs a cell over
+layers and sequences, followed by cells if not all can have the mistake. Letters in brackets are gates: the change is
+made for each of them, and `$` stands for the letter. Further lines of what the mistake writes stand below its first.
+"""
 
 from __future__ import annotations
 
-from . import mistakes_cells, mistakes_layers, mistakes_weights
-from .mistake import Mistake
+import re
+from collections.abc import Iterator
 
-MISTAKES: tuple[Mistake, ...] = (*mistakes_weights.MISTAKES, *mistakes_cells.MISTAKES, *mistakes_layers.MISTAKES)
+from ...fast.registry import USER_FACING
+from . import mistakes_cells, mistakes_layers, mistakes_weights
+from .mistake import LAYERS, Change, Mistake, source, textbook_module
+
+TOLD = re.compile(r"(?P<name>\S+): (?P<what>.*?)\. (?P<story>.*)")
+CHANGE = re.compile(r"^    ([\w ]+)(?:\[(\w+)\])?: (.*?)\s+=> (.*(?:\n {11}.*)*)", re.MULTILINE)
+
+
+def _read(text: str) -> Iterator[Mistake]:
+    """The mistakes of a text, in its order."""
+    group = ""
+    for entry in text.strip().split("\n\n"):
+        if entry.startswith("# "):
+            group = entry[2:]
+            continue
+        told, _, _ = entry.partition("\n    ")
+        matched = TOLD.fullmatch(told.replace("\n", " "))
+        assert matched, entry
+        changes: dict[str, tuple[Change, ...]] = {}
+        for where, gates, original, broken in CHANGE.findall(entry):
+            for cell in _cells(where):
+                module = "stack" if where.startswith("stack") else textbook_module(cell)
+                for gate in gates or "$":
+                    change = _change(module, original.replace("$", gate), broken.replace("$", gate))
+                    changes[cell] = (*changes.get(cell, ()), change)
+        yield Mistake(group=group, changes=changes, **matched.groupdict())
+
+
+def _cells(where: str) -> list[str]:
+    """Names of the cells that a change is made in."""
+    words = where.removeprefix(LAYERS).split() or ["all"]
+    return [cell for cell, facing in USER_FACING.items() if {"all", cell, facing.cls} & set(words)]
+
+
+def _change(module: str, original: str, broken: str) -> Change:
+    """A change, its lines indented as the line of the textbook that they replace."""
+    line = next((line for line in source(module).splitlines() if original in line), "")
+    indent = " " * (len(line) - len(line.lstrip()))
+    return Change(module, original, re.sub(r"\n {11}", f"\n{indent}", broken))
+
+
+MISTAKES = tuple(m for part in (mistakes_weights, mistakes_cells, mistakes_layers) for m in _read(part.TEXT))
 _BY_NAME = {mistake.name: mistake for mistake in MISTAKES}
 
 
@@ -23,12 +74,7 @@ def mistakes(cell: str | None = None) -> tuple[Mistake, ...]:
 
 
 def mistake(name: str) -> Mistake:
-    """One mistake by its name.
-
-    Raises
-    ------
-    ValueError
-        If there is none of this name.
+    """One mistake by its name; ValueError if there is none of this name.
 
     Examples
     --------

@@ -1,519 +1,336 @@
-"""Mistakes round the cell: states, lengths, directions, layers, dropout, sums, clipping."""
+"""Mistakes around a cell: states, lengths, directions, dropout, sums over time. `mistakes` explains the notation."""
 
-from __future__ import annotations
+TEXT = """
+# initial state
 
-from .mistake import Mistake
-from .plant import LSTM, LSTM_SQUARE, in_layers
+first-step-missing-in-dW_hh: dW_hh is summed up as if the initial state had been zero. Forward honours h_0; backward
+takes zeros for it. Tests from the zero state cannot see it.
+    RNN LSTM: np.outer(da, h[t]) => np.outer(da, h[t] * (t > 0))
+    gru: np.outer(dv, h[t]) => np.outer(dv, h[t] * (t > 0))
+    gru_reset_before[rz]: np.outer(du_$, h[t]) => np.outer(du_$, h[t] * (t > 0))
+    gru_reset_before: np.outer(du_n, r * h[t]) => np.outer(du_n, r * h[t] * (t > 0))
 
-# Lines of stack.py that mistakes replace.
-STEPS = "steps = np.arange(length)"
-TURNED = "return steps[::-1] if d else steps"
-S0 = "*(s[k, b] for s in s0)"
-DS0 = "for ds, first in zip(ds0, initial):"
-DS0_LINE = "ds[k, b] = first"
-DS_N = "for ds, direct in zip(ds_n, dstates):"
-DS_N_LINE = "direct[-1] += ds[k, b]"
-OUTPUT = "output[steps, b] = states[0][1:]"
-DOUTPUT = "dstates[0][1:] = doutput[steps, b]"
-DX = "dx[steps, b] += dsteps"
-OUTPUTS = "outputs.append(output)"
-MASK = "y = y * masks[l - 1]"
-DMASK = "dy = dx * masks[l - 1] if l > 0 else dx"
-SUM = "total += g"
-RETURN = "return y, s_n, tapes"
-GRADS = "return grads, dy, ds0"
-EACH = "[[[{} for g in p] for p in layer] for layer in grads]"
+lstm-first-step-missing-in-df: the forget gate's gradient is computed as if the initial cell state had been zero.
+Forward honours c_0; backward takes zeros for it.
+    LSTM: df = dc[t + 1] * c[t] => df = dc[t + 1] * c[t] * (t > 0)
 
-STATES = (
-    Mistake(
-        "h_0-ignored",
-        "initial state",
-        "h_0 is ignored and zeros are taken for it",
-        "The argument is accepted and not looked at. Every test that starts from zeros passes.",
-        (),
-        in_layers(
-            (S0, "*(s[k, b] * (j > 0) for j, s in enumerate(s0))"),
-            (DS0, "for ds, first in list(zip(ds0, initial))[1:]:"),
-        ),
-    ),
-    Mistake(
-        "c_0-ignored",
-        "initial state",
-        "c_0 is ignored and zeros are taken for it",
-        "Half of the pair is looked at.",
-        ("onnx/onnx-tensorflow#408",),
-        in_layers(
-            (S0, "*(s[k, b] * (j < 1) for j, s in enumerate(s0))"),
-            (DS0, "for ds, first in zip(ds0[:1], initial):"),
-            cells=LSTM,
-        ),
-    ),
-    Mistake(
-        "dh_0-missing",
-        "initial state",
-        "dh_0 stays zero",
-        "The initial state counts as a constant. Whoever learns it, or chains chunks, gets nothing.",
-        (),
-        in_layers((DS0, "for ds, first in list(zip(ds0, initial))[1:]:")),
-    ),
-    Mistake(
-        "dc_0-missing",
-        "initial state",
-        "dc_0 stays zero",
-        "As dh_0, for the cell state.",
-        (),
-        in_layers((DS0, "for ds, first in zip(ds0[:1], initial):"), cells=LSTM),
-    ),
-    Mistake(
-        "h_0-and-c_0-swapped",
-        "initial state",
-        "h_0 and c_0 are taken for each other",
-        "Flax has the pair as (c, h), torch as (h, c). The shapes are the same.",
-        (),
-        in_layers(
-            (S0, "*(s[k, b] for s in s0[::-1])"), (DS0, "for ds, first in zip(ds0[::-1], initial):"), cells=LSTM_SQUARE
-        ),
-    ),
-    Mistake(
-        "state-of-the-first-sequence-for-all",
-        "initial state",
-        "every sequence starts from the initial state of the first",
-        "A state of shape (1, H) is made to fit by broadcasting.",
-        (),
-        in_layers((S0, "*(s[k, 0] for s in s0)"), (DS0_LINE, "ds[k, 0] += first")),
-    ),
-    Mistake(
-        "state-carried-to-the-next-sequence",
-        "initial state",
-        "each sequence starts from where the sequence before it in the batch has ended",
-        "The state lives in the object and is not reset between sequences.",
-        ("nntrainer/nntrainer#1038",),
-        in_layers((S0, "*(n[k, b - 1] if b else s[k, b] for s, n in zip(s0, s_n))")),
-    ),
-    Mistake(
-        "reverse-starts-from-the-forward-state",
-        "initial state",
-        "the reverse direction starts from the forward direction's initial state",
-        "One initial state a layer, used for both directions.",
-        (),
-        in_layers((S0, "*(s[l * len(layer), b] for s in s0)"), (DS0_LINE, "ds[l * len(layer), b] += first")),
-    ),
-    Mistake(
-        "states-ordered-by-direction",
-        "initial state",
-        "the states are stacked direction by direction instead of layer by layer",
-        "Index d · L + l for l · D + d. With one layer or one direction, or from zeros, "
-        "there is no difference: shipped kernels have cut the wrong slices out of the states behind such tests.",
-        ("pytorch/pytorch#95137",),
-        in_layers(
-            ("k = l * len(layer) + d\n            output", "k = d * len(params) + l\n            output"),
-            ("k = l * len(layer) + d\n            for b", "k = d * len(params) + l\n            for b"),
-        ),
-    ),
-    Mistake(
-        "dh_n-ignored",
-        "final state",
-        "the gradient of the final state h_n is ignored",
-        "Backward starts from zeros and adds the outputs' gradients. Encoders, whose loss sees h_n alone, learn "
-        "nothing.",
-        ("oxford-cs-ml-2015/practical6#6", "open-lm-engine/accelerated-model-architectures#445"),
-        in_layers((DS_N, "for ds, direct in list(zip(ds_n, dstates))[1:]:")),
-    ),
-    Mistake(
-        "dc_n-ignored",
-        "final state",
-        "the gradient of the final cell state c_n is ignored",
-        "The cell state's gradient starts from zero, whatever the loss says.",
-        ("deeplearning4j/deeplearning4j#8838", "PaddlePaddle/Paddle#6970"),
-        in_layers((DS_N, "for ds, direct in zip(ds_n[:1], dstates):"), cells=LSTM),
-    ),
-    Mistake(
-        "final-state-one-step-early",
-        "final state",
-        "the final states are those before the last step",
-        "h[T - 1] of a trajectory that starts with h_0, where h[T] was meant.",
-        (),
-        in_layers(("s[k, b] = trajectory[-1]", "s[k, b] = trajectory[-2]")),
-    ),
-    Mistake(
-        "c_n-holds-h_n",
-        "final state",
-        "c_n is a copy of h_n",
-        "The wrong variable is handed out.",
-        (),
-        in_layers(("in zip(s_n, states):", "in zip(s_n, states[:1] * 2):"), cells=LSTM_SQUARE),
-    ),
-    Mistake(
-        "h_n-is-the-last-row-of-the-output",
-        "final state",
-        "h_n is the output's last row",
-        "For a shorter sequence that row is padding, and for the reverse direction it is the first step.",
-        ("pytorch/pytorch#3587",),
-        in_layers((OUTPUTS, f"s_n[0][k] = output[-1]\n            {OUTPUTS}")),
-    ),
-    Mistake(
-        "h_n-of-reverse-from-the-wrong-end",
-        "final state",
-        "the reverse direction's h_n is its output at the last valid step, where it has only begun",
-        "output[length - 1] is right for the forward direction. The reverse one ends at step 0.",
-        ("yunjey/pytorch-tutorial#174", "pytorch/pytorch#3587"),
-        in_layers((OUTPUTS, f"s_n[0][k] = output[np.array(lengths) - 1, np.arange(B)]\n            {OUTPUTS}")),
-    ),
-    Mistake(
-        "h_n-in-sorted-order",
-        "final state",
-        "the final states stand in the order of falling lengths instead of the caller's",
-        "The batch is sorted for packing; outputs are put back, final states are not.",
-        (),
-        in_layers((RETURN, 'return y, [s[:, np.argsort([-n for n in lengths], kind="stable")] for s in s_n], tapes')),
-    ),
-    Mistake(
-        "dh_n-lands-in-the-padding",
-        "final state",
-        "the gradient of the final states is added at step T, not where each sequence ends",
-        "For sequences of full length it is right, for all shorter ones it is lost.",
-        (),
-        in_layers((DS_N_LINE, "direct[-1] += ds[k, b] * (lengths[b] == T)")),
-    ),
-    Mistake(
-        "dh_n-of-reverse-at-the-wrong-end",
-        "final state",
-        "the gradient of the reverse direction's final states is added where that direction begins",
-        "The transpose of taking h_n from the wrong end.",
-        (),
-        in_layers((DS_N_LINE, "direct[1 if d else -1] += ds[k, b]")),
-    ),
-    Mistake(
-        "output-one-step-early",
-        "off by one",
-        "the output at each step is the state before it",
-        "h[:-1] for h[1:], forwards and backwards.",
-        (),
-        in_layers((OUTPUT, "output[steps, b] = states[0][:-1]"), (DOUTPUT, "dstates[0][:-1] = doutput[steps, b]")),
-    ),
-    Mistake(
-        "upstream-gradient-shifted",
-        "off by one",
-        "each output's gradient is added to the state one step earlier",
-        "Forward is right; backward pairs dy[t] with h[t] instead of h[t + 1].",
-        (),
-        in_layers((DOUTPUT, "dstates[0][:-1] = doutput[steps, b]")),
-    ),
-    Mistake(
-        "upstream-gradient-of-the-last-step-alone",
-        "dropped path",
-        "only the last step's output gradient is counted",
-        "dh is set, not added to, on the way back; or the loss was thought to see the last output alone.",
-        (),
-        in_layers((DOUTPUT, "dstates[0][1:][-1:] = doutput[steps[-1:], b]")),
-    ),
-    Mistake(
-        "upstream-gradient-of-ones",
-        "dropped path",
-        "the gradient of the outputs is taken to be 1 everywhere, whatever was handed in",
-        "Backward was written for the sum of all outputs as loss, which is what many gradient checks use: ones pass "
-        "them all.",
-        (),
-        in_layers((DOUTPUT, "dstates[0][1:] = 1 if l == len(params) - 1 else doutput[steps, b]")),
-    ),
-    Mistake(
-        "gradient-between-layers-dropped",
-        "dropped path",
-        "no gradient flows from a layer to the one beneath it",
-        "The lower layer's output is detached.",
-        (),
-        in_layers((DMASK, "dy = dx * 0 if l > 0 else dx")),
-    ),
-    Mistake(
-        "upstream-gradient-overwritten-by-dx",
-        "in place",
-        "in a stack, the first direction's dx has overwritten dy before the second direction reads it",
-        "dx is as wide as dy there, so one buffer serves for both. One direction or one layer, and all is right.",
-        ("apache/mxnet#17898", "apache/mxnet#18203"),
-        in_layers((DOUTPUT, "dstates[0][1:] = (np.split(dx, 2, axis=2)[1] if d and l else doutput)[steps, b]")),
-    ),
-)
+h_0-ignored: h_0 is ignored and zeros are taken for it. The argument is accepted and not looked at. Every test that
+starts from zeros passes.
+    stack: *(s[k, b] for s in s0) => *(s[k, b] * (j > 0) for j, s in enumerate(s0))
+    stack: for ds, first in zip(ds0, initial): => for ds, first in list(zip(ds0, initial))[1:]:
 
-SEQUENCES = (
-    Mistake(
-        "lengths-ignored",
-        "padding and lengths",
-        "the lengths are ignored and the padding is computed like any other step",
-        "The argument is accepted and not looked at; final states are those after the padding.",
-        ("pytorch/pytorch#3662",),
-        in_layers((STEPS, "steps = np.arange(T)")),
-    ),
-    Mistake(
-        "lengths-one-short",
-        "padding and lengths",
-        "each sequence is one step shorter than it says",
-        "`t < length - 1`: an index of the last step taken for a length.",
-        (),
-        in_layers((STEPS, "steps = np.arange(length - 1)")),
-    ),
-    Mistake(
-        "padding-holds-the-last-state",
-        "padding and lengths",
-        "the output after a sequence's end is its last state instead of 0",
-        "Keras and TensorFlow carry the state through masked steps; torch and ONNX write zeros there.",
-        ("microsoft/onnxruntime#12492",),
-        in_layers((OUTPUT, f"{OUTPUT}\n                output[lengths[b] :, b] = states[0][-1]")),
-    ),
-    Mistake(
-        "upstream-gradient-in-the-padding-counted",
-        "padding and lengths",
-        "upstream gradients after a sequence's end are counted",
-        "The loss is not masked, so the padding's gradients flow into the last state and into every parameter.",
-        (),
-        in_layers((DOUTPUT, f"{DOUTPUT}\n                dstates[0][-1] += doutput[lengths[b] :, b].sum(axis=0)")),
-    ),
-    Mistake(
-        "batch-first-read-as-time-first",
-        "padding and lengths",
-        "x is taken for (B, T, I) although it is (T, B, I)",
-        "The same numbers in another shape, reshaped to fit: steps and sequences are shuffled.",
-        (),
-        in_layers(
-            ("y = x\n", "y = x.reshape(B, T, -1).swapaxes(0, 1)\n"),
-            (GRADS, "return grads, dy.swapaxes(0, 1).reshape(T, B, -1), ds0"),
-        ),
-    ),
-    Mistake(
-        "reverse-over-the-whole-buffer",
-        "direction",
-        "the reverse direction runs over the whole buffer, padding first",
-        "x[::-1] turns the padding to the front: short sequences have seen it before they begin.",
-        ("pytorch/pytorch#1811",),
-        in_layers((TURNED, "return np.arange(T)[::-1] if d else steps")),
-    ),
-    Mistake(
-        "reverse-begins-in-the-padding",
-        "direction",
-        "the reverse direction takes the last steps of the buffer instead of the sequence's own",
-        "The buffer is turned round and cut to the length: what is cut off is the beginning of the sequence.",
-        (),
-        in_layers((TURNED, "return np.arange(T - length, T)[::-1] if d else steps")),
-    ),
-    Mistake(
-        "reverse-not-reversed",
-        "direction",
-        "both directions read the sequence forwards",
-        "The second set of weights is used, the turning is forgotten.",
-        (),
-        in_layers((TURNED, "return steps")),
-    ),
-    Mistake(
-        "reverse-output-not-turned-back",
-        "direction",
-        "the reverse direction's output stands in the order in which it was computed",
-        "Keras' go_backwards hands it out like this; torch and ONNX turn it back.",
-        ("microsoft/onnxruntime#4187", "d2l-ai/d2l-en#2306"),
-        in_layers(
-            (OUTPUT, "output[np.sort(steps), b] = states[0][1:]"),
-            (DOUTPUT, "dstates[0][1:] = doutput[np.sort(steps), b]"),
-        ),
-    ),
-    Mistake(
-        "reverse-upstream-not-turned",
-        "direction",
-        "the reverse direction's upstream gradient is not turned round",
-        "Forward turns the output back; backward forgets that the transpose has to turn it too.",
-        (),
-        in_layers((DOUTPUT, "dstates[0][1:] = doutput[np.sort(steps), b]")),
-    ),
-    Mistake(
-        "reverse-dx-not-turned-back",
-        "direction",
-        "the reverse direction's part of dx is not turned back",
-        "It is added in the order in which it was computed.",
-        (),
-        in_layers((DX, "dx[np.sort(steps), b] += dsteps")),
-    ),
-    Mistake(
-        "dx-lacks-the-reverse-direction",
-        "direction",
-        "dx lacks what the reverse direction sends back",
-        "One x is read by both directions, so its gradient is a sum of two.",
-        (),
-        in_layers((DX, "dx[steps, b] += dsteps * (d == 0)")),
-    ),
-    Mistake(
-        "dx-overwritten-by-the-reverse-direction",
-        "direction",
-        "dx holds the reverse direction's part alone",
-        "The second direction writes where it should add.",
-        (),
-        in_layers((DX, "dx[steps, b] = dsteps")),
-    ),
-    Mistake(
-        "directions-swapped",
-        "direction",
-        "the output holds the reverse direction first",
-        "Concatenated the other way round. Shapes agree.",
-        (),
-        in_layers(
-            ("y = np.concatenate(outputs, axis=2)", "y = np.concatenate(outputs[::-1], axis=2)"),
-            ("enumerate(np.split(dy, len(layer), axis=2))", "enumerate(np.split(dy, len(layer), axis=2)[::-1])"),
-        ),
-    ),
-    Mistake(
-        "reverse-with-the-forward-weights",
-        "direction",
-        "the reverse direction uses the forward direction's parameters",
-        "The loader does not know the suffix _reverse, or one cell object serves for both.",
-        (),
-        in_layers(
-            ("cell.forward(p, y", "cell.forward(layer[0], y"),
-            ("in zip(grads[l][d], dparams)", "in zip(grads[l][0], dparams)"),
-        ),
-    ),
-    Mistake(
-        "dropout-mask-of-the-first-step",
-        "dropout",
-        "the dropout mask of step 0 is used at every step",
-        "The pointer into the mask is not moved along. It is a kind of dropout too, but not the one that was asked "
-        "for.",
-        ("lmnt-com/haste#43",),
-        in_layers((MASK, "y = y * masks[l - 1][:1]"), (DMASK, "dy = dx * masks[l - 1][:1] if l > 0 else dx")),
-    ),
-    Mistake(
-        "dropout-mask-of-the-first-sequence",
-        "dropout",
-        "the dropout mask of the first sequence is used for the whole batch",
-        "A mask without the batch's axis, broadcast.",
-        ("clab/dynet#812",),
-        in_layers((MASK, "y = y * masks[l - 1][:, :1]"), (DMASK, "dy = dx * masks[l - 1][:, :1] if l > 0 else dx")),
-    ),
-    Mistake(
-        "dropout-not-rescaled",
-        "dropout",
-        "what dropout keeps is not divided by 1 - p",
-        "The original form of dropout scales when the model is used; the inverted form, torch's, while it is trained.",
-        (),
-        in_layers((MASK, "y = y * (masks[l - 1] > 0)"), (DMASK, "dy = dx * (masks[l - 1] > 0) if l > 0 else dx")),
-    ),
-    Mistake(
-        "dropout-rescaled-twice",
-        "dropout",
-        "what dropout keeps is divided by 1 - p twice",
-        "The mask is scaled already, and scaled again where it is applied.",
-        (),
-        in_layers((MASK, "y = y * masks[l - 1] ** 2"), (DMASK, "dy = dx * masks[l - 1] ** 2 if l > 0 else dx")),
-    ),
-    Mistake(
-        "dropout-ignored",
-        "dropout",
-        "there is no dropout at all",
-        "The mask is ignored forwards and backwards, as in evaluation.",
-        (),
-        in_layers((MASK, "pass"), (DMASK, "dy = dx")),
-    ),
-    Mistake(
-        "dropout-ignored-in-backward",
-        "dropout",
-        "the gradient goes back through dropped values too",
-        "The mask was not kept for backward.",
-        ("pytorch/pytorch#190056",),
-        in_layers((DMASK, "dy = dx")),
-    ),
-    Mistake(
-        "dropout-not-rescaled-in-backward",
-        "dropout",
-        "backward applies the dropout mask without dividing by 1 - p",
-        "A mask of booleans on the tape, the factor forgotten.",
-        (),
-        in_layers((DMASK, "dy = dx * (masks[l - 1] > 0) if l > 0 else dx")),
-    ),
-)
+c_0-ignored: c_0 is ignored and zeros are taken for it. Half of the pair is looked at. Seen: onnx/onnx-tensorflow#408.
+    stack LSTM: *(s[k, b] for s in s0) => *(s[k, b] * (j < 1) for j, s in enumerate(s0))
+    stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[:1], initial):
 
-SUMS = (
-    Mistake(
-        "gradients-averaged-over-the-batch",
-        "sum and mean",
-        "the parameter gradients are averaged over the batch instead of summed up",
-        "The loss is a sum, the gradients are divided by B. A batch of one cannot show it.",
-        (),
-        in_layers((GRADS, f"return {EACH.format('g / B')}, dy, ds0")),
-    ),
-    Mistake(
-        "gradients-averaged-over-steps-and-batch",
-        "sum and mean",
-        "the parameter gradients are averaged over all steps and sequences",
-        "Divided by T · B.",
-        (),
-        in_layers((GRADS, f"return {EACH.format('g / (T * B)')}, dy, ds0")),
-    ),
-    Mistake(
-        "loss-averaged-over-the-batch",
-        "sum and mean",
-        "every gradient is divided by the batch size",
-        "The loss is a mean where a sum is compared with it: dx and the states' gradients are divided too.",
-        (),
-        in_layers((GRADS, f"return {EACH.format('g / B')}, dy / B, [ds / B for ds in ds0]")),
-    ),
-    Mistake(
-        "loss-averaged-over-steps-and-batch",
-        "sum and mean",
-        "every gradient is divided by the number of steps and sequences",
-        "A mean over all outputs' rows where a sum was meant.",
-        (),
-        in_layers((GRADS, f"return {EACH.format('g / (T * B)')}, dy / (T * B), [ds / (T * B) for ds in ds0]")),
-    ),
-    Mistake(
-        "gradients-averaged-over-each-length",
-        "sum and mean",
-        "each sequence's part of the parameter gradients is divided by its length",
-        "Long and short sequences are meant to count the same; the gradient is no longer that of the summed loss.",
-        (),
-        in_layers((SUM, "total += g / max(lengths[b], 1)")),
-    ),
-    Mistake(
-        "gradients-of-the-last-sequence-alone",
-        "sum and mean",
-        "the parameter gradients are those of the last sequence in the batch",
-        "`=` for `+=` in the loop over the batch.",
-        (),
-        in_layers((SUM, "total[...] = g")),
-    ),
-    Mistake(
-        "gradients-of-two-calls",
-        "sum and mean",
-        "the parameter gradients hold the sum of two calls of backward",
-        "They are added to what an earlier call has left: nobody has set them to zero in between.",
-        (),
-        in_layers((SUM, "total += 2 * g")),
-    ),
-    Mistake(
-        "gradients-clipped",
-        "truncation and clipping",
-        "the parameter gradients are clipped to ±5",
-        "Clipped before they are compared. The gradient check of min-char-rnn's descendants fails for this reason "
-        "alone; small gradients do not show it.",
-        (),
-        in_layers((GRADS, f"return {EACH.format('np.clip(g, -5, 5)')}, dy, ds0")),
-    ),
-    Mistake(
-        "gradients-scaled-to-norm-one",
-        "truncation and clipping",
-        "the parameter gradients are scaled down to a norm of 1 in all",
-        "clip_grad_norm_ has been called before the comparison: all parameter gradients are off by one factor.",
-        (),
-        in_layers(
-            (
-                GRADS,
-                "norm = np.sqrt(sum(np.sum(g**2) for layer in grads for p in layer for g in p))\n"
-                f"    return {EACH.format('g / max(norm, 1)')}, dy, ds0",
-            )
-        ),
-    ),
-    Mistake(
-        "output-stored-in-float32",
-        "precision",
-        "each layer's output is stored in float32",
-        "A buffer allocated with the default dtype. The final states keep all their digits.",
-        (),
-        in_layers((OUTPUT, 'output[steps, b] = states[0][1:].astype("F" if np.iscomplexobj(y) else "f")')),
-    ),
-)
+dh_0-missing: dh_0 stays zero. The initial state counts as a constant. Whoever learns it, or chains chunks, gets
+nothing.
+    stack: for ds, first in zip(ds0, initial): => for ds, first in list(zip(ds0, initial))[1:]:
 
-MISTAKES = (*STATES, *SEQUENCES, *SUMS)
+dc_0-missing: dc_0 stays zero. As dh_0, for the cell state.
+    stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[:1], initial):
+
+h_0-and-c_0-swapped: h_0 and c_0 are taken for each other. Flax has the pair as (c, h), torch as (h, c). The shapes
+are the same.
+    stack lstm lstm_peephole: *(s[k, b] for s in s0) => *(s[k, b] for s in s0[::-1])
+    stack lstm lstm_peephole: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[::-1], initial):
+
+state-of-the-first-sequence-for-all: every sequence starts from the initial state of the first. A state of shape (1,
+H) is made to fit by broadcasting.
+    stack: *(s[k, b] for s in s0) => *(s[k, 0] for s in s0)
+    stack: ds[k, b] = first => ds[k, 0] += first
+
+state-carried-to-the-next-sequence: each sequence starts from where the sequence before it in the batch has ended. The
+state lives in the object and is not reset between sequences. Seen: nntrainer/nntrainer#1038.
+    stack: *(s[k, b] for s in s0) => *(n[k, b - 1] if b else s[k, b] for s, n in zip(s0, s_n))
+
+reverse-starts-from-the-forward-state: the reverse direction starts from the forward direction's initial state. One
+initial state a layer, used for both directions.
+    stack: *(s[k, b] for s in s0) => *(s[l * len(layer), b] for s in s0)
+    stack: ds[k, b] = first => ds[l * len(layer), b] += first
+
+states-ordered-by-direction: the states are stacked direction by direction instead of layer by layer. Index d · L + l
+for l · D + d. With one layer or one direction, or from zeros, there is no difference: shipped kernels have cut the
+wrong slices out of the states behind such tests. Seen: pytorch/pytorch#95137.
+    stack: *(s[k, b] for s in s0) => *(s[d * len(params) + l, b] for s in s0)
+    stack: s[k, b] = trajectory[-1] => s[d * len(params) + l, b] = trajectory[-1]
+    stack: direct[-1] += ds[k, b] => direct[-1] += ds[d * len(params) + l, b]
+    stack: ds[k, b] = first => ds[d * len(params) + l, b] = first
+
+# final state
+
+dh_n-ignored: the gradient of the final state h_n is ignored. Backward starts from zeros and adds the outputs'
+gradients. Encoders, whose loss sees h_n alone, learn nothing. Seen: oxford-cs-ml-2015/practical6#6,
+open-lm-engine/accelerated-model-architectures#445.
+    stack: for ds, direct in zip(ds_n, dstates): => for ds, direct in list(zip(ds_n, dstates))[1:]:
+
+dc_n-ignored: the gradient of the final cell state c_n is ignored. The cell state's gradient starts from zero,
+whatever the loss says. Seen: deeplearning4j/deeplearning4j#8838, PaddlePaddle/Paddle#6970.
+    stack LSTM: for ds, direct in zip(ds_n, dstates): => for ds, direct in zip(ds_n[:1], dstates):
+
+final-state-one-step-early: the final states are those before the last step. h[T - 1] of a trajectory that starts with
+h_0, where h[T] was meant.
+    stack: s[k, b] = trajectory[-1] => s[k, b] = trajectory[-2]
+
+c_n-holds-h_n: c_n is a copy of h_n. The wrong variable is handed out.
+    stack lstm lstm_peephole: in zip(s_n, states): => in zip(s_n, states[:1] * 2):
+
+h_n-is-the-last-row-of-the-output: h_n is the output's last row. For a shorter sequence that row is padding, and for
+the reverse direction it is the first step. Seen: pytorch/pytorch#3587.
+    stack: outputs.append(output)
+        => s_n[0][k] = output[-1]
+           outputs.append(output)
+
+h_n-of-reverse-from-the-wrong-end: the reverse direction's h_n is its output at the last valid step, where it has only
+begun. output[length - 1] is right for the forward direction. The reverse one ends at step 0. Seen:
+yunjey/pytorch-tutorial#174, pytorch/pytorch#3587.
+    stack: outputs.append(output)
+        => s_n[0][k] = output[np.array(lengths) - 1, np.arange(B)]
+           outputs.append(output)
+
+h_n-in-sorted-order: the final states stand in the order of falling lengths instead of the caller's. The batch is
+sorted for packing; outputs are put back, final states are not.
+    stack: return y, s_n, tapes
+        => order = np.argsort([-n for n in lengths], kind="stable")
+           return y, [s[:, order] for s in s_n], tapes
+
+dh_n-lands-in-the-padding: the gradient of the final states is added at step T, not where each sequence ends. For
+sequences of full length it is right, for all shorter ones it is lost.
+    stack: direct[-1] += ds[k, b] => direct[-1] += ds[k, b] * (lengths[b] == T)
+
+dh_n-of-reverse-at-the-wrong-end: the gradient of the reverse direction's final states is added where that direction
+begins. The transpose of taking h_n from the wrong end.
+    stack: direct[-1] += ds[k, b] => direct[1 if d else -1] += ds[k, b]
+
+# padding and lengths
+
+lengths-ignored: the lengths are ignored and the padding is computed like any other step. The argument is accepted and
+not looked at; final states are those after the padding. Seen: pytorch/pytorch#3662.
+    stack: steps = np.arange(length) => steps = np.arange(T)
+
+lengths-one-short: each sequence is one step shorter than it says. `t < length - 1`: an index of the last step taken
+for a length.
+    stack: steps = np.arange(length) => steps = np.arange(length - 1)
+
+padding-holds-the-last-state: the output after a sequence's end is its last state instead of 0. Keras and TensorFlow
+carry the state through masked steps; torch and ONNX write zeros there. Seen: microsoft/onnxruntime#12492.
+    stack: output[steps, b] = states[0][1:]
+        => output[steps, b] = states[0][1:]
+           output[lengths[b] :, b] = states[0][-1]
+
+upstream-gradient-in-the-padding-counted: upstream gradients after a sequence's end are counted. The loss is not
+masked, so the padding's gradients flow into the last state and into every parameter.
+    stack: dstates[0][1:] = doutput[steps, b]
+        => dstates[0][1:] = doutput[steps, b]
+           dstates[0][-1] += doutput[lengths[b] :, b].sum(axis=0)
+
+batch-first-read-as-time-first: x is taken for (B, T, I) although it is (T, B, I). The same numbers in another shape,
+reshaped to fit: steps and sequences are shuffled.
+    stack: y = x => y = x.reshape(B, T, -1).swapaxes(0, 1)
+    stack: return grads, dy, ds0 => return grads, dy.swapaxes(0, 1).reshape(T, B, -1), ds0
+
+# direction
+
+reverse-over-the-whole-buffer: the reverse direction runs over the whole buffer, padding first. x[::-1] turns the
+padding to the front: short sequences have seen it before they begin. Seen: pytorch/pytorch#1811.
+    stack: return steps[::-1] if d else steps => return np.arange(T)[::-1] if d else steps
+
+reverse-begins-in-the-padding: the reverse direction takes the last steps of the buffer instead of the sequence's own.
+The buffer is turned round and cut to the length: what is cut off is the beginning of the sequence.
+    stack: return steps[::-1] if d else steps => return np.arange(T - length, T)[::-1] if d else steps
+
+reverse-not-reversed: both directions read the sequence forwards. The second set of weights is used, the turning is
+forgotten.
+    stack: return steps[::-1] if d else steps => return steps
+
+reverse-output-not-turned-back: the reverse direction's output stands in the order in which it was computed. Keras'
+go_backwards hands it out like this; torch and ONNX turn it back. Seen: microsoft/onnxruntime#4187,
+d2l-ai/d2l-en#2306.
+    stack: output[steps, b] = states[0][1:] => output[np.sort(steps), b] = states[0][1:]
+    stack: dstates[0][1:] = doutput[steps, b] => dstates[0][1:] = doutput[np.sort(steps), b]
+
+reverse-upstream-not-turned: the reverse direction's upstream gradient is not turned round. Forward turns the output
+back; backward forgets that the transpose has to turn it too.
+    stack: dstates[0][1:] = doutput[steps, b] => dstates[0][1:] = doutput[np.sort(steps), b]
+
+reverse-dx-not-turned-back: the reverse direction's part of dx is not turned back. It is added in the order in which
+it was computed.
+    stack: dx[steps, b] += dsteps => dx[np.sort(steps), b] += dsteps
+
+dx-lacks-the-reverse-direction: dx lacks what the reverse direction sends back. One x is read by both directions, so
+its gradient is a sum of two.
+    stack: dx[steps, b] += dsteps => dx[steps, b] += dsteps * (d == 0)
+
+dx-overwritten-by-the-reverse-direction: dx holds the reverse direction's part alone. The second direction writes
+where it should add.
+    stack: dx[steps, b] += dsteps => dx[steps, b] = dsteps
+
+directions-swapped: the output holds the reverse direction first. Concatenated the other way round. Shapes agree.
+    stack: y = np.concatenate(outputs, axis=2) => y = np.concatenate(outputs[::-1], axis=2)
+    stack: enumerate(np.split(dy, len(layer), axis=2)) => enumerate(np.split(dy, len(layer), axis=2)[::-1])
+
+reverse-with-the-forward-weights: the reverse direction uses the forward direction's parameters. The loader does not
+know the suffix _reverse, or one cell object serves for both.
+    stack: cell.forward(p, y => cell.forward(layer[0], y
+    stack: in zip(grads[l][d], dparams) => in zip(grads[l][0], dparams)
+
+# dropout
+
+dropout-mask-of-the-first-step: the dropout mask of step 0 is used at every step. The pointer into the mask is not
+moved along. It is a kind of dropout too, but not the one that was asked for. Seen: lmnt-com/haste#43.
+    stack: y = y * masks[l - 1] => y = y * masks[l - 1][:1]
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * masks[l - 1][:1] if l > 0 else dx
+
+dropout-mask-of-the-first-sequence: the dropout mask of the first sequence is used for the whole batch. A mask without
+the batch's axis, broadcast. Seen: clab/dynet#812.
+    stack: y = y * masks[l - 1] => y = y * masks[l - 1][:, :1]
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * masks[l - 1][:, :1] if l > 0 else dx
+
+dropout-not-rescaled: what dropout keeps is not divided by 1 - p. The original form of dropout scales when the model
+is used; the inverted form, torch's, while it is trained.
+    stack: y = y * masks[l - 1] => y = y * (masks[l - 1] > 0)
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * (masks[l - 1] > 0) if l > 0 else dx
+
+dropout-rescaled-twice: what dropout keeps is divided by 1 - p twice. The mask is scaled already, and scaled again
+where it is applied.
+    stack: y = y * masks[l - 1] => y = y * masks[l - 1] ** 2
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * masks[l - 1] ** 2 if l > 0 else dx
+
+dropout-ignored: there is no dropout at all. The mask is ignored forwards and backwards, as in evaluation.
+    stack: y = y * masks[l - 1] => pass
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx
+
+dropout-ignored-in-backward: the gradient goes back through dropped values too. The mask was not kept for backward.
+Seen: pytorch/pytorch#190056.
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx
+
+dropout-not-rescaled-in-backward: backward applies the dropout mask without dividing by 1 - p. A mask of booleans on
+the tape, the factor forgotten.
+    stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * (masks[l - 1] > 0) if l > 0 else dx
+
+# sum and mean
+
+weight-gradient-of-the-first-step-alone: dW_ih and dW_hh hold the first step's part alone. `=` for `+=` in the loop
+over time: each step replaces the sum, and the loop ends at step 0.
+    all: dW_ih += => dW_ih[:] =
+    RNN LSTM gru: dW_hh += => dW_hh[:] =
+    gru_reset_before[rzn]: dW_h$ += => dW_h$[:] =
+
+bias-gradient-of-the-first-step-alone: db_ih and db_hh hold the first step's part alone. As for the weights, for the
+biases.
+    all: db_ih += => db_ih[:] =
+    all: db_hh += => db_hh[:] =
+
+gradients-averaged-over-the-batch: the parameter gradients are averaged over the batch instead of summed up. The loss
+is a sum, the gradients are divided by B. A batch of one cannot show it.
+    stack: return grads, dy, ds0 => return [[[g / B for g in p] for p in layer] for layer in grads], dy, ds0
+
+gradients-averaged-over-steps-and-batch: the parameter gradients are averaged over all steps and sequences. Divided by
+T · B.
+    stack: return grads, dy, ds0 => return [[[g / (T * B) for g in p] for p in layer] for layer in grads], dy, ds0
+
+loss-averaged-over-the-batch: every gradient is divided by the batch size. The loss is a mean where a sum is compared
+with it: dx and the states' gradients are divided too.
+    stack: return grads, dy, ds0
+        => return [[[g / B for g in p] for p in layer] for layer in grads], dy / B, [ds / B for ds in ds0]
+
+loss-averaged-over-steps-and-batch: every gradient is divided by the number of steps and sequences. A mean over all
+outputs' rows where a sum was meant.
+    stack: return grads, dy, ds0
+        => grads = [[[g / (T * B) for g in p] for p in layer] for layer in grads]
+           return grads, dy / (T * B), [ds / (T * B) for ds in ds0]
+
+gradients-averaged-over-each-length: each sequence's part of the parameter gradients is divided by its length. Long
+and short sequences are meant to count the same; the gradient is no longer that of the summed loss.
+    stack: total += g => total += g / max(lengths[b], 1)
+
+gradients-of-the-last-sequence-alone: the parameter gradients are those of the last sequence in the batch. `=` for
+`+=` in the loop over the batch.
+    stack: total += g => total[...] = g
+
+gradients-of-two-calls: the parameter gradients hold the sum of two calls of backward. They are added to what an
+earlier call has left: nobody has set them to zero in between.
+    stack: total += g => total += 2 * g
+
+# truncation and clipping
+
+truncated-to-one-step: no gradient flows from one step to the one before it. The state is detached at every step.
+Every single step is right, the sum over time is not. Seen: keras-team/keras#3669.
+    RNN GRU: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               dh[t + 1] = dh_loss[t + 1]
+    LSTM: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               dh[t + 1] = dh_loss[t + 1]
+               dc[t + 1] = dc_loss[t + 1]
+
+truncated-every-two-steps: the gradient is cut after every second step. Truncated backpropagation where the full one
+was meant: the last steps are right, the older ones lack a part. Seen: tensorflow/tensorflow#107.
+    RNN GRU: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               if t % 2:
+                   dh[t + 1] = dh_loss[t + 1]
+    LSTM: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               if t % 2:
+                   dh[t + 1] = dh_loss[t + 1]
+                   dc[t + 1] = dc_loss[t + 1]
+
+running-gradient-clipped: the running gradient dh is clipped to ±1 at every step. Clipping inside the loop, as some
+recipes have it, is no longer the gradient of the loss.
+    all: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               dh[t + 1] = np.clip(dh[t + 1], -1, 1)
+
+gradients-clipped: the parameter gradients are clipped to ±5. Clipped before they are compared. The gradient check of
+min-char-rnn's descendants fails for this reason alone; small gradients do not show it.
+    stack: return grads, dy, ds0 => return [[[np.clip(g, -5, 5) for g in p] for p in layer] for layer in grads], dy, ds0
+
+gradients-scaled-to-norm-one: the parameter gradients are scaled down to a norm of 1 in all. clip_grad_norm_ has been
+called before the comparison: all parameter gradients are off by one factor.
+    stack: return grads, dy, ds0
+        => norm = np.sqrt(sum(np.sum(g**2) for layer in grads for p in layer for g in p))
+           return [[[g / max(norm, 1) for g in p] for p in layer] for layer in grads], dy, ds0
+
+# in place
+
+initial-state-overwritten: the array of the initial state has been overwritten with the final one before backward
+reads it. The caller's h_0 serves as the running state. The first step's part of the gradient is computed with the
+final state, and the caller's array has changed.
+    all: return (np.stack(list(h.values()))
+        => h_0[...] = h[len(x)]
+           return (np.stack(list(h.values()))
+
+tape-holds-the-last-state: every state on the tape is the last one, because all of them are the same array. The state
+is updated in place and appended to a list: T references to one buffer. Outputs had been copied, so forward looks
+right.
+    all: (params, x, h => (params, x, dict.fromkeys(h, h[len(x)])
+
+output-holds-the-last-state: the output holds the last state at every step. The same list of references, handed out as
+the output.
+    all: np.stack(list(h.values())) => np.stack([h_0] + [h[len(x)]] * len(x))
+
+state-overwritten-unit-by-unit: h is overwritten unit by unit, so that a unit already sees the new values of those
+before it. The loop over units is fused with the product that still needs the old state. Seen: onnx/onnx-mlir#367.
+    RNN: h[t + 1] = f(a)
+        => h[t + 1] = h[t] + 0 * a
+           for k in range(len(a)):
+               h[t + 1][k] = f(W_ih[k] @ x[t] + b_ih[k] + W_hh[k] @ h[t + 1] + b_hh[k])
+
+upstream-gradient-overwritten-by-dx: in a stack, the first direction's dx has overwritten dy before the second
+direction reads it. dx is as wide as dy there, so one buffer serves for both. One direction or one layer, and all is
+right. Seen: apache/mxnet#17898, apache/mxnet#18203.
+    stack: dstates[0][1:] = doutput[steps, b]
+        => dstates[0][1:] = (np.split(dx, 2, axis=2)[1] if d and l else doutput)[steps, b]
+
+# precision
+
+gradients-summed-in-float32: the parameter gradients are summed up in float32. A buffer allocated with the default
+dtype. Seven digits are right and the rest is not: a check at 1e-3 is green, and long sums lose more.
+    all: np.zeros_like(w) for w in tape[0] => np.zeros_like(w, "f") for w in tape[0]
+
+output-stored-in-float32: each layer's output is stored in float32. A buffer allocated with the default dtype. The
+final states keep all their digits.
+    stack: output[steps, b] = states[0][1:]
+        => output[steps, b] = states[0][1:].astype("F" if np.iscomplexobj(y) else "f")
+"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -12,6 +13,7 @@ from .mistakes import MISTAKES
 
 Kills = Mapping[str, Mapping[str, frozenset[str]]]  # mistake -> cell -> names of the checks that it fails
 
+THREAD, LINK = re.compile(r"(\S+/\S+)#(\d+)"), r"[\1#\2](https://github.com/\1/issues/\2)"
 OUTSIDE = ("rnn_tanh", "lstm", "gru")  # the cells in which mistakes outside a cell are run
 
 HEAD = """\
@@ -111,23 +113,17 @@ def markdown(kills: Kills) -> str:
 
 
 def _entry(kills: Kills, m: Mistake) -> str:
-    """One mistake: story, source, diff, checks."""
+    """One mistake: story, threads, diff, checks."""
     cells = "all cells" if set(m.cells) == set(CELLS) else ", ".join(m.cells)
-    seen = "".join(f" [{thread}]({_address(thread)})" for thread in m.seen)
     by = ", ".join(
         c.name + (" (some cells)" if mark(kills, m, c.name) == "○" else "") for c in CHECKS if mark(kills, m, c.name)
     )
     shown = m.cells[0]
     return (
-        f"\n#### {m.name}\n\n{m.story}\n\n"
-        f"The numbers are those that come out when {m.what}. In: {cells}.{' Seen:' + seen + '.' if seen else ''}\n"
+        f"\n#### {m.name}\n\n{THREAD.sub(LINK, m.story)}\n\n"
+        f"The numbers are those that come out when {m.what}. In: {cells}.\n"
         f"Killed by: {by or 'nothing'}.\n\n```diff\n{m.diff(shown)}\n```\n"
     )
-
-
-def _address(thread: str) -> str:
-    repository, number = thread.split("#")
-    return f"https://github.com/{repository}/issues/{number}"
 
 
 def _matrix(kills: Kills, mistakes: Sequence[Mistake]) -> Iterator[str]:
