@@ -1,0 +1,248 @@
+"""gradcheck on code as people write it: right code is never called WRONG, and what is odd about it is said."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from wild.layers import FLOAT32, LAYERS, buffer, inputs, rnn, rnn_backward, sigmoid, tanh_derivative
+
+from numpy_rnn.verify.gradcheck import gradcheck
+
+SEEDS = [pytest.param(range(3), id="few"), pytest.param(range(3, 200), id="many", marks=pytest.mark.long)]
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_right_code_is_never_called_wrong(name, seeds):
+    f, vjp, gates = LAYERS[name]
+    for seed in seeds:
+        report = gradcheck(f, vjp, inputs(seed, gates), rng=seed)
+        assert report.verdict == ("not decided" if name in FLOAT32 else "correct"), report
+
+
+@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_tenth_of_a_percent_in_one_entry_is_never_called_correct(name, seeds):
+    f, vjp, gates = LAYERS[name]
+    verdicts = []
+    for seed in seeds:
+
+        def off(given, upstream, seed=seed):
+            rng = np.random.default_rng(seed)
+            found = vjp(given, upstream)
+            gradients = [np.array(g) for g in (found.values() if isinstance(found, dict) else found)]
+            flat = gradients[rng.integers(len(gradients))].reshape(-1)
+            flat[rng.choice(np.flatnonzero(flat))] *= 1.001
+            return gradients
+
+        verdicts.append(gradcheck(f, off, inputs(seed, gates), rng=seed).verdict)
+    allowed = {"WRONG", "not decided"} if name in FLOAT32 else {"WRONG"}
+    assert set(verdicts) <= allowed
+    assert verdicts.count("WRONG") > 0.5 * len(verdicts)
+
+
+def test_what_would_decide_it_is_said():
+    f, vjp = rnn(dtype="f")
+    report = gradcheck(f, vjp, inputs(0, 1))
+    assert report.verdict == "not decided"
+    assert not report
+    assert "f computes in float32 or float16: the gradients agree to " in str(report)
+    assert "np.zeros(shape, np.result_type(x, W))" in str(report)
+    assert gradcheck(f, vjp, inputs(0, 1), tolerance=1e-3)  # who is content with that says so
+
+
+def lstm_step(a, c):
+    i, f, g, o = np.split(a, 4)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return sigmoid(o) * np.tanh(c), c
+
+
+def lstm_step_backward(inputs, upstream):
+    """Adds to its upstream in place, as `dnext_c += ...` does."""
+    (a, c), (dh, dc) = inputs, upstream
+    i, f, g, o = np.split(a, 4)
+    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    tanh_c = np.tanh(f * c + i * g)
+    dc += dh * o * (1 - tanh_c**2)
+    da = [dc * g * i * (1 - i), dc * c * f * (1 - f), dc * i * (1 - g**2), dh * tanh_c * o * (1 - o)]
+    return np.concatenate(da), dc * f
+
+
+def test_a_gradient_that_changes_its_upstream_is_judged_by_what_it_returns():
+    rng = np.random.default_rng(0)
+    report = gradcheck(lstm_step, lstm_step_backward, {"a": rng.standard_normal(8), "c": rng.standard_normal(2)})
+    assert report.ok
+    assert report.remarks == ("vjp changes upstream 1 in place: copy it first, the caller may need it",)
+
+
+def test_a_function_that_changes_its_inputs_spoils_nothing():
+    f, vjp, gates = LAYERS["RNN in place"]
+    given = inputs(0, gates)
+    before = {name: a.copy() for name, a in given.items()}
+    report = gradcheck(f, vjp, given)
+    assert report.ok
+    assert report.remarks == ("f changes its input h0 in place",)
+    assert all(np.array_equal(a, before[name]) for name, a in given.items())
+
+
+class Stateful:
+    """Goes on from where the last call ended."""
+
+    h = np.zeros((2, 4))
+
+    def __call__(self, x, Wx, Wh, b):
+        states = buffer(x, self.h, Wx, Wh, b)
+        self.h = states[-1]
+        return states
+
+
+def test_what_is_no_function_is_not_judged():
+    def first_call(given, upstream):
+        x, Wx, Wh, b = given
+        h0 = np.zeros((2, 4))
+        dx, _, *rest = rnn_backward(x, h0, Wx, Wh, b, buffer(x, h0, Wx, Wh, b), upstream[0], tanh_derivative)
+        return dx, *rest
+
+    given = inputs(0, 1)
+    del given["h0"]
+    rng = np.random.default_rng(0)
+    for report in (
+        gradcheck(Stateful(), first_call, given),
+        gradcheck(lambda x: x * (rng.random(4) < 0.5), lambda given, up: [up[0]], [np.ones(4)]),
+        gradcheck(np.sin, lambda given, up: [up[0] * rng.random(4)], [np.ones(4)]),
+    ):
+        assert report.verdict == "not decided"
+        assert "when called again with the same" in str(report)
+        assert report.findings == ()
+        assert report.worst is None
+
+
+def test_gradients_that_add_up_are_judged_by_what_one_call_adds():
+    total = {"W": np.zeros((3, 3))}
+
+    def vjp(given, upstream, factor=1.0):
+        W, x = given
+        total["W"] = total["W"] + factor * np.outer(upstream[0] * (1 - np.tanh(W @ x) ** 2), x)
+        return total["W"], None
+
+    given = {"W": np.eye(3) * 0.3, "x": np.array([0.1, 0.2, 0.3])}
+    for _ in range(2):
+        report = gradcheck(lambda W, x: np.tanh(W @ x), vjp, given)
+        assert report.ok
+        assert report.remarks[0].startswith("vjp returns other gradients when called again: each adds to those of the")
+    assert gradcheck(lambda W, x: np.tanh(W @ x), lambda i, u: vjp(i, u, 1.001), given).verdict == "WRONG"
+
+
+def tanh_layer(W, x):
+    return np.tanh(W @ x)
+
+
+def tanh_layer_backward(given, upstream, factor=1.0):
+    da = upstream[0] * (1 - np.tanh(given["W"] @ given["x"]) ** 2)
+    return {"x": factor * (given["W"].T @ da), "W": factor * np.outer(da, given["x"])}
+
+
+GIVEN = {"W": np.array([[0.3, -0.2, 0.1], [0.4, 0.5, -0.6], [0.2, 0.1, 0.3]]), "x": np.array([0.1, 0.2, 0.3])}
+
+
+def test_names_in_and_out():
+    assert gradcheck(tanh_layer, tanh_layer_backward, GIVEN)
+    by_name = lambda given, up: tanh_layer_backward(given, [up["y"]])  # noqa: E731
+    assert gradcheck(lambda W, x: {"y": tanh_layer(W, x)}, by_name, GIVEN)
+    without_x = lambda given, up: {"W": tanh_layer_backward(given, up)["W"]}  # noqa: E731
+    assert {f.name for f in gradcheck(tanh_layer, without_x, GIVEN).findings} == {"W"}
+    with pytest.raises(ValueError, match="vjp returned a gradient of 'V', expected some of W, x"):
+        gradcheck(tanh_layer, lambda given, up: {"V": 1}, GIVEN)
+    with pytest.raises(ValueError, match="vjp returned int, expected 2 gradients, in a sequence or by name in a dict"):
+        gradcheck(tanh_layer, lambda given, up: 1, GIVEN)
+    with pytest.raises(ValueError, match="methods has 'magic', expected some of complex step, central differences"):
+        gradcheck(tanh_layer, tanh_layer_backward, GIVEN, methods=["magic"])
+
+
+def loss_and_gradients(W, x):
+    """As lossFun of min-char-rnn: everything in one function, with buffers like its arguments."""
+    y, dW, dx = tanh_layer(W, x), np.zeros_like(W), np.zeros_like(x)
+    dW += np.outer(y * (1 - y**2), x)
+    dx += W.T @ (y * (1 - y**2))
+    return (y**2).sum() / 2, dW, dx
+
+
+def test_a_loss_with_its_gradients_in_one_function():
+    assert gradcheck(loss_and_gradients, None, GIVEN)
+    assert gradcheck(lambda W, x: dict(zip(("loss", "dW", "dx"), loss_and_gradients(W, x))), None, GIVEN)
+    grouped = lambda W, x: (loss_and_gradients(W, x)[0], dict(zip("Wx", loss_and_gradients(W, x)[1:])))  # noqa: E731
+    assert gradcheck(grouped, None, GIVEN)
+    assert not gradcheck(lambda W, x: (loss_and_gradients(W, x)[0], W, x), None, GIVEN)
+    with pytest.raises(ValueError, match="expected a loss and its gradients, since there is no vjp"):
+        gradcheck(tanh_layer, None, GIVEN)
+
+
+def zeros_like_one_input(W, x):
+    y = np.zeros_like(x)
+    y[:] = np.tanh(W @ x)
+    return y
+
+
+@pytest.mark.parametrize("f", [zeros_like_one_input, lambda W, x: loss_and_gradients(W, x)[0]])
+@pytest.mark.parametrize(
+    "methods", [None, ["central differences"], ["central differences", "adjoint identity"], ["adjoint identity"]]
+)
+def test_any_choice_of_methods(f, methods):
+    def vjp(given, upstream):
+        y = np.tanh(given["W"] @ given["x"])
+        up = upstream[0] if f is zeros_like_one_input else upstream[0] * y
+        return tanh_layer_backward(given, [up])
+
+    assert gradcheck(f, vjp, GIVEN, methods=methods)
+
+
+WRONG = {
+    "2 times the right values": lambda g: 2 * g,
+    "0.333333 times the right values: a mean where the sum is right?": lambda g: g / 3,
+    "the right values with the other sign": np.negative,
+    "the transpose of the right values": np.transpose,
+    "zero everywhere": np.zeros_like,
+    "the same number everywhere, the sum of the right ones: a sum without its axis?": lambda g: np.full_like(
+        g, g.sum()
+    ),
+    "right at the last of 3 alone, zero before it": lambda g: g * np.array([[0], [0], [1]]),
+    "right at the last of 3 alone, wrong before it": lambda g: g * np.array([[2], [3], [1]]),
+    "the right values in reverse order": lambda g: g[::-1],
+    "wrong in rows 1 … 1 alone, block 2 of 3": lambda g: g * np.array([[1], [2], [1]]),
+}
+
+
+@pytest.mark.parametrize("said", WRONG)
+def test_what_a_wrong_gradient_looks_like(said):
+    def vjp(given, upstream):
+        right = tanh_layer_backward(given, upstream)
+        return {**right, "W": WRONG[said](right["W"])}
+
+    report = gradcheck(tanh_layer, vjp, GIVEN)
+    assert report.verdict == "WRONG"
+    (cause,) = report.causes
+    assert str(cause).startswith(f"W: {said}")
+    assert len(str(report).splitlines()) == 2
+
+
+def test_a_scalar_keeps_the_users_own_numbers():
+    clipped = lambda given, up: [up[0] * np.clip(3 * given[0] ** 2, -5, 5)]  # noqa: E731
+    report = gradcheck(lambda x: (x**3).sum(), clipped, {"x": np.array([1.0, 2.0, 3.0])})
+    assert report.worst.gradient == 5
+    assert list(map(str, report.causes)) == ["x: the right values, clipped to ±5"]
+
+
+def test_one_cause_for_several_inputs():
+    report = gradcheck(tanh_layer, lambda given, up: tanh_layer_backward(given, up, 2.0), GIVEN)
+    assert report.causes == ((("W", "x"), "2 times the right values"),)
+    assert str(report).splitlines()[1:] == ["W, x: 2 times the right values"]
+
+
+def test_zeros_that_hide_mistakes_are_pointed_out():
+    f, vjp, gates = LAYERS["RNN into a list"]
+    given = {**inputs(0, gates), "b": np.zeros(4), "h0": np.zeros((2, 4))}
+    report = gradcheck(f, vjp, given)
+    assert report.ok
+    assert report.remarks == (
+        "h0, b are zero, which hides mistakes in whatever is multiplied with it: try random numbers",
+    )
