@@ -1,6 +1,6 @@
 """What hypothesis draws: cases of layers, their random data, and one way to run them through `deep` or through a layer.
 
-A `Case` is a handful of small numbers and words: it prints as an expression that can be pasted into `@example`, and
+A `Setting` is a handful of small numbers and words: it prints as an expression that can be pasted into `@example`, and
 shrinks fast. Its arrays follow from it by `build`. Sizes are all distinct in three cases out of four, because equal
 sizes hide transposed matrices; states are non-zero and the two biases distinct, because zeros hide whatever they are
 multiplied with. Every range that is drawn from ends below 100: hypothesis also tries larger integers that stand in
@@ -53,7 +53,7 @@ LAYOUTS = {
 MISSING = ("h_0", "c_0", "doutput", "dh_n", "dc_n")
 
 
-class Case(NamedTuple):
+class Setting(NamedTuple):
     """One problem in words and small numbers."""
 
     cell: str
@@ -108,7 +108,7 @@ def cases(
     through: tuple[str, ...] = ("layer", "deep"),
     ragged: bool = False,
     empty: bool = True,
-) -> Case:
+) -> Setting:
     """Cases of all cells.
 
     `ragged`: never without lengths. `empty`: T and lengths may be 0.
@@ -122,7 +122,7 @@ def cases(
     if single:
         B = 1
     some_lengths = st.tuples(*[st.integers(0 if empty else 1, T)] * B)
-    return Case(
+    return Setting(
         *(cell, T, B, I, H, R),
         L=draw(st.sampled_from(L)),
         D=draw(st.sampled_from(D)),
@@ -139,7 +139,7 @@ def cases(
     )
 
 
-def build(case: Case, hole: float | None = None) -> Problem:
+def build(case: Setting, hole: float | None = None) -> Problem:
     """The data of a case, in its dtype and its memory layouts; `hole` is what stands in the padding of x and dy."""
     cell, T, B, I, H, L, D = CELLS[case.cell][0], case.T, case.B, case.I, case.H, case.L, case.D
     R = output_units(cell, H, case.R)
@@ -187,7 +187,7 @@ def padding(lengths: Array, T: int) -> Array:
 class Deep:
     """Layers as `numpy_rnn.fast.deep` runs them."""
 
-    def __init__(self, case: Case, params: list[list[Any]]) -> None:
+    def __init__(self, case: Setting, params: list[list[Any]]) -> None:
         self.cell, self.params = CELLS[case.cell][0], params
 
     def forward(self, x: Array, s0: Any, lengths: Array | None = None, masks: Any = None) -> tuple[Array, Any, Any]:
@@ -205,7 +205,7 @@ class Deep:
 class Layer:
     """The same as a user runs them: RNN, LSTM or GRU, with `batch_first`, and with None for what is missing."""
 
-    def __init__(self, case: Case, params: list[list[Any]]) -> None:
+    def __init__(self, case: Setting, params: list[list[Any]]) -> None:
         self.case, self.cell = case, CELLS[case.cell][0]
         self.layer = layer_of(case, params, numpy_rnn, dtype=params[0][0].W_ih.dtype)
         named = {name: p for name, p in by_name(params).items() if name in self.layer.state_dict()}
@@ -251,7 +251,7 @@ class Layer:
         return self.cell.State(*(a[:, None] if single else a for a in parts))
 
 
-def layer_of(case: Case, params: list[list[Any]], library: Any, **options: Any) -> Any:
+def layer_of(case: Setting, params: list[list[Any]], library: Any, **options: Any) -> Any:
     """A layer of numpy_rnn, torch_rnn or torch.nn that has room for these parameters."""
     kind, first = USER_FACING[case.cell], params[0][0]
     arguments = {**kind.arguments, **({"proj_size": case.R} if "proj_size" in kind.arguments else {})}
@@ -267,7 +267,7 @@ def layer_of(case: Case, params: list[list[Any]], library: Any, **options: Any) 
     )
 
 
-def network(case: Case, params: list[list[Any]]) -> Deep | Layer:
+def network(case: Setting, params: list[list[Any]]) -> Deep | Layer:
     """The layers of a case with these parameters: as many as there are, not as the case has."""
     return (Deep if case.through == "deep" else Layer)(case, params)
 

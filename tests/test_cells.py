@@ -57,16 +57,6 @@ def test_dtype_follows_the_operands(name):
     assert_all_close((grads, dx, ds0), expected, 2e-6)
 
 
-@CELL_NAMES
-def test_one_wide_operand_widens_the_states(name):
-    cell, params, x, s0, _ = problem(name, 3, 2, 4, 5, 3, np.float32)
-    operands = [*params, x, *s0]
-    for k in range(len(operands)):
-        wide = [a.astype(np.float64) if j == k else a for j, a in enumerate(operands)]
-        states, _ = cell.forward(cell.Params(*wide[: len(params)]), wide[len(params)], cell.State(*wide[-len(s0) :]))
-        assert states.h.dtype == np.float64, k
-
-
 def test_a_cell_is_found_by_its_name_in_any_case():
     assert [registry.cell_name(name) for name in CELLS] == list(CELLS)
     assert registry.cell_name("Gru_Reset_BEFORE") == "gru_reset_before"
@@ -74,19 +64,6 @@ def test_a_cell_is_found_by_its_name_in_any_case():
     assert registry.cell_name("RNN_tanh", ["gru", "rnn"]) == "rnn"
     with pytest.raises(ValueError, match=r"^cell is 'Lstmm', expected rnn, lstm$"):
         registry.cell_name("Lstmm", ["rnn", "lstm"])
-
-
-@CELL_NAMES
-def test_backward_is_complex_too(name):
-    """A complex step through backward gives Hessian-vector products, so backward must carry complex numbers."""
-    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
-    states, tape = cell.forward(params, x + 1e-30j * np.ones_like(x), s0)
-    grads, dx, ds0 = cell.backward(tape, dstates)
-    assert {a.dtype for a in (*states, *grads, dx)} == {np.dtype(complex)}
-    real = cell.backward(cell.forward(params, x, s0)[1], dstates)
-    # BLAS sums complex numbers in another order: of the GRU's dx, held against long double, the real one is off by
-    # 3.8e-16, the complex one by 1.2e-15.
-    assert_all_close((grads, dx, ds0), real, 4e-15)
 
 
 @CELL_NAMES
@@ -101,22 +78,6 @@ def test_backward_is_linear_over_the_complex_numbers(name):
         expected = [u + 1j * v for u, v in zip((*a, c, *e), (*b, d, *f))]
         grads, dx, ds0 = cell.backward(tape, mixed)
         assert_all_close([*grads, dx, *ds0], expected, 1e-14, field)
-
-
-@CELL_NAMES
-def test_forward_and_backward_leave_their_inputs_untouched(name):
-    cell, params, x, s0, dstates = problem(name, 4, 2, 3, 5, 2)
-    inputs = [*params, x, *s0, *dstates]
-    before = [a.copy() for a in inputs]
-    for a in inputs:
-        a.flags.writeable = False
-    _, tape = cell.forward(params, x, s0)
-    first = cell.backward(tape, dstates)
-    second = cell.backward(tape, dstates)
-    for a, b in zip(inputs, before):
-        assert np.array_equal(a, b)
-    assert all(np.array_equal(a, b) for a, b in zip((*first[0], first[1]), (*second[0], second[1])))
-    assert not any(np.shares_memory(a, b) for a in (*first[0], *first[2]) for b in (*first[0], *first[2]) if a is not b)
 
 
 @CELL_NAMES

@@ -40,41 +40,6 @@ def problem(name, L, D, T=T):
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize(("L", "D"), [(1, 1), (1, 2), (3, 1), (2, 2)])
-@pytest.mark.parametrize("name", CELLS)
-def test_everything_equals_torch(name, L, D, lengths):
-    cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)
-    mirror = CELLS[name][1]
-    if lengths is not None:
-        padding = np.arange(T)[:, None] >= lengths
-        x[padding] = np.nan
-        dy[padding] = np.nan
-    y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks)
-    grads, dx, ds0 = deep.backward(tape, dy, ds_n)
-
-    tparams = [[mirror.Params(*map(tensor, p)) for p in layer] for layer in params]
-    tx, ts0 = tensor(x), mirror.State(*map(tensor, s0))
-    ty, ts_n = padded(mirror, tparams, tx, ts0, lengths, [torch.tensor(m) for m in masks], by_loop)
-    leaves = [p for layer in tparams for direction in layer for p in direction]
-    upstream = [torch.tensor(dy), *(torch.tensor(ds) for ds in ds_n)]
-    # Where all sequences are empty, the output is a constant and torch wants to hear nothing of it.
-    reached = [(out, up) for out, up in zip([ty, *ts_n], upstream) if out.requires_grad]
-    expected = torch.autograd.grad(
-        [out for out, _ in reached],
-        [*leaves, tx, *ts0],
-        [up for _, up in reached],
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    assert_all_close([y, *s_n], [ty, *ts_n], 1e-13, "values")
-    flat = [g for layer in grads for direction in layer for g in direction]
-    assert_all_close([*flat, dx, *ds0], list(expected), 1e-13, "gradients")
-    if lengths is not None:
-        assert not y[padding].any()
-        assert not dx[padding].any()
-
-
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("keep", ["tapes", "snapshots"])
 @pytest.mark.parametrize(("L", "D"), [(1, 1), (1, 2), (2, 2)])
 @pytest.mark.parametrize("name", CELLS)
@@ -91,13 +56,6 @@ def test_what_a_caller_does_with_states_and_outputs_does_not_reach_the_tape(name
     for layer, expected in zip(grads, wanted[0]):
         for direction, p in zip(layer, expected):
             assert all(map(np.array_equal, direction, p))
-
-
-@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-def test_nothing_is_kept_if_nothing_is_asked_for(lengths):
-    cell, params, x, s0, masks, _, _ = problem("gru", 2, 2)
-    tape = deep.forward(cell, params, x, s0, lengths, masks, "nothing")[2]
-    assert tape.kept == [[]] * 4
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -222,11 +180,6 @@ def test_sequences_of_equal_length_keep_their_order():
     assert np.array_equal(cut.lengths, lengths[cut.order])
     x = rng_of("order").standard_normal((3, 100, 2))
     assert np.array_equal(cut.unsorted(cut.sorted(x)), x)
-
-
-def test_a_small_batch_without_lengths_is_one_block():
-    assert deep.cut_blocks(None, T=5, B=2) == [deep.Block(0, 5, 2)]
-    assert deep.cut_blocks(None, T=0, B=2) == []
 
 
 def test_blocks_cover_each_valid_step_once_and_are_never_empty():

@@ -285,7 +285,7 @@ def test_autocast_is_the_loops(kind):
     [("RNN", "manual"), ("LSTM", "autograd"), ("LSTM", "manual"), ("GRU", "autograd"), ("LSTMCell", "manual")],
 )
 def test_compiles_in_one_piece(kind, bptt):
-    torch._dynamo.reset()
+    torch.compiler.reset()
     s = Setting(kind, T=3, L=1)
     layer = s.hand if bptt == "manual" else s.loop
     compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)  # fullgraph: a graph break is an error

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from support import assert_all_close, rng_of
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import numpy_rnn
 import torch_rnn
@@ -40,11 +39,10 @@ def pair(name, shape, library=None, dtype=np.float64):
     return ours, theirs
 
 
-def data(ours, name, T=6, B=3, batched=True):
+def data(ours, name, T=6, B=3):
     rng = rng_of(name, T, B)
     x = rng.standard_normal((T, B, I))
     x = x.swapaxes(0, 1) if ours.batch_first else x
-    x = x if batched else x.reshape(T, B * I)[:, :I]
     output, h_n = ours(x)
     states = h_n if isinstance(h_n, tuple) else (h_n,)
     draw = [rng.standard_normal(a.shape) for a in (*states, output, *states)]
@@ -56,20 +54,14 @@ def packed(state):
     return state if len(state) > 1 else state[0]
 
 
-def both_ways(ours, theirs, x, h_0, doutput, dh_n, lengths=None):
+def both_ways(ours, theirs, x, h_0, doutput, dh_n):
     """Values and gradients of both, as equal nests of arrays."""
-    output, h_n, tape = ours.forward(x, packed(h_0), lengths)
+    output, h_n, tape = ours.forward(x, packed(h_0))
     grads, dx, dh_0 = ours.backward(tape, doutput, packed(dh_n))
 
     tx = torch.tensor(x, requires_grad=True)
     th_0 = tuple(torch.tensor(h, requires_grad=True) for h in h_0)
-    if lengths is None:
-        toutput, th_n = theirs(tx, packed(th_0))
-    else:
-        sequence = pack_padded_sequence(tx, torch.tensor(lengths), ours.batch_first, enforce_sorted=False)
-        toutput, th_n = theirs(sequence, packed(th_0))
-        steps = x.shape[1 if ours.batch_first else 0]
-        toutput, _ = pad_packed_sequence(toutput, ours.batch_first, total_length=steps)
+    toutput, th_n = theirs(tx, packed(th_0))
     th_n = th_n if isinstance(th_n, tuple) else (th_n,)
     named = dict(theirs.named_parameters())
     upstream = [torch.tensor(d) for d in (doutput, *dh_n)]
@@ -87,53 +79,6 @@ def both_ways(ours, theirs, x, h_0, doutput, dh_n, lengths=None):
 def test_equals_torch(name, shape):
     ours, theirs = pair(name, shape)
     assert_all_close(*both_ways(ours, theirs, *data(ours, name)), 1e-12)
-
-
-@shapes
-@pytest.mark.parametrize("name", IN_TORCH_NN)
-def test_lengths_equal_a_packed_sequence(name, shape):
-    ours, theirs = pair(name, shape)
-    x, h_0, doutput, dh_n = data(ours, name, B=4)
-    lengths = [2, 5, 1, 5]
-    padding = np.arange(6)[:, None] >= np.array(lengths)
-    padding = padding.T if ours.batch_first else padding
-    theirs_x = np.where(padding[:, :, None], 0, x)
-    x[padding] = np.nan
-    got, _ = both_ways(ours, theirs, theirs_x, h_0, doutput, dh_n, lengths)
-    _, expected = both_ways(ours, theirs, theirs_x, h_0, doutput, dh_n, lengths)
-    assert_all_close(got, expected, 1e-12)
-    output, _, tape = ours.forward(x, packed(h_0), lengths)
-    _, dx, _ = ours.backward(tape, doutput, packed(dh_n))
-    assert np.array_equal(output, got[0])
-    assert np.array_equal(dx, got[2])
-
-
-@pytest.mark.parametrize("name", IN_TORCH_NN)
-def test_a_single_sequence(name):
-    ours, theirs = pair(name, {"num_layers": 2, "bidirectional": True})
-    assert_all_close(*both_ways(ours, theirs, *data(ours, name, batched=False)), 1e-12)
-
-
-@pytest.mark.parametrize("name", USER_FACING)
-def test_a_missing_gradient_counts_as_zero(name):
-    ours, _ = pair(name, {"num_layers": 2}, torch_rnn)
-    x, h_0, doutput, dh_n = data(ours, name)
-    _, _, tape = ours.forward(x, packed(h_0))
-    zeros = packed(tuple(np.zeros_like(d) for d in dh_n))
-    assert_all_close(ours.backward(tape, doutput), ours.backward(tape, doutput, zeros), 0)
-    assert_all_close(ours.backward(tape, None, packed(dh_n)), ours.backward(tape, 0 * doutput, packed(dh_n)), 0)
-    if len(dh_n) == 2:
-        parts = ours.backward(tape, None, (dh_n[0], None)), ours.backward(tape, None, (None, dh_n[1]))
-        whole = ours.backward(tape, None, dh_n)
-        summed = {k: parts[0][0][k] + parts[1][0][k] for k in whole[0]}
-        assert_all_close(summed, whole[0], 1e-14)
-
-
-@pytest.mark.parametrize("name", USER_FACING)
-def test_zero_initial_states_are_the_default(name):
-    ours, _ = pair(name, {"num_layers": 2}, torch_rnn)
-    x, h_0, _, _ = data(ours, name)
-    assert_all_close(ours(x), ours(x, packed(tuple(0 * h for h in h_0))), 0)
 
 
 @pytest.mark.parametrize("name", USER_FACING)

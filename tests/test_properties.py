@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from strategies import (
     LAYOUTS,
     MISSING,
-    Case,
     Layer,
     Problem,
+    Setting,
     build,
     by_name,
     cases,
@@ -61,7 +61,7 @@ CHOICE = st.integers(0, 99)  # where to split, how to permute …: what a test d
 
 # hypothesis shrinks towards 1 and may miss a corner in a short run: these are run every time.
 PINS = [
-    Case(
+    Setting(
         *(cell, 5, 4, 3, 6, 2),
         L=2,
         D=2,
@@ -73,13 +73,13 @@ PINS = [
         seed=k,
     )
     for k, cell in enumerate(CELLS)
-] + [Case("lstm", 4, 2, 5, 3, 6, D=2), Case("gru", 6, 3, 2, 5, 4, L=3, D=2, missing=("doutput",))]
+] + [Setting("lstm", 4, 2, 5, 3, 6, D=2), Setting("gru", 6, 3, 2, 5, 4, L=3, D=2, missing=("doutput",))]
 
 
 def pinned(ragged: bool = False, **changes: Any) -> Callable[[Any], Any]:
     """Run a test on PINS too (`ragged`: on those with lengths), with fields changed and further arguments set."""
-    fields_changed = {name: value for name, value in changes.items() if name in Case._fields}
-    arguments = {name: value for name, value in changes.items() if name not in Case._fields}
+    fields_changed = {name: value for name, value in changes.items() if name in Setting._fields}
+    arguments = {name: value for name, value in changes.items() if name not in Setting._fields}
 
     def decorate(test: Any) -> Any:
         for case in PINS:
@@ -156,7 +156,7 @@ def autograd(outputs: Answer, upstream: list[Array], leaves: Answer) -> Answer:
     return {name: t.detach().numpy() for name, t in answer.items()}
 
 
-def by_mirror(case: Case, p: Problem, run: Any) -> Answer:
+def by_mirror(case: Setting, p: Problem, run: Any) -> Answer:
     """The case by torch_rnn.deep, which takes all there is: masks, every cell."""
     mirror = CELLS[case.cell][1]
     params = [[mirror.Params(*to_torch(direction)) for direction in layer] for layer in p.params]
@@ -167,7 +167,7 @@ def by_mirror(case: Case, p: Problem, run: Any) -> Answer:
     return autograd(values(y, s_n), [p.dy, *p.ds_n], leaves)
 
 
-def by_library(case: Case, p: Problem, library: Any, **options: Any) -> Answer:
+def by_library(case: Setting, p: Problem, library: Any, **options: Any) -> Answer:
     """The case by a layer of torch_rnn or torch.nn, as users call it: laid out as the case says, packed if ragged."""
     layer = layer_of(case, p.params, library, dtype=getattr(torch, case.dtype), **options)
     own = dict(layer.named_parameters())
@@ -188,7 +188,7 @@ def by_library(case: Case, p: Problem, library: Any, **options: Any) -> Answer:
     return autograd(values(y, State(*s_n)), [p.dy, *p.ds_n], leaves)
 
 
-def relu_arguments(case: Case, p: Problem) -> Array:
+def relu_arguments(case: Setting, p: Problem) -> Array:
     """Of a relu, the size of all it is applied to; else none."""
     if case.cell != "rnn_relu":
         return np.ones(0)
@@ -198,7 +198,7 @@ def relu_arguments(case: Case, p: Problem) -> Array:
     return np.concatenate([np.ones(0), *(np.abs(a).ravel() for a in linear)])
 
 
-def assume_that_both_see_the_same_branch(case: Case, p: Problem) -> None:
+def assume_that_both_see_the_same_branch(case: Setting, p: Problem) -> None:
     """In float32, rounding alone may put two libraries on different sides of relu's kink, once in 10⁶ units."""
     if case.dtype == "float32":
         arguments = relu_arguments(case, p)
@@ -628,7 +628,7 @@ def test_the_other_byte_order_is_refused_for_data_and_converted_for_parameters(c
 # ---- the generators and the profiles are tested too
 
 
-REACHED: dict[str, Callable[[Case], bool]] = {
+REACHED: dict[str, Callable[[Setting], bool]] = {
     **{cell: lambda case, cell=cell: case.cell == cell and case.T >= 2 and case.B >= 2 for cell in CELLS},
     **{dtype: lambda case, dtype=dtype: case.dtype == dtype for dtype in ("float64", "float32")},
     **{way: lambda case, way=way: case.through == way for way in ("layer", "deep")},

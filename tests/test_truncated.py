@@ -122,16 +122,6 @@ def test_a_complex_parameter_of_any_layer_survives():
     assert np.abs(grads[0][0].W_ih.imag).max() > 1e-33
 
 
-@pytest.mark.parametrize("cls", ["RNN", "LSTM", "GRU"])
-@pytest.mark.parametrize("lengths", [None, [7, 0, 3, 5]], ids=["full", "ragged"])
-def test_windows_that_reach_back_to_the_start_give_the_full_gradient(cls, lengths):
-    layer, x, h_0, doutput, dh_n = problem(cls, 7, dropout=0.3)
-    _, _, tape = layer.forward(x, h_0, lengths)
-    full = layer.backward(tape, doutput, dh_n)
-    for k1 in (1, 3, 7, 9):
-        assert_all_close(layer.truncated_backward(tape, doutput, dh_n, k1=k1, k2=max(7, k1)), full, 1e-13)
-
-
 def test_truncation_does_cut_something():
     layer, x, h_0, doutput, dh_n = problem("RNN", 10)
     _, _, tape = layer.forward(x, h_0)
@@ -141,23 +131,6 @@ def test_truncation_does_cut_something():
         assert np.max(np.abs(g - full[0][name])) > 1e-3, name
     assert np.max(np.abs(dx - full[1])) > 1e-3
     assert np.max(np.abs(dh_0 - full[2])) > 1e-5
-
-
-def test_a_ragged_batch_equals_each_sequence_alone():
-    layer, x, h_0, doutput, dh_n = problem("LSTM", 8)
-    lengths = [8, 0, 3, 5]
-    _, _, tape = layer.forward(x, h_0, lengths)
-    grads, dx, dh_0 = layer.truncated_backward(tape, doutput, dh_n, k1=2, k2=3)
-    total = {k: np.zeros_like(v) for k, v in grads.items()}
-    for b, n in enumerate(lengths):
-        one = slice(b, b + 1)
-        cut = lambda s: tuple(a[:, one] for a in s)  # noqa: B023, E731
-        _, _, tape = layer.forward(x[:, one], cut(h_0), [n])
-        grads_b, dx_b, dh_0_b = layer.truncated_backward(tape, doutput[:, one], cut(dh_n), k1=2, k2=3)
-        assert_all_close(dx[:, one], dx_b, 1e-13)
-        assert_all_close(cut(dh_0), tuple(dh_0_b), 1e-13)
-        total = {k: total[k] + grads_b[k] for k in total}
-    assert_all_close(grads, total, 1e-13)
 
 
 def test_windows_cover_every_step_once():

@@ -21,15 +21,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 def keep_freed_memory(size: int = KEPT) -> bool:
     """Let the C library keep freed memory for the next array; the commands that train and the benchmarks call it.
 
-    Parameters
-    ----------
-    size : int
-        Bytes, at most 2³¹ - 1.
-
-    Returns
-    -------
-    bool
-        Whether it will: only the GNU C library can be told, and only if the environment has not told it otherwise.
+    `size` is in bytes, at most 2³¹ - 1. Returns whether it will: only the GNU C library can be told, and only if the
+    environment has not told it otherwise.
     """
     if "MALLOC_MMAP_THRESHOLD_" in os.environ or "MALLOC_TRIM_THRESHOLD_" in os.environ:
         return False

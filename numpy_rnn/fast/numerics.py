@@ -28,15 +28,7 @@ TILE = 8192
 
 
 def copy_blocked(x: Array, out: Array) -> None:
-    """Copy x (T, B, R) into `out`, a few sequences at a time: quicker where one lies as rows, the other as columns.
-
-    Examples
-    --------
-    >>> out = np.zeros((1, 3, 2))
-    >>> copy_blocked(np.array([[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]), out.swapaxes(1, 2))
-    >>> out.tolist()
-    [[[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]]]
-    """
+    """Copy x (T, B, R) into `out`, a few sequences at a time: quicker where one lies as rows, the other as columns."""
     for b in range(0, x.shape[1], STRIPE):
         out[:, b : b + STRIPE] = x[:, b : b + STRIPE]
 
@@ -45,11 +37,6 @@ def transposed_copy(W: Array) -> Array:
     """Wᵀ in one piece of memory, for a product at every step.
 
     A large matrix some rows at a time: at once it takes up to four times as long, with sizes that are powers of two.
-
-    Examples
-    --------
-    >>> transposed_copy(np.array([[1, 2, 3], [4, 5, 6]])).tolist()
-    [[1, 4], [2, 5], [3, 6]]
     """
     if W.size <= TILE:
         return W.T.copy()
@@ -63,12 +50,6 @@ def transposed_copy(W: Array) -> Array:
 def layout_for_matvec(W: Array, B: int) -> Array:
     """W, laid out for W @ h_t at every step, h_t of B columns: BLAS is quickest with a single one if W stands in memory
     column by column, and with several if row by row.
-
-    Examples
-    --------
-    >>> W = np.ones((3, 2))
-    >>> layout_for_matvec(W, 2) is W, layout_for_matvec(W, 1).flags.f_contiguous
-    (True, True)
     """
     if B == 1:
         return W if W.flags.f_contiguous else transposed_copy(W).T
@@ -76,49 +57,25 @@ def layout_for_matvec(W: Array, B: int) -> Array:
 
 
 def split_gates(z: Array, G: int) -> Array:
-    """The G blocks of H rows that z is made of, such as gates: (T, G·H, B) → (G, T, H, B), a view.
-
-    Examples
-    --------
-    >>> i, f, g, o = split_gates(np.ones((5, 12, 2)), 4)
-    >>> g.shape
-    (5, 3, 2)
-    """
+    """The G blocks of H rows that z is made of, such as gates: (T, G·H, B) → (G, T, H, B), a view."""
     T, GH, B = z.shape
     return z.reshape(T, G, GH // G, B).swapaxes(0, 1)
 
 
 def reversed_steps(*arrays: Array) -> Iterable[tuple[Array, ...]]:
-    """Step through arrays of T steps together, from the last step to the first.
-
-    Examples
-    --------
-    >>> [(int(a), int(b)) for a, b in reversed_steps(np.array([1, 2]), np.array([10, 20]))]
-    [(2, 20), (1, 10)]
-    """
+    """Step through arrays of T steps together, from the last step to the first."""
     return zip(*[z[::-1] for z in arrays])
 
 
 def _rows_as_items(z: Array) -> NDArray[np.void]:
-    """The last axis of z as one item, a view: NumPy moves items several times as fast as short rows of numbers.
-
-    Examples
-    --------
-    >>> _rows_as_items(np.ones((4, 3, 2), np.float32)).dtype, _rows_as_items(np.ones((4, 3, 2))).shape
-    (dtype('V8'), (4, 3))
-    """
+    """The last axis of z as one item, a view: NumPy moves items several times as fast as short rows of numbers."""
     return z.view(f"V{z.shape[-1] * z.itemsize}")[..., 0]
 
 
 def merge_steps(z: Array) -> Array:
-    """Put the columns of all steps side by side, (T, R, B) → (R, T·B), z in one piece of memory.
+    """Put the columns of all steps side by side, (T, R, B) → (R, T·B).
 
     So a sum over steps and sequences is one product: Σ_t da_t h_tᵀ = merge_steps(da) @ merge_steps(h).T.
-
-    Examples
-    --------
-    >>> merge_steps(np.array([[[1, 2]], [[3, 4]]])).tolist()
-    [[1, 2, 3, 4]]
     """
     T, R, B = z.shape
     if B == 1:  # they are, as rows: a view
@@ -129,26 +86,14 @@ def merge_steps(z: Array) -> Array:
 
 
 def sum_columns(z: Array) -> Array:
-    """The sum of the columns of z (R, N), as a product: quicker than `z.sum(axis=1)`, and no less exact.
-
-    Examples
-    --------
-    >>> sum_columns(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
-    [3.0, 7.0]
-    """
+    """The sum of the columns of z (R, N), as a product: quicker than `z.sum(axis=1)`, and no less exact."""
     return z @ np.ones(z.shape[1], z.dtype)
 
 
 def relu(a: Array, out: Array | None = None) -> Array:
     """Rectifier max(a, 0); NaN stays NaN.
 
-    Complex numbers compare by their real part first, so the complex step sees the branch that the real
-    number takes.
-
-    Examples
-    --------
-    >>> relu(np.array([-1.5, 0.0, 2.0])).tolist()
-    [0.0, 0.0, 2.0]
+    Complex numbers compare by their real part first, so the complex step sees the branch that the real number takes.
     """
     return np.maximum(a, 0, out=out)
 
@@ -157,13 +102,7 @@ def relu(a: Array, out: Array | None = None) -> Array:
 
 
 def linear(x: Array, W: Array, b: Array, out: Array | None = None) -> Array:
-    """W x + b as one product: x (T, B, I), W (O, I), b (O,) → (T, B, O); `out` in one piece of memory.
-
-    Examples
-    --------
-    >>> linear(np.ones((2, 1, 3)), np.ones((4, 3)), np.zeros(4)).shape
-    (2, 1, 4)
-    """
+    """W x + b as one product: x (T, B, I), W (O, I), b (O,) → (T, B, O); `out` in one piece of memory."""
     T, B, I = x.shape
     if out is None:
         out = np.empty((T, B, len(W)), np.result_type(x, W, b))
@@ -195,13 +134,6 @@ def linear_columns(W: Array, x: Array, b: Array, out: Array) -> None:
     """W x_t + b of every step, as columns: W (O, I), rows x (T, B, I), b (O,) → `out` (T, O, B).
 
     The last axis of `out` has to lie in one piece of memory.
-
-    Examples
-    --------
-    >>> out = np.empty((2, 4, 1))
-    >>> linear_columns(np.ones((4, 3)), np.ones((2, 1, 3)), np.zeros(4), out)
-    >>> out[0].tolist()
-    [[3.0], [3.0], [3.0], [3.0]]
     """
     T, B, I = x.shape
     if B == 1:  # a row is a column

@@ -1,4 +1,7 @@
-"""What a user hands in is checked once, at the public edge; each mistake gets one sentence: what came, what should."""
+"""What a user hands in is checked once, at the public edge; each mistake gets one sentence: what came, what should.
+
+Every check raises ValueError.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,7 @@ from ..fast.numerics import Array
 
 
 def check_size(name: str, value: Any, *, least: int = 1) -> int:
-    """Return `value` as an int if it is a whole number of at least `least`.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
+    """Return `value` as an int; ValueError if it is no whole number of at least `least`.
 
     Examples
     --------
@@ -37,39 +35,21 @@ def check_size(name: str, value: Any, *, least: int = 1) -> int:
 
 
 def check_probability(name: str, value: Any) -> float:
-    """Return `value` as a float if it is a number from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+    """Return `value` as a float; ValueError if it is no number from 0 to 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating)) or not 0 <= value <= 1:
         raise ValueError(f"{name} is {value!r}, expected a number from 0 to 1")
     return float(value)
 
 
 def check_bool(name: str, value: Any) -> bool:
-    """Return `value` if it is True or False.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else: a misplaced positional argument must not pass as true.
-    """
+    """Return `value` if it is True or False, else ValueError: a misplaced positional argument must not pass as true."""
     if not isinstance(value, (bool, np.bool_)):
         raise ValueError(f"{name} is {value!r}, expected True or False")
     return bool(value)
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
-    """Return `dtype` as a NumPy dtype if it is a floating-point or complex one in the machine's byte order.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
-    """
+    """Return `dtype` as NumPy's; ValueError if it is not floating-point or complex, or in the other byte order."""
     try:
         found = np.dtype(dtype)
     except TypeError:
@@ -80,25 +60,10 @@ def check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
 
 
 def check_array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, ...], meaning: str) -> Array:
-    """Return `value` if it is an array of exactly this dtype and shape.
+    """Return `value` if it is an array of exactly this dtype and shape, where -1 stands for any size; else ValueError.
 
-    Nothing is broadcast and nothing converted: either would be a wrong gradient that nobody sees.
-
-    Parameters
-    ----------
-    name : str
-        What the user calls it.
-    value : object
-    dtype : dtype
-    shape : tuple of int
-        -1 stands for any size.
-    meaning : str
-        The shape in words.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
+    Nothing is broadcast and nothing converted: either would be a wrong gradient that nobody sees. `meaning` is the
+    shape in words.
 
     Examples
     --------
@@ -133,18 +98,7 @@ def check_states(
 ) -> list[Array]:
     """Return one array for each state of a cell: `value` itself, or both of a pair; zeros stand in for None.
 
-    Parameters
-    ----------
-    name, fields : str, sequence of str
-        What the user calls `value`, and each of a pair.
-    value : array, pair of arrays or None
-    dtype, shapes, meanings
-        As `check_array` takes them, of each state.
-
-    Raises
-    ------
-    ValueError
-        If it is anything else.
+    `name` is what the user calls `value`, `fields` each of a pair; `shapes` and `meanings` are those of each state.
     """
     n = len(fields)
     if n == 1:
@@ -161,13 +115,7 @@ def check_states(
 
 
 def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:
-    """Return `lengths` as an integer array (B,) if each is from 0 to T; None stays None.
-
-    Raises
-    ------
-    ValueError
-        If the count, a value or the type is wrong.
-    """
+    """Return `lengths` as an integer array (B,); ValueError if one is not from 0 to T. None stays None."""
     if lengths is None:
         return None
     found = np.asarray(lengths)
@@ -182,13 +130,7 @@ def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:
 
 
 def check_keys(got: Collection[str], expected: Collection[str], what: str = "") -> None:
-    """Compare the names of what came with those of what was expected.
-
-    Raises
-    ------
-    ValueError
-        If one is unknown or missing.
-    """
+    """Refuse with a ValueError what came if a name is unknown or missing."""
     for problem, names in (("unknown", set(got) - set(expected)), ("missing", set(expected) - set(got))):
         if names:
             raise ValueError(f"{problem} {what}{', '.join(sorted(names))}; expected {', '.join(sorted(expected))}")

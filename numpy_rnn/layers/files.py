@@ -33,17 +33,7 @@ def _safetensors() -> tuple[Any, Any]:
 
 
 def write(path: str | Path, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-    """Write tensors and strings as safetensors.
-
-    The file is written beside `path` and renamed when it is complete, so that whatever happens `path` holds
-    either what it held before or all of what is new.
-
-    Parameters
-    ----------
-    path : path
-    tensors : mapping of str to array
-        float16, float32, float64, int32, int64 or uint8.
-    metadata : mapping of str to str, optional
+    """Write tensors (float16, float32, float64, int32, int64 or uint8) and strings as safetensors, whole or not at all.
 
     Raises
     ------
@@ -63,13 +53,7 @@ def write(path: str | Path, tensors: Mapping[str, Array], metadata: Mapping[str,
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file beside and rename it: what it held before stays until the new one is whole.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
+    """Write a file beside `path` and rename it when it is complete: what `path` held before stays until then."""
     path = Path(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -86,18 +70,8 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 def between_marks(path: str | Path, name: str) -> tuple[str, str, str]:
     """Split a document where it has a generated part: before it, the part, after it.
 
-    Parameters
-    ----------
-    path : path
-    name : str
-        Of the part, which stands between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
-
-    Raises
-    ------
-    ValueError
-        If the file has not both lines, once each, in order.
-    OSError
-        If it cannot be read.
+    The part `name` stands between the lines `<!-- NAME: begin -->` and `<!-- NAME: end -->`; ValueError if the file has
+    not both, once each, in order.
     """
     text, begin, end = Path(path).read_text(encoding="utf-8"), f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
@@ -114,17 +88,7 @@ def put_between_marks(path: str | Path, name: str, text: str) -> None:
 
 
 def read_header(path: str | Path) -> tuple[dict[str, tuple[int, ...]], dict[str, np.dtype[Any]], dict[str, str]]:
-    """What a safetensors file says it holds; the tensors themselves are not read.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    shapes : dict of str to tuple of int
-    dtypes : dict of str to dtype
-    metadata : dict of str to str
+    """What a safetensors file says it holds, shapes, dtypes and metadata by name; the tensors themselves are not read.
 
     Raises
     ------
@@ -146,26 +110,7 @@ def read_header(path: str | Path) -> tuple[dict[str, tuple[int, ...]], dict[str,
 
 
 def read(path: str | Path) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read a whole safetensors file.
-
-    Parameters
-    ----------
-    path : path
-
-    Returns
-    -------
-    tensors : dict of str to array
-    metadata : dict of str to str
-
-    Raises
-    ------
-    ValueError
-        If it is not a complete safetensors file, or a tensor has a dtype that NumPy does not know.
-    OSError
-        If the file cannot be read.
-    MissingLibraryError
-        If safetensors is not installed.
-    """
+    """Read a whole safetensors file: tensors and metadata by name; errors are those of `read_header`."""
     shapes, _, metadata = read_header(path)
     with _opened(path) as file:
         return {name: file.get_tensor(name) for name in shapes}, metadata

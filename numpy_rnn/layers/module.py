@@ -99,10 +99,6 @@ class Module:
     def save(self, path: str | Path) -> None:
         """Write parameters and constructor arguments to a safetensors file, whole or not at all.
 
-        Parameters
-        ----------
-        path : path
-
         Raises
         ------
         ValueError
@@ -122,14 +118,7 @@ class Module:
         Names, shapes and dtypes are compared with what the constructor arguments call for before anything
         is allocated.
 
-        Parameters
-        ----------
-        path : path
-
-        Returns
-        -------
-        Module
-            Of the class on which `load` is called; `numpy_rnn.load` takes whatever class the file holds.
+        The file has to hold the class on which `load` is called; `numpy_rnn.load` takes whatever class it holds.
 
         Raises
         ------

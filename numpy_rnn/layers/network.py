@@ -185,8 +185,6 @@ class Network(Module):
 
         Parameters
         ----------
-        tape : Tape
-            As `forward` returned it.
         dy : array, shape of y
             0 after a sequence's end.
         dh_n : array, shape of h_n, or None
@@ -290,19 +288,9 @@ def _layer(cell: str) -> tuple[type[Any], dict[str, Any]]:
 
 
 def sum_rows(dx: Array, symbols: Array, K: int) -> Array:
-    """Transpose of the lookup E[symbols]: row k of the result is the sum of the dx that were read from row k.
+    """Transpose of the lookup E[symbols]: row k of the result (K, I) is the sum of the dx that were read from row k.
 
-    The same as `np.add.at(zeros, symbols, dx)`, which takes six times as long.
-
-    Parameters
-    ----------
-    dx : array (T, B, I)
-    symbols : integer array (T, B)
-    K : int
-
-    Returns
-    -------
-    array (K, I)
+    The same as `np.add.at(zeros, symbols, dx)`, which takes six times as long; dx is (T, B, I), symbols (T, B).
 
     Examples
     --------

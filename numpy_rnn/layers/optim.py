@@ -116,12 +116,10 @@ class SGD(Optimizer):
 
     Without momentum (2) and (3) are left out and nothing is remembered.
 
+    `params` and `lr` are those of `Optimizer`, the other arguments torch's.
+
     Parameters
     ----------
-    params : mapping of str to array
-        Changed in place by `step`.
-    lr : float
-    momentum, dampening, weight_decay : float
     nesterov : bool
         Needs a momentum, and a dampening of 0.
 
@@ -189,11 +187,7 @@ class Adagrad(Optimizer):
 
     Code that divides by √(G + ε) instead, as min-char-rnn does, is this with `initial_accumulator_value` ε and `eps` 0.
 
-    Parameters
-    ----------
-    params : mapping of str to array
-        Changed in place by `step`.
-    lr, lr_decay, weight_decay, initial_accumulator_value, eps : float
+    `params` and `lr` are those of `Optimizer`, the other arguments torch's.
 
     Raises
     ------
@@ -248,14 +242,12 @@ class Adam(Optimizer):
         (3)   v = β₂ v + (1 - β₂) g²
         (4)   p = p - lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + eps)
 
+    `params` and `lr` are those of `Optimizer`, the other arguments torch's.
+
     Parameters
     ----------
-    params : mapping of str to array
-        Changed in place by `step`.
-    lr : float
     betas : (float, float)
         β₁ and β₂, 0 or more and less than 1.
-    eps, weight_decay : float
 
     Raises
     ------

@@ -173,8 +173,6 @@ class Recurrent(Module, abstract=True):
 
         Parameters
         ----------
-        tape : Tape
-            As `forward` returned it.
         doutput : array, shape of output, or None
             Gradient of the loss by the output. None counts as zero.
         dh_n : array, shape of h_n, or None

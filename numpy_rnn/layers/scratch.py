@@ -136,8 +136,6 @@ class FromScratch(Module, abstract=True):
 
         Parameters
         ----------
-        tape : Tape
-            As `forward` returned it.
         doutputs : array, shape of outputs, or None
             Gradient of the loss by the outputs. None counts as zero.
         dhidden_n : array, shape of hidden, or None
