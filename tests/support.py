@@ -17,6 +17,7 @@ import torch_rnn.lstm_peephole
 import torch_rnn.lstm_projection
 import torch_rnn.rnn
 from numpy_rnn.fast.cell import Cell
+from numpy_rnn.fast.cell import upstream as cell_upstream
 from numpy_rnn.train.loop import Silent
 from numpy_rnn.verify import case
 from numpy_rnn.verify.difference import difference
@@ -123,11 +124,7 @@ def by_numpy(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> tup
     dy, *ds_n = (z.double().numpy() for z in upstream)
     n = len(cell.Params._fields)
     states, tape = cell.forward(cell.Params(*rest[:n]), x, cell.State(*rest[n:]))
-    dstates = cell.State(*(np.zeros_like(s) for s in states))
-    dstates.h[1:] = dy
-    for direct, ds in zip(dstates, ds_n):
-        direct[-1] += ds
-    grads, dx, ds0 = cell.backward(tape, dstates)
+    grads, dx, ds0 = cell.backward(tape, cell_upstream(cell, dy, cell.State(*ds_n), np.float64))
     return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
 
 

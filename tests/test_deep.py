@@ -14,7 +14,6 @@ from support import CELLS, assert_all_close, padded, random_params, random_state
 import numpy_rnn
 import torch_rnn
 from numpy_rnn.fast import deep, numerics, rnn
-from numpy_rnn.fast.cell import Cell
 from numpy_rnn.verify.case import output_units
 from torch_rnn.deep import by_loop
 
@@ -91,13 +90,6 @@ def test_an_expanding_relu_does_not_overflow_in_the_padding(package):
     # With w = W_hh: h_1 = w + 1, h_2 = w² + w + 1, h_3 = w³ + w² + w + 1, so h_1', h_2', h_3' = 1, 7, 34; each
     # counts once as an output and the last once more as the final state.
     assert dW_hh.item() == (1 + 7 + 34 + 34) + (1 + 7 + 7)
-
-
-def in_float32(nest):
-    if isinstance(nest, np.ndarray):
-        return nest.astype(np.float32)
-    parts = [part if isinstance(part, Cell) else in_float32(part) for part in nest]
-    return type(nest)(*parts) if hasattr(nest, "_fields") else type(nest)(parts)
 
 
 def flatten(nest):
@@ -264,15 +256,6 @@ def test_tapes_are_kept_unless_otherwise_asked():
     cell, params, x, s0, *_ = problem("gru", L=1, D=1)
     _, _, tape = deep.forward(cell, params, x, s0)
     assert type(tape.kept[0][0]).__module__ == "numpy_rnn.fast.gru"
-
-
-@pytest.mark.parametrize("T", [0, 3])
-@pytest.mark.parametrize("name", CELLS)
-def test_float32_stays_float32(name, T):
-    cell, params, x, s0, masks, dy, ds_n = in_float32(problem(name, L=2, D=2, T=T))
-    results = deep.forward(cell, params, x, s0, None, masks)
-    results = (*results[:2], *deep.backward(results[2], dy, ds_n))
-    assert {a.dtype.name for a in flatten(list(results))} == {"float32"}
 
 
 def test_blocks_are_of_the_square_root_of_time_or_of_a_fixed_size():

@@ -144,12 +144,6 @@ def scattered(z):
     return wide[..., ::2]
 
 
-@both_texts
-def test_derivatives_are_those_of_finite_differences(kind, text):
-    s = Setting(kind, T=3, B=2, L=1, D=1)
-    assert gradcheck(lambda x, *s0: s.outputs(s.hand, x, s0), [s.x, *s.s0], fast_mode=True)
-
-
 def test_the_option_chooses():
     """Else the tests above would compare the loop with itself."""
     for kind in KINDS:

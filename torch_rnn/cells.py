@@ -59,13 +59,8 @@ class Step(Recurrent):
         Parameters
         ----------
         input : tensor (B, I), or (I,) for one sequence
-        hx : tensor, for LSTMCell a pair (h, c) of tensors, optional
-            State before the step, (B, H) or (H,). Zero by default.
-
-        Returns
-        -------
-        tensor, for LSTMCell a pair (h, c) of tensors
-            State after the step, shapes as `hx`.
+        hx : tensor (B, H) or (H,), for LSTMCell a pair (h, c) of them, optional
+            State before the step, zero by default; returned is that after it.
 
         Raises
         ------

@@ -51,28 +51,12 @@ def forward(
     masks: Sequence[Tensor] | None = None,
     run: Run = by_loop,
 ) -> tuple[Tensor, States]:
-    """Run a stack of layers, each in one direction or two.
+    """Run a stack of layers, each in one direction or two; return the last layer's output and the final states.
 
-    Parameters
-    ----------
-    params : L sequences of D of the cell's Params
-        The second direction, if there is one, reads each sequence from its end.
-    x : tensor (T, B, I), or with `batch_sizes` the rows (N, I) of packed sequences
-    s0 : the cell's State
-        Initial states, fields (L·D, B, ·), index layer · D + direction.
-    batch_sizes : int64 tensor on the CPU, optional
-        How many sequences are alive at each step, as in a PackedSequence. All at every step by default.
-    masks : L-1 tensors (T, B, D·R) or (N, D·R), optional
-        What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
-    run : `by_loop` or `manual.run`
-        What runs a cell over some steps of some sequences.
-
-    Returns
-    -------
-    y : tensor (T, B, D·R) or (N, D·R)
-        Output of the last layer, both directions side by side.
-    s_n : the cell's State
-        Final states, fields (L·D, B, ·).
+    Of L layers, `params` has D of the cell's Params each; the second direction reads each sequence from its end. x is
+    (T, B, I), or with `batch_sizes`, those of a PackedSequence, the rows (N, I) of packed sequences, and y is laid out
+    alike. States have fields (L·D, B, ·), index layer · D + direction. The output of each layer but the last is
+    multiplied with its mask: for dropout, 0 or 1 / (1 - p). `run` runs a cell over some steps of some sequences.
     """
     initials = [cell.State(*s) for s in zip(*(s.unbind() for s in s0))]
     finals: list[States] = []

@@ -319,8 +319,7 @@ class LSTM(Layers):
     peephole : bool
         Whether the gates see c, by weights `weight_peephole_l{layer}` (3H,) in the order i, f, o. Not in torch.nn.
     bptt : {"autograd", "manual"}
-        Who does backpropagation through time: autograd, over the explicit loop, or, quicker and for first derivatives
-        only, `torch_rnn.manual`. Not in torch.nn.
+        As for `RNN`.
 
     Examples
     --------
@@ -366,8 +365,7 @@ class GRU(Layers):
     reset_after : bool
         Whether the reset gate multiplies W_hn h + b_hn (torch, cuDNN) or h itself, before the product. Not in torch.nn.
     bptt : {"autograd", "manual"}
-        Who does backpropagation through time: autograd, over the explicit loop, or, quicker and for first derivatives
-        only, `torch_rnn.manual`. Not in torch.nn.
+        As for `RNN`.
     """
 
     _defaults: ClassVar[dict[str, Any]] = {**Layers._defaults, "reset_after": True}

@@ -28,18 +28,8 @@ class Network(nn.Module):
 
     Parameters
     ----------
-    cell : str
-        One of `numpy_rnn.fast.registry.NETWORK_CELLS`, in any case.
-    input_size : int
-        I, numbers that a step reads; where symbols come in, the numbers that stand for one.
-    hidden_size, output_size : int
-        H and O.
-    num_layers : int
-        L.
-    bidirectional : bool
-        Whether a second set of cells reads each sequence from its end (D = 2).
-    symbols : int
-        K, how many different symbols come in; 0: numbers come in.
+    cell, input_size, hidden_size, output_size, num_layers, bidirectional, symbols
+        As `numpy_rnn.layers.network.Network` takes them.
     bptt : {"autograd", "manual"}
         As `RNN`, `LSTM` and `GRU` take it.
     device, dtype : as torch.nn's modules take them
@@ -75,25 +65,9 @@ class Network(nn.Module):
     def forward(
         self, x: Tensor, h_0: Any = None, lengths: Tensor | None = None, read: str | int = "every"
     ) -> tuple[Tensor, Any]:
-        """Run the network.
+        """Run the network; arguments and results are those of `numpy_rnn.layers.network.Network`, without the tape.
 
-        Parameters
-        ----------
-        x : tensor (T, B, I), or int64 tensor (T, B) of symbols, 0 … K-1
-            What stands after a sequence's end is not read, be it NaN or no symbol at all.
-        h_0 : tensor (L·D, B, H), optional
-            Initial states, zeros by default. LSTM: the pair (h_0, c_0).
-        lengths : tensor (B,), optional
-            How many steps of each sequence are valid, at least 1. All T by default.
-        read : "every", "last" or int
-            Whether there is an output at every step, one from the final states, or one at each of the last n steps.
-
-        Returns
-        -------
-        y : tensor (T, B, O), read "last" (B, O), read n (n, B, O)
-            What stands after a sequence's end means nothing.
-        h_n : tensor (L·D, B, H)
-            Final states. LSTM: the pair (h_n, c_n).
+        Each sequence has at least one step: `lengths` is a tensor (B,) of numbers from 1 to T.
         """
         if lengths is None:
             h, h_n = self.rnn(x if self.embedding is None else self.embedding(x), h_0)  # (1) (2)

@@ -38,12 +38,8 @@ class RNNFromScratch(FromScratch):
 
     Parameters
     ----------
-    input_size : int
-        I, features of the input.
-    hidden_size : int
-        H, units of the state.
-    output_size : int
-        O, features of the output.
+    input_size, hidden_size, output_size : int
+        I, H and O.
     device : torch.device or str, optional
     dtype : torch.dtype, optional
 

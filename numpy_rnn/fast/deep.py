@@ -168,29 +168,12 @@ def forward(
     masks: Sequence[Array] | None = None,
     keep: Keep = "tapes",
 ) -> tuple[Array, States, Tape]:
-    """Run a stack of layers, each in one direction or two.
+    """Run a stack of layers, each in one direction or two; return output, final states and what `backward` needs.
 
-    Parameters
-    ----------
-    params : L sequences of D of the cell's Params
-        The second direction, if there is one, reads each sequence from its end.
-    x : array (T, B, I)
-    s0 : the cell's State
-        Initial states, fields (L·D, B, ·), index layer · D + direction.
-    lengths : array (B,), optional
-        Valid steps of each sequence, 0 … T, in any order. All T by default.
-    masks : L-1 arrays (T, B, D·R), optional
-        What the output of each layer but the last is multiplied with: for dropout, 0 or 1 / (1 - p).
-    keep : "tapes", "snapshots" or "nothing"
-        What is kept of each block for `backward`; nothing means that there will be none.
-
-    Returns
-    -------
-    y : array (T, B, D·R)
-        Output of the last layer, both directions side by side; 0 after a sequence's end.
-    s_n : the cell's State
-        Final states, as s0.
-    tape : Tape
+    Of L layers, `params` has D of the cell's Params each; the second direction reads each sequence from its end. x is
+    (T, B, I); states have fields (L·D, B, ·), index layer · D + direction; `lengths` (B,) are from 0 to T, in any
+    order. The output (T, B, D·R), both directions side by side, is 0 after a sequence's end; that of each layer but the
+    last is multiplied with its mask: for dropout, 0 or 1 / (1 - p). `keep` says what is kept of each block.
     """
     cut = cut_time(lengths, *x.shape[:2])
     tape = Tape(cell, params, x, s0, lengths, masks, cut, [])

@@ -65,13 +65,7 @@ class Module:
         return self.train(False)
 
     def state_dict(self) -> dict[str, Array]:
-        """Return the parameters by name.
-
-        Returns
-        -------
-        dict of str to array
-            The model's own arrays: changing one in place changes the model, as an optimizer does.
-        """
+        """Return the parameters by name, the model's own arrays: to change one in place is to change the model."""
         return dict(self._parameters)
 
     def load_state_dict(self, mapping: Mapping[str, Any]) -> None:

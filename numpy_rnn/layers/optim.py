@@ -44,10 +44,7 @@ class Optimizer:
     def step(self, grads: Tensors) -> None:
         """Change every parameter in place by one step.
 
-        Parameters
-        ----------
-        grads : mapping of str to array
-            For each parameter the gradient of the loss, in its shape. Left unchanged.
+        `grads` has for each parameter the gradient of the loss, in its shape, and is left unchanged.
 
         Raises
         ------
@@ -67,21 +64,15 @@ class Optimizer:
     def state_dict(self) -> dict[str, Array]:
         """Return a copy of what the optimizer remembers between two steps, to resume from.
 
-        Returns
-        -------
-        dict of str to array
-            Keys such as `exp_avg.weight_hh_l0`: PyTorch's name of the memory, then the parameter's name.
-            Learning rate and other settings belong to the constructor and are not among them.
+        Keys are such as `exp_avg.weight_hh_l0`: PyTorch's name of the memory, then the parameter's name. Learning rate
+        and other settings belong to the constructor and are not among them.
         """
         return {name: value.copy() for name, value in self._memory.items()}
 
     def load_state_dict(self, mapping: Tensors) -> None:
         """Take up where another optimizer of the same kind and parameters left off.
 
-        Parameters
-        ----------
-        mapping : mapping of str to array
-            What its `state_dict()` returned.
+        `mapping` is what its `state_dict()` returned.
 
         Raises
         ------
@@ -311,12 +302,7 @@ def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
 
     The numbers are those of docs/learn/derivation, page 6.
 
-    Parameters
-    ----------
-    grads : mapping of str to array
-        Changed in place.
-    max_norm : float
-        Infinity only measures.
+    An infinite `max_norm` only measures.
 
     Returns
     -------
@@ -350,11 +336,7 @@ def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
 def clip_grad_value(grads: Tensors, value: float) -> None:
     """Cut every number of every gradient, in place, to -value … value (Q1); torch's `clip_grad_value_`.
 
-    Parameters
-    ----------
-    grads : mapping of str to array
-        Changed in place. NaN stays NaN.
-    value : float
+    NaN stays NaN.
 
     Raises
     ------
