@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from ...fast.numerics import Array
 from ..case import Case, check_case, check_tensors
 from ..difference import FORWARD, TOLERANCES, Difference, error, first_difference, tolerance_of
-from .cases import cases
+from .cases import run
 from .mistake import Mistake, machine
 from .mistakes import mistakes
 
@@ -87,7 +86,6 @@ def diagnose(
     Parameters
     ----------
     case : Case
-        One of `cases`, or any other.
     outputs : mapping of str to array, optional
         Any of "output" (T, B, D·R), "h_n" and "c_n" (L·D, B, ·).
     grads : mapping of str to array, optional
@@ -102,7 +100,7 @@ def diagnose(
     Returns
     -------
     Diagnosis
-        As a string, one readable sentence.
+        As a string, readable sentences.
 
     Raises
     ------
@@ -119,7 +117,7 @@ def diagnose(
     (gru-z-turned-around).
     """
     check_case(case)
-    expected = _expected(case)
+    expected = run(case)
     got = check_tensors(case, {**(outputs or {}), **(grads or {})}, expected)
     tolerances = {name: tolerance_of(a, dtype) for name, a in got.items()}
     got = {name: got[name].astype(np.float64) for name in expected if name in got}  # in the order of execution
@@ -153,10 +151,7 @@ def _fits(problem: _Problem, candidates: Iterator[Pair], names: Sequence[str]) -
 
 
 def _outputs_fit(problem: _Problem, candidate: Pair, names: Sequence[str]) -> bool:
-    """Whether a pair explains the outputs; its backward, which takes longer, need not be run if it does not.
-
-    Single mistakes on the zoo's own cases are known already, so for them there is nothing to be saved.
-    """
+    """Whether a pair explains the outputs; its backward, which takes longer, need not be run if it does not."""
     given = [name for name in FORWARD if name in names]
     if len(candidate) < 2 or not given:
         return True
@@ -206,31 +201,10 @@ def _pairs(problem: _Problem, wrong: Sequence[str]) -> Iterator[Pair]:
             yield a, b
 
 
-def _expected(case: Case) -> dict[str, Array]:
-    expected = _prediction(case, ())
-    assert expected is not None  # the textbook itself runs on every case that passed check_case
-    return expected
-
-
 def _prediction(case: Case, planted: Pair) -> dict[str, Array] | None:
     """What comes out with these mistakes; None if nothing does, or two mistakes need the same line."""
-    known = next((i for i, own in enumerate(cases(case.cell)) if own is case), None)
-    if known is not None and len(planted) < 2:
-        return _own_prediction(case.cell, known, planted[0].name if planted else None)
     try:
-        with np.errstate(all="ignore"):
-            return machine(case.cell, *planted).run(case.astype(np.float64))
-    except (LookupError, ValueError):
-        return None
-
-
-@cache
-def _own_prediction(cell: str, case: int, name: str | None) -> dict[str, Array] | None:
-    """The same for the zoo's own cases, computed once."""
-    planted = [m for m in mistakes(cell) if m.name == name]
-    try:
-        with np.errstate(all="ignore"):
-            return machine(cell, *planted).run(cases(cell)[case])
+        return run(case, *planted)
     except (LookupError, ValueError):
         return None
 

@@ -63,18 +63,9 @@ class Mistake(NamedTuple):
         return "\n".join(lines)
 
     def only(self, cell: str, function: str) -> Mistake | None:
-        """The mistake in one function alone, as somebody makes it whose other function is right.
+        """The mistake in "forward" or "backward" alone, as somebody makes it whose other function is right.
 
-        Parameters
-        ----------
-        cell : str
-        function : str
-            "forward" or "backward".
-
-        Returns
-        -------
-        Mistake or None
-            None if it never was in more than one function, or not in this one.
+        None if it never was in more than one function, or not in this one.
 
         Examples
         --------
@@ -101,17 +92,15 @@ class Machine(NamedTuple):
 
     def forward(self, case: Case) -> tuple[Array, list[Array], Any]:
         """Output, final states and tapes."""
-        done: tuple[Array, list[Array], Any] = self.layers.forward(
-            self.cell, case.params, case.x, case.s0, case.all_lengths, case.masks
-        )
-        return done
+        output, s_n, tapes = self.layers.forward(self.cell, case.params, case.x, case.s0, case.all_lengths, case.masks)
+        return output, s_n, tapes
 
     def backward(self, case: Case, tapes: Any) -> tuple[Any, Array, list[Array]]:
         """Gradients of parameters, x and initial states."""
-        done: tuple[Any, Array, list[Array]] = self.layers.backward(
+        grads, dx, ds0 = self.layers.backward(
             self.cell, case.params, tapes, case.doutput, case.ds_n, case.all_lengths, case.masks
         )
-        return done
+        return grads, dx, ds0
 
     def run(self, case: Case) -> dict[str, Array]:
         """Everything that the machine says of a case, by name; the case itself stays as it is."""
@@ -155,10 +144,7 @@ def _function_of(change: Change) -> str:
 def patched(module: str, changes: Iterable[Change]) -> str:
     """Text of a textbook module with the changes that concern it.
 
-    Raises
-    ------
-    LookupError
-        If a piece to be replaced does not occur exactly once: two mistakes touch the same line.
+    LookupError if a piece to be replaced does not occur exactly once: two mistakes touch the same line.
     """
     text = source(module)
     for change in changes:
@@ -190,22 +176,10 @@ def assemble(cell: str, module: Any, layers: Any) -> Machine:
 
 
 @cache
-def _machine(cell: str, changes: tuple[Change, ...]) -> Machine:
-    return assemble(cell, *(_module(name, patched(name, changes)) for name in (textbook_module(cell), LAYERS)))
-
-
 def machine(cell: str, *mistakes: Mistake) -> Machine:
-    """The textbook for one cell with any number of mistakes in it, none by default.
+    """The textbook for one cell of numpy_rnn with any number of mistakes in it, none by default.
 
-    Parameters
-    ----------
-    cell : str
-        Name of a cell of numpy_rnn, such as "lstm".
-    *mistakes : Mistake
-
-    Raises
-    ------
-    LookupError
-        If two of the mistakes need the same line.
+    LookupError if two of the mistakes need the same line.
     """
-    return _machine(cell, tuple(change for m in mistakes for change in m.changes[cell]))
+    changes = [change for m in mistakes for change in m.changes[cell]]
+    return assemble(cell, *(_module(name, patched(name, changes)) for name in (textbook_module(cell), LAYERS)))

@@ -30,13 +30,12 @@ def _read(text: str) -> Iterator[Mistake]:
         if entry.startswith("# "):
             group = entry[2:]
             continue
-        told, _, _ = entry.partition("\n    ")
-        matched = TOLD.fullmatch(told.replace("\n", " "))
+        matched = TOLD.fullmatch(" ".join(CHANGE.sub("", entry).split()))
         assert matched, entry
         changes: dict[str, tuple[Change, ...]] = {}
         for where, gates, original, broken in CHANGE.findall(entry):
             for cell in _cells(where):
-                module = "stack" if where.startswith("stack") else textbook_module(cell)
+                module = LAYERS if where.startswith(LAYERS) else textbook_module(cell)
                 for gate in gates or "$":
                     change = _change(module, original.replace("$", gate), broken.replace("$", gate))
                     changes[cell] = (*changes.get(cell, ()), change)
@@ -45,8 +44,10 @@ def _read(text: str) -> Iterator[Mistake]:
 
 def _cells(where: str) -> list[str]:
     """Names of the cells that a change is made in."""
-    words = where.removeprefix(LAYERS).split() or ["all"]
-    return [cell for cell, facing in USER_FACING.items() if {"all", cell, facing.cls} & set(words)]
+    words = set(where.removeprefix(LAYERS).split() or ["all"])
+    names = {cell: {"all", cell, facing.cls} for cell, facing in USER_FACING.items()}
+    assert words <= set().union(*names.values()), where
+    return [cell for cell in names if words & names[cell]]
 
 
 def _change(module: str, original: str, broken: str) -> Change:

@@ -14,8 +14,8 @@ ONNX, Keras and torch have different defaults. Seen: pytorch/pytorch#99531, trac
     gru: dh[t] += W_hh.T @ dv => dh[t] += dq * r + W_hh[: len(r) * 2].T @ dv[: len(r) * 2]
     gru: np.outer(dv, h[t]) => np.vstack([np.outer(dv[: len(r) * 2], h[t]), np.outer(dv_n, r * h[t])])
 
-gru-reset-after-for-before: the reset gate acts after the product with W_hn instead of before it. The other direction
-of the same confusion: ONNX's default is before, torch's and cuDNN's only form is after. Seen: pytorch/pytorch#99531.
+gru-reset-after-for-before: the reset gate acts after the product with W_hn instead of before it. The other direction of
+the same confusion: ONNX's default is before, torch's and cuDNN's only form is after. Seen: pytorch/pytorch#99531.
     gru_reset_before: q = r * h[t] => q = W_hn @ h[t] + b_hn
     gru_reset_before: v_n = W_hn @ q + b_hn => v_n = r * q
     gru_reset_before: dq = W_hn.T @ du_n => dv_n = du_n * r
@@ -24,9 +24,8 @@ of the same confusion: ONNX's default is before, torch's and cuDNN's only form i
     gru_reset_before: np.outer(du_n, r * h[t]) => np.outer(dv_n, h[t])
     gru_reset_before: db_hh += du => db_hh += np.concatenate([du_r, du_z, dv_n])
 
-gru-z-turned-around: z weighs the candidate and 1 - z the old state. h = (1 - z) ∘ h + z ∘ n is what Haiku, Wikipedia
-and one of the two papers have; torch, Keras and ONNX have it the other way round. Seen: pytorch/pytorch#20129,
-pytorch/pytorch#60645.
+gru-z-turned-around: z weighs the candidate and 1 - z the old state. h = (1 - z) ∘ h + z ∘ n is the form of Haiku,
+Wikipedia and one of the two papers, not of torch, Keras and ONNX. Seen: pytorch/pytorch#20129, pytorch/pytorch#60645.
     GRU: h[t + 1] = (1 - z) * n + z * h[t] => h[t + 1] = z * n + (1 - z) * h[t]
     GRU: dn = dh[t + 1] * (1 - z) => dn = dh[t + 1] * z
     GRU: (h[t] - n) => (n - h[t])
@@ -46,8 +45,8 @@ built from h all the same. Seen: zhiyongc/GRU-D#2.
     gru_reset_before: dh[t] += dq * r => dh[t] += dq
     gru_reset_before: np.outer(du_n, r * h[t]) => np.outer(du_n, h[t])
 
-gru-old-state-reset-too: z keeps r ∘ h instead of h. The reset state overwrites h, and the update then mixes in what
-was meant for the candidate alone.
+gru-old-state-reset-too: z keeps r ∘ h instead of h. The reset state overwrites h, and the update then mixes in what was
+meant for the candidate alone.
     GRU: h[t + 1] = (1 - z) * n + z * h[t] => h[t + 1] = (1 - z) * n + z * (r * h[t])
 
 gru-dr-of-the-other-variant: the gradient of r is computed as for the other variant, without the product. dr = dn ∘ h
@@ -61,8 +60,8 @@ for all three blocks, and the candidate's block is not of the same kind.
 
 # cell equations
 
-lstm-coupled-gates: 1 - f stands in for the input gate. Coupled input and forget gates are a variant of their own
-(ONNX: input_forget). i is computed and not used.
+lstm-coupled-gates: 1 - f stands in for the input gate. Coupled input and forget gates are a variant of their own (ONNX:
+input_forget). i is computed and not used.
     LSTM: c[t + 1] = f * c[t] + i * g => c[t + 1] = f * c[t] + (1 - f) * g
     LSTM: di = dc[t + 1] * g => di = 0 * g
     LSTM: df = dc[t + 1] * c[t] => df = dc[t + 1] * (c[t] - g)
@@ -74,20 +73,18 @@ of 1997. f is computed and not used.
     LSTM: df = dc[t + 1] * c[t] => df = 0 * c[t]
     LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1]
 
-lstm-output-without-tanh: h is o ∘ c, the tanh of the cell state left out. Small cell states hide it, since tanh(c) is
-nearly c.
+lstm-output-without-tanh: h is o ∘ c, the tanh of the cell state left out. Small cell states hide it.
     LSTM: o * np.tanh(c[t + 1]) => o * c[t + 1]
     lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = dh[t + 1] * c[t + 1]
     lstm_projection: do = dm * np.tanh(c[t + 1]) => do = dm * c[t + 1]
     LSTM: o * (1 - np.tanh(c[t + 1]) ** 2) => o
 
-lstm-candidate-with-sigmoid: the candidate g has gone through the logistic function instead of tanh. One activation
-for all four blocks, applied in one call.
+lstm-candidate-with-sigmoid: the candidate g has gone through the logistic function instead of tanh. One activation for
+all four blocks, applied in one call.
     LSTM: np.tanh(a_g) => sigmoid(a_g)
     LSTM: da_g = dg * (1 - g**2) => da_g = dg * g * (1 - g)
 
-nonlinearity-ignored: the other nonlinearity is used: relu for tanh, or tanh for relu. The option is accepted and not
-looked at.
+nonlinearity-ignored: the other nonlinearity is used: relu for tanh, or tanh for relu. The option is ignored.
     rnn_tanh: f, _ = NONLINEARITIES[nonlinearity] => f, _ = NONLINEARITIES["relu"]
     rnn_tanh: _, df = NONLINEARITIES[nonlinearity] => _, df = NONLINEARITIES["relu"]
     rnn_relu: f, _ = NONLINEARITIES[nonlinearity] => f, _ = NONLINEARITIES["tanh"]
@@ -132,19 +129,16 @@ is computed and not used.
 projection-gradient-missing: dW_hr stays zero. The projection is used forwards and forgotten backwards.
     lstm_projection: np.outer(dh[t + 1], m) => 0 * np.outer(dh[t + 1], m)
 
-projection-gradient-of-tanh-c: dW_hr is summed up with tanh(c) instead of o ∘ tanh(c). The wrong vector was kept on
-the tape.
+projection-gradient-of-tanh-c: dW_hr is summed up with tanh(c) instead of o ∘ tanh(c). The wrong vector is on the tape.
     lstm_projection: np.outer(dh[t + 1], m) => np.outer(dh[t + 1], np.tanh(c[t + 1]))
 
-projection-gradient-direct-only: dW_hr counts what the loss sends to each output and nothing from later steps. dW_hr
-is computed as one product with the upstream gradient, before the recurrence has added its part. At the last step it
-is right.
+projection-gradient-direct-only: dW_hr counts what the loss sends to each output and nothing from later steps. dW_hr is
+one product with the upstream gradient, before the recurrence has added its part. The last step is right.
     lstm_projection: np.outer(dh[t + 1], m) => np.outer(dh_loss[t + 1], m)
 
 # peephole
 
-peepholes-ignored: the peepholes are left out. The option is accepted, the weights are loaded, the gates see x and h
-alone.
+peepholes-ignored: the peepholes are left out. The weights are loaded, but the gates see x and h alone.
     lstm_peephole: P_i, P_f, P_o = np.split(P, 3) => P_i, P_f, P_o = np.split(0 * P, 3)
     lstm_peephole: dc[t + 1] += da_o * P_o => pass
     lstm_peephole: dP_o += da_o * c[t + 1] => pass
@@ -157,12 +151,11 @@ after it. With one product for all three, o gets the old one.
     lstm_peephole: dc[t + 1] += da_o * P_o => dc[t] += da_o * P_o
     lstm_peephole: dP_o += da_o * c[t + 1] => dP_o += da_o * c[t]
 
-peephole-o-after-the-sigmoid: the output gate's peephole is added after the sigmoid. The gate is squashed first and
-the peephole added to it, so it leaves the range from 0 to 1. Seen: Lasagne/Lasagne#448.
+peephole-o-after-the-sigmoid: the output gate's peephole is added after the sigmoid. The gate is squashed first and the
+peephole added to it, so it leaves the range from 0 to 1. Seen: Lasagne/Lasagne#448.
     lstm_peephole: o = sigmoid(a_o + P_o * c[t + 1]) => o = sigmoid(a_o) + P_o * c[t + 1]
 
-peephole-gradient-o-of-the-old-c: dP_o is summed up with the old cell state. Forward is right, backward uses one c for
-all three peepholes.
+peephole-gradient-o-of-the-old-c: dP_o is summed up with the old cell state. Backward uses one c for all.
     lstm_peephole: dP_o += da_o * c[t + 1] => dP_o += da_o * c[t]
 
 peephole-gradient-i-f-of-the-new-c: dP_i and dP_f are summed up with the new cell state. The other half of the same
@@ -179,19 +172,17 @@ gate, whose peephole sees the new c: its part must be there before i, f and g ge
 
 # activation derivative
 
-sigmoid-derivative-of-the-activated-value: σ' is taken of the gate, which has gone through σ already. A function
-called sigmoid_derivative(a) computes σ(a)(1 - σ(a)) and is handed the gate: σ'(σ(a)). Always near 0.2, so training is
-merely worse.
+sigmoid-derivative-of-the-activated-value: σ' is taken of the gate, which has gone through σ already.
+sigmoid_derivative(a) computes σ(a)(1 - σ(a)) and is handed the gate. σ'(σ(a)) is always near 0.2.
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * sigmoid($) * (1 - sigmoid($))
     GRU[rz]: d$ * $ * (1 - $) => d$ * sigmoid($) * (1 - sigmoid($))
 
-sigmoid-in-place-of-its-derivative: σ of the gate stands where σ' should. `sigmoid(f) * df` without derivative=True:
-the flag was forgotten. Seen: CaptainE/RNN-LSTM-in-numpy#1.
+sigmoid-in-place-of-its-derivative: σ of the gate stands where σ' should. `sigmoid(f) * df` without derivative=True: the
+flag was forgotten. Seen: CaptainE/RNN-LSTM-in-numpy#1.
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * sigmoid($)
     GRU[rz]: d$ * $ * (1 - $) => d$ * sigmoid($)
 
-sigmoid-derivative-left-out: σ' of the gates is left out. The gate's gradient is passed on as if the gate had no
-nonlinearity.
+sigmoid-derivative-left-out: σ' of the gates is left out. The gate's gradient is passed on as if it were linear.
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * 1
     GRU[rz]: d$ * $ * (1 - $) => d$ * 1
 
@@ -199,8 +190,8 @@ sigmoid-derivative-of-tanh: the gates' derivative is 1 - gate², which is tanh's
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
     GRU[rz]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
 
-tanh-derivative-of-the-activated-value: tanh' is taken of a value that has gone through tanh already. 1 - tanh(g)² for
-1 - g²: tanh is applied a second time.
+tanh-derivative-of-the-activated-value: tanh' is taken of a value that has gone through tanh already. 1 - tanh(g)² for 1
+- g²: tanh is applied a second time.
     rnn_tanh: df(h[t + 1]) => (1 - np.tanh(h[t + 1]) ** 2)
     LSTM: (1 - g**2) => (1 - np.tanh(g) ** 2)
     GRU: (1 - n**2) => (1 - np.tanh(n) ** 2)
@@ -219,12 +210,11 @@ lstm-tanh-derivative-of-c: the derivative of tanh(c) is 1 - c² instead of 1 - t
 not, and the formula 1 - y² is for outputs. Right for small c.
     LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (1 - c[t + 1] ** 2)
 
-lstm-tanh-derivative-of-h: the derivative of tanh(c) is 1 - h² instead of 1 - tanh²(c). h = o ∘ tanh(c) is taken for
-the output of tanh.
+lstm-tanh-derivative-of-h: the derivative of tanh(c) is 1 - h² instead of 1 - tanh²(c). h is taken for tanh(c).
     lstm lstm_peephole: (1 - np.tanh(c[t + 1]) ** 2) => (1 - h[t + 1] ** 2)
 
-lstm-do-without-tanh: the output gate's gradient uses c instead of tanh(c). do = dh ∘ c: the transposed line of an
-LSTM whose output has no tanh.
+lstm-do-without-tanh: the output gate's gradient uses c instead of tanh(c). do = dh ∘ c: the transposed line of an LSTM
+whose output has no tanh.
     lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = dh[t + 1] * c[t + 1]
     lstm_projection: do = dm * np.tanh(c[t + 1]) => do = dm * c[t + 1]
 
@@ -232,21 +222,20 @@ relu-derivative-at-zero: relu' is 1 wherever h ≥ 0, which is everywhere. h >= 
 negative, so no unit ever counts as off.
     rnn_relu: df(h[t + 1]) => (h[t + 1] >= 0)
 
-rnn-derivative-of-the-old-state: the derivative of the activation is taken at the state before the step. h[t] for h[t
-+ 1]: an off-by-one inside f'.
+rnn-derivative-of-the-old-state: the derivative of the activation is taken at the state before the step. h[t] for h[t +
+1]: an off-by-one inside f'.
     RNN: df(h[t + 1]) => df(h[t])
 
 # off by one
 
-dW_hh-of-the-new-state: dW_hh is summed up with the state after each step instead of before it. h_{t+1} for h_t. A
-list of states without the initial one invites it.
+dW_hh-of-the-new-state: dW_hh is summed up with the state after each step instead of before it. h_{t+1} for h_t. A list
+of states without the initial one invites it.
     RNN LSTM: np.outer(da, h[t]) => np.outer(da, h[t + 1])
     gru: np.outer(dv, h[t]) => np.outer(dv, h[t + 1])
     gru_reset_before[rz]: np.outer(du_$, h[t]) => np.outer(du_$, h[t + 1])
     gru_reset_before: np.outer(du_n, r * h[t]) => np.outer(du_n, r * h[t + 1])
 
-dW_ih-of-the-input-before: dW_ih is summed up with the input of the step before. x[t - 1], which at t = 0 is, in
-Python, the last one.
+dW_ih-of-the-input-before: dW_ih is summed up with the input of the step before. At t = 0, x[t - 1] is the last one.
     RNN LSTM: np.outer(da, x[t]) => np.outer(da, x[t - 1])
     GRU: np.outer(du, x[t]) => np.outer(du, x[t - 1])
 
@@ -254,14 +243,14 @@ lstm-df-of-the-new-c: the forget gate's gradient uses the cell state after the s
 c_t. Where c is overwritten in place, the old one is gone when backward needs it.
     LSTM: df = dc[t + 1] * c[t] => df = dc[t + 1] * c[t + 1]
 
-lstm-backward-tanh-of-the-old-c: backward takes tanh of the cell state before the step. tanh(c_t) for tanh(c_{t+1}),
-in the gradients of o and c.
+lstm-backward-tanh-of-the-old-c: backward takes tanh of the cell state before the step. tanh(c_t) for tanh(c_{t+1}), in
+the gradients of o and c.
     lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = dh[t + 1] * np.tanh(c[t])
     LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (1 - np.tanh(c[t]) ** 2)
     lstm_projection: do = dm * np.tanh(c[t + 1]) => do = dm * np.tanh(c[t])
 
-lstm-di-and-dg-swapped: di has the factor i and dg the factor g, instead of each other's. In a product each factor
-gets the other as its gradient.
+lstm-di-and-dg-swapped: di has the factor i and dg the factor g, instead of each other's. In a product each factor gets
+the other as its gradient.
     LSTM: di = dc[t + 1] * g => di = dc[t + 1] * i
     LSTM: dg = dc[t + 1] * i => dg = dc[t + 1] * g
 
@@ -272,12 +261,11 @@ backward-stops-before-the-first-step: backward never reaches the first step. A l
 first step is zero, and so is the gradient of the initial state.
     all: for t in reversed(range(len(x))): => for t in reversed(range(1, len(x))):
 
-backward-starts-before-the-last-step: backward begins at the last step but one. The last step, and with it the
-gradient of the final state, is left out.
+backward-starts-before-the-last-step: backward begins at the last step but one. The last step, and with it the gradient
+of the final state, is left out.
     all: for t in reversed(range(len(x))): => for t in reversed(range(len(x) - 1)):
 
-dh_0-one-step-late: the gradient by h after the first step is handed out as dh_0. The state's gradient is read one
-index too high.
+dh_0-one-step-late: the gradient by h after the first step is handed out as dh_0. The index is one too high.
     all: (dh[0] => (dh[1]
 
 output-one-step-early: the output at each step is the state before it. h[:-1] for h[1:], forwards and backwards.
@@ -294,8 +282,7 @@ lstm-path-through-c-dropped: the path from one cell state to the one before it i
 forgotten). What is left flows through h, so short tests look nearly right. Seen: CaptainE/RNN-LSTM-in-numpy#1.
     LSTM: dc[t] += dc[t + 1] * f => pass
 
-lstm-dc-from-h-dropped: the cell state gets nothing from the output h of its own step. dc lacks dh ∘ o ∘ (1 -
-tanh²(c)).
+lstm-dc-from-h-dropped: the cell state gets nothing from the output h of its own step. dc lacks dh ∘ o ∘ (1 - tanh²(c)).
     lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2) => pass
     lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2) => pass
 
@@ -310,48 +297,40 @@ right, their order is not: c's own path is complete, the gates' gradients are no
     lstm_projection: dc[t + 1] += dm => late = dm
     LSTM: dc[t] += dc[t + 1] * f => dc[t] += (dc[t + 1] + late) * f
 
-lstm-path-through-f-dropped: nothing flows back through the gate f. The gate f is treated as a constant: its rows of
-dW_ih, dW_hh and both biases stay zero.
+lstm-path-through-f-dropped: nothing flows back through the gate f. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
     LSTM: df = dc[t + 1] * c[t] => df = 0 * c[t]
 
-lstm-path-through-i-dropped: nothing flows back through the gate i. The gate i is treated as a constant: its rows of
-dW_ih, dW_hh and both biases stay zero.
+lstm-path-through-i-dropped: nothing flows back through the gate i. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
     LSTM: di = dc[t + 1] * g => di = 0 * g
 
-lstm-path-through-g-dropped: nothing flows back through the gate g. The gate g is treated as a constant: its rows of
-dW_ih, dW_hh and both biases stay zero.
+lstm-path-through-g-dropped: nothing flows back through the gate g. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
     LSTM: dg = dc[t + 1] * i => dg = 0 * i
 
-lstm-path-through-o-dropped: nothing flows back through the gate o. The gate o is treated as a constant: its rows of
-dW_ih, dW_hh and both biases stay zero.
+lstm-path-through-o-dropped: nothing flows back through the gate o. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
     lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = 0 * dh[t + 1]
     lstm_projection: do = dm * np.tanh(c[t + 1]) => do = 0 * dm
 
-path-through-W_hh-dropped: nothing flows back through W_hh. `dh_prev` is computed and not added. The direct path (c,
-or z ∘ h) remains.
+path-through-W_hh-dropped: nothing flows back through W_hh. `dh_prev` is not added; the direct path remains.
     LSTM: dh[t] += W_hh.T @ da => pass
     gru: dh[t] += W_hh.T @ dv => pass
     gru_reset_before: dh[t] += dq * r => pass
     gru_reset_before: dh[t] += W_hr.T @ du_r + W_hz.T @ du_z => pass
 
-gru-path-through-r-dropped: the gradient's path through the reset gate r is cut. r is treated as a constant: its rows
-of dW_ih, dW_hh and both biases stay zero.
+gru-path-through-r-dropped: the gradient's path through the reset gate r is cut. Its rows of the gradients are zero.
     gru: dr = du_n * v_n => dr = 0 * v_n
     gru_reset_before: dr = dq * h[t] => dr = 0 * h[t]
 
 gru-path-through-z-dropped: the gradient's path through the update gate z is cut. z is treated as a constant.
     GRU: dz = dh[t + 1] * (h[t] - n) => dz = 0 * n
 
-gru-path-through-n-dropped: the gradient's path through the candidate n is cut. The candidate is treated as a
-constant, and the reset gate with it.
+gru-path-through-n-dropped: the gradient's path through the candidate n is cut. r gets no gradient either.
     GRU: dn = dh[t + 1] * (1 - z) => dn = 0 * z
 
 gru-direct-path-dropped: the direct path from the new state to the old one, z ∘ dh, is cut. What flows past the gates
 untouched, and makes a GRU remember, is forgotten.
     GRU: dh[t] += dh[t + 1] * z => pass
 
-gru-path-through-reset-state-dropped: nothing flows back into h through r ∘ h. dq ∘ r is forgotten: the state's third
-way into the step.
+gru-path-through-reset-state-dropped: nothing flows back into h through r ∘ h. The state's third way in is forgotten.
     gru_reset_before: dh[t] += dq * r => pass
 
 gru-candidate-gradient-without-reset: the candidate's hidden side lacks the factor r, or r ∘ h is treated as h. Going
@@ -359,20 +338,19 @@ back through r ∘ (…), r is left out.
     gru: dv_n = du_n * r => dv_n = du_n
     gru_reset_before: dh[t] += dq * r => dh[t] += dq
 
-gru-du-through-W_hh: W_hhᵀ is multiplied with du, the gradient of the input side, instead of dv. du and dv differ in
-the candidate's block alone, by the factor r. With one array for both, what flows to the old state lacks it, while
-dW_hh and db_hh may well have it.
+gru-du-through-W_hh: W_hhᵀ is multiplied with du, the gradient of the input side, instead of dv. du and dv differ in the
+candidate's block alone, by the factor r. With one array for both, what flows to the old state lacks it, while dW_hh and
+db_hh may well have it.
     gru: dh[t] += W_hh.T @ dv => dh[t] += W_hh.T @ du
 
 upstream-gradient-of-the-last-step-alone: only the last step's output gradient is counted. dh is set, not added to, on
 the way back; or the loss was thought to see the last output alone.
     stack: dstates[0][1:] = doutput[steps, b] => dstates[0][1:][-1:] = doutput[steps[-1:], b]
 
-upstream-gradient-of-ones: the gradient of the outputs is taken to be 1 everywhere, whatever was handed in. Backward
-was written for the sum of all outputs as loss, which is what many gradient checks use: ones pass them all.
+upstream-gradient-of-ones: the gradient of the outputs is taken to be 1 everywhere, whatever was handed in. Backward was
+written for the sum of all outputs as loss, which is what many gradient checks use: ones pass them all.
     stack: dstates[0][1:] = doutput[steps, b] => dstates[0][1:] = 1 if l == len(params) - 1 else doutput[steps, b]
 
-gradient-between-layers-dropped: no gradient flows from a layer to the one beneath it. The lower layer's output is
-detached.
+gradient-between-layers-dropped: no gradient flows from a layer to the one beneath it. Its output is detached.
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * 0 if l > 0 else dx
 """

@@ -14,8 +14,7 @@ lstm-first-step-missing-in-df: the forget gate's gradient is computed as if the 
 Forward honours c_0; backward takes zeros for it.
     LSTM: df = dc[t + 1] * c[t] => df = dc[t + 1] * c[t] * (t > 0)
 
-h_0-ignored: h_0 is ignored and zeros are taken for it. The argument is accepted and not looked at. Every test that
-starts from zeros passes.
+h_0-ignored: h_0 is ignored and zeros are taken for it. Every test that starts from zeros passes.
     stack: *(s[k, b] for s in s0) => *(s[k, b] * (j > 0) for j, s in enumerate(s0))
     stack: for ds, first in zip(ds0, initial): => for ds, first in list(zip(ds0, initial))[1:]:
 
@@ -23,20 +22,18 @@ c_0-ignored: c_0 is ignored and zeros are taken for it. Half of the pair is look
     stack LSTM: *(s[k, b] for s in s0) => *(s[k, b] * (j < 1) for j, s in enumerate(s0))
     stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[:1], initial):
 
-dh_0-missing: dh_0 stays zero. The initial state counts as a constant. Whoever learns it, or chains chunks, gets
-nothing.
+dh_0-missing: dh_0 stays zero. Whoever learns the initial state, or chains chunks, gets nothing.
     stack: for ds, first in zip(ds0, initial): => for ds, first in list(zip(ds0, initial))[1:]:
 
 dc_0-missing: dc_0 stays zero. As dh_0, for the cell state.
     stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[:1], initial):
 
-h_0-and-c_0-swapped: h_0 and c_0 are taken for each other. Flax has the pair as (c, h), torch as (h, c). The shapes
-are the same.
+h_0-and-c_0-swapped: h_0 and c_0 are taken for each other. Flax has the pair as (c, h), torch as (h, c); shapes agree.
     stack lstm lstm_peephole: *(s[k, b] for s in s0) => *(s[k, b] for s in s0[::-1])
     stack lstm lstm_peephole: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[::-1], initial):
 
-state-of-the-first-sequence-for-all: every sequence starts from the initial state of the first. A state of shape (1,
-H) is made to fit by broadcasting.
+state-of-the-first-sequence-for-all: every sequence starts from the initial state of the first. A state of shape (1, H)
+is made to fit by broadcasting.
     stack: *(s[k, b] for s in s0) => *(s[k, 0] for s in s0)
     stack: ds[k, b] = first => ds[k, 0] += first
 
@@ -64,8 +61,8 @@ gradients. Encoders, whose loss sees h_n alone, learn nothing. Seen: oxford-cs-m
 open-lm-engine/accelerated-model-architectures#445.
     stack: for ds, direct in zip(ds_n, dstates): => for ds, direct in list(zip(ds_n, dstates))[1:]:
 
-dc_n-ignored: the gradient of the final cell state c_n is ignored. The cell state's gradient starts from zero,
-whatever the loss says. Seen: deeplearning4j/deeplearning4j#8838, PaddlePaddle/Paddle#6970.
+dc_n-ignored: the gradient of the final cell state c_n is ignored. The cell state's gradient starts from zero, whatever
+the loss says. Seen: deeplearning4j/deeplearning4j#8838, PaddlePaddle/Paddle#6970.
     stack LSTM: for ds, direct in zip(ds_n, dstates): => for ds, direct in zip(ds_n[:1], dstates):
 
 final-state-one-step-early: the final states are those before the last step. h[T - 1] of a trajectory that starts with
@@ -75,8 +72,8 @@ h_0, where h[T] was meant.
 c_n-holds-h_n: c_n is a copy of h_n. The wrong variable is handed out.
     stack lstm lstm_peephole: in zip(s_n, states): => in zip(s_n, states[:1] * 2):
 
-h_n-is-the-last-row-of-the-output: h_n is the output's last row. For a shorter sequence that row is padding, and for
-the reverse direction it is the first step. Seen: pytorch/pytorch#3587.
+h_n-is-the-last-row-of-the-output: h_n is the output's last row. For a shorter sequence that row is padding, and for the
+reverse direction it is the first step. Seen: pytorch/pytorch#3587.
     stack: outputs.append(output)
         => s_n[0][k] = output[-1]
            outputs.append(output)
@@ -88,8 +85,8 @@ yunjey/pytorch-tutorial#174, pytorch/pytorch#3587.
         => s_n[0][k] = output[np.array(lengths) - 1, np.arange(B)]
            outputs.append(output)
 
-h_n-in-sorted-order: the final states stand in the order of falling lengths instead of the caller's. The batch is
-sorted for packing; outputs are put back, final states are not.
+h_n-in-sorted-order: the final states stand in the order of falling lengths instead of the caller's. The batch is sorted
+for packing; outputs are put back, final states are not.
     stack: return y, s_n, tapes
         => order = np.argsort([-n for n in lengths], kind="stable")
            return y, [s[:, order] for s in s_n], tapes
@@ -108,8 +105,7 @@ lengths-ignored: the lengths are ignored and the padding is computed like any ot
 not looked at; final states are those after the padding. Seen: pytorch/pytorch#3662.
     stack: steps = np.arange(length) => steps = np.arange(T)
 
-lengths-one-short: each sequence is one step shorter than it says. `t < length - 1`: an index of the last step taken
-for a length.
+lengths-one-short: each sequence is one step shorter than it says. An index is taken for a length.
     stack: steps = np.arange(length) => steps = np.arange(length - 1)
 
 padding-holds-the-last-state: the output after a sequence's end is its last state instead of 0. Keras and TensorFlow
@@ -118,8 +114,8 @@ carry the state through masked steps; torch and ONNX write zeros there. Seen: mi
         => output[steps, b] = states[0][1:]
            output[lengths[b] :, b] = states[0][-1]
 
-upstream-gradient-in-the-padding-counted: upstream gradients after a sequence's end are counted. The loss is not
-masked, so the padding's gradients flow into the last state and into every parameter.
+upstream-gradient-in-the-padding-counted: upstream gradients after a sequence's end are counted. The loss is not masked,
+so the padding's gradients flow into the last state and into every parameter.
     stack: dstates[0][1:] = doutput[steps, b]
         => dstates[0][1:] = doutput[steps, b]
            dstates[0][-1] += doutput[lengths[b] :, b].sum(axis=0)
@@ -139,13 +135,11 @@ reverse-begins-in-the-padding: the reverse direction takes the last steps of the
 The buffer is turned round and cut to the length: what is cut off is the beginning of the sequence.
     stack: return steps[::-1] if d else steps => return np.arange(T - length, T)[::-1] if d else steps
 
-reverse-not-reversed: both directions read the sequence forwards. The second set of weights is used, the turning is
-forgotten.
+reverse-not-reversed: both directions read the sequence forwards. The turning is forgotten.
     stack: return steps[::-1] if d else steps => return steps
 
 reverse-output-not-turned-back: the reverse direction's output stands in the order in which it was computed. Keras'
-go_backwards hands it out like this; torch and ONNX turn it back. Seen: microsoft/onnxruntime#4187,
-d2l-ai/d2l-en#2306.
+go_backwards hands it out like this; torch and ONNX turn it back. Seen: microsoft/onnxruntime#4187, d2l-ai/d2l-en#2306.
     stack: output[steps, b] = states[0][1:] => output[np.sort(steps), b] = states[0][1:]
     stack: dstates[0][1:] = doutput[steps, b] => dstates[0][1:] = doutput[np.sort(steps), b]
 
@@ -153,16 +147,13 @@ reverse-upstream-not-turned: the reverse direction's upstream gradient is not tu
 back; backward forgets that the transpose has to turn it too.
     stack: dstates[0][1:] = doutput[steps, b] => dstates[0][1:] = doutput[np.sort(steps), b]
 
-reverse-dx-not-turned-back: the reverse direction's part of dx is not turned back. It is added in the order in which
-it was computed.
+reverse-dx-not-turned-back: the reverse direction's part of dx is not turned back. It is added as it was computed.
     stack: dx[steps, b] += dsteps => dx[np.sort(steps), b] += dsteps
 
-dx-lacks-the-reverse-direction: dx lacks what the reverse direction sends back. One x is read by both directions, so
-its gradient is a sum of two.
+dx-lacks-the-reverse-direction: dx lacks what the reverse direction sends back. x is read by both directions.
     stack: dx[steps, b] += dsteps => dx[steps, b] += dsteps * (d == 0)
 
-dx-overwritten-by-the-reverse-direction: dx holds the reverse direction's part alone. The second direction writes
-where it should add.
+dx-overwritten-by-the-reverse-direction: dx holds the reverse direction's part alone. `=` stands for `+=`.
     stack: dx[steps, b] += dsteps => dx[steps, b] = dsteps
 
 directions-swapped: the output holds the reverse direction first. Concatenated the other way round. Shapes agree.
@@ -176,8 +167,8 @@ know the suffix _reverse, or one cell object serves for both.
 
 # dropout
 
-dropout-mask-of-the-first-step: the dropout mask of step 0 is used at every step. The pointer into the mask is not
-moved along. It is a kind of dropout too, but not the one that was asked for. Seen: lmnt-com/haste#43.
+dropout-mask-of-the-first-step: the dropout mask of step 0 is used at every step. The pointer into the mask is not moved
+along. It is a kind of dropout too, but not the one that was asked for. Seen: lmnt-com/haste#43.
     stack: y = y * masks[l - 1] => y = y * masks[l - 1][:1]
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * masks[l - 1][:1] if l > 0 else dx
 
@@ -186,13 +177,12 @@ the batch's axis, broadcast. Seen: clab/dynet#812.
     stack: y = y * masks[l - 1] => y = y * masks[l - 1][:, :1]
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * masks[l - 1][:, :1] if l > 0 else dx
 
-dropout-not-rescaled: what dropout keeps is not divided by 1 - p. The original form of dropout scales when the model
-is used; the inverted form, torch's, while it is trained.
+dropout-not-rescaled: what dropout keeps is not divided by 1 - p. The original form of dropout scales when the model is
+used; the inverted form, torch's, while it is trained.
     stack: y = y * masks[l - 1] => y = y * (masks[l - 1] > 0)
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * (masks[l - 1] > 0) if l > 0 else dx
 
-dropout-rescaled-twice: what dropout keeps is divided by 1 - p twice. The mask is scaled already, and scaled again
-where it is applied.
+dropout-rescaled-twice: what dropout keeps is divided by 1 - p twice. The mask, scaled already, is scaled again.
     stack: y = y * masks[l - 1] => y = y * masks[l - 1] ** 2
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * masks[l - 1] ** 2 if l > 0 else dx
 
@@ -204,29 +194,28 @@ dropout-ignored-in-backward: the gradient goes back through dropped values too. 
 Seen: pytorch/pytorch#190056.
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx
 
-dropout-not-rescaled-in-backward: backward applies the dropout mask without dividing by 1 - p. A mask of booleans on
-the tape, the factor forgotten.
+dropout-not-rescaled-in-backward: backward applies the dropout mask without dividing by 1 - p. A mask of booleans on the
+tape, the factor forgotten.
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * (masks[l - 1] > 0) if l > 0 else dx
 
 # sum and mean
 
-weight-gradient-of-the-first-step-alone: dW_ih and dW_hh hold the first step's part alone. `=` for `+=` in the loop
-over time: each step replaces the sum, and the loop ends at step 0.
+weight-gradient-of-the-first-step-alone: dW_ih and dW_hh hold the first step's part alone. `=` for `+=` in the loop over
+time: each step replaces the sum, and the loop ends at step 0.
     all: dW_ih += => dW_ih[:] =
     RNN LSTM gru: dW_hh += => dW_hh[:] =
     gru_reset_before[rzn]: dW_h$ += => dW_h$[:] =
 
-bias-gradient-of-the-first-step-alone: db_ih and db_hh hold the first step's part alone. As for the weights, for the
-biases.
+bias-gradient-of-the-first-step-alone: db_ih and db_hh hold the first step's part alone. As for the weights.
     all: db_ih += => db_ih[:] =
     all: db_hh += => db_hh[:] =
 
-gradients-averaged-over-the-batch: the parameter gradients are averaged over the batch instead of summed up. The loss
-is a sum, the gradients are divided by B. A batch of one cannot show it.
+gradients-averaged-over-the-batch: the parameter gradients are averaged over the batch instead of summed up. The loss is
+a sum, the gradients are divided by B. A batch of one cannot show it.
     stack: return grads, dy, ds0 => return [[[g / B for g in p] for p in layer] for layer in grads], dy, ds0
 
-gradients-averaged-over-steps-and-batch: the parameter gradients are averaged over all steps and sequences. Divided by
-T · B.
+gradients-averaged-over-steps-and-batch: the parameter gradients are averaged over all steps and sequences. Divided by T
+· B.
     stack: return grads, dy, ds0 => return [[[g / (T * B) for g in p] for p in layer] for layer in grads], dy, ds0
 
 loss-averaged-over-the-batch: every gradient is divided by the batch size. The loss is a mean where a sum is compared
@@ -240,22 +229,22 @@ outputs' rows where a sum was meant.
         => grads = [[[g / (T * B) for g in p] for p in layer] for layer in grads]
            return grads, dy / (T * B), [ds / (T * B) for ds in ds0]
 
-gradients-averaged-over-each-length: each sequence's part of the parameter gradients is divided by its length. Long
-and short sequences are meant to count the same; the gradient is no longer that of the summed loss.
+gradients-averaged-over-each-length: each sequence's part of the parameter gradients is divided by its length. Long and
+short sequences are meant to count the same; the gradient is no longer that of the summed loss.
     stack: total += g => total += g / max(lengths[b], 1)
 
-gradients-of-the-last-sequence-alone: the parameter gradients are those of the last sequence in the batch. `=` for
-`+=` in the loop over the batch.
+gradients-of-the-last-sequence-alone: the parameter gradients are those of the last sequence in the batch. `=` for `+=`
+in the loop over the batch.
     stack: total += g => total[...] = g
 
-gradients-of-two-calls: the parameter gradients hold the sum of two calls of backward. They are added to what an
-earlier call has left: nobody has set them to zero in between.
+gradients-of-two-calls: the parameter gradients hold the sum of two calls of backward. They are added to what an earlier
+call has left: nobody has set them to zero in between.
     stack: total += g => total += 2 * g
 
 # truncation and clipping
 
-truncated-to-one-step: no gradient flows from one step to the one before it. The state is detached at every step.
-Every single step is right, the sum over time is not. Seen: keras-team/keras#3669.
+truncated-to-one-step: no gradient flows from one step to the one before it. The state is detached at every step. Every
+single step is right, the sum over time is not. Seen: keras-team/keras#3669.
     RNN GRU: for t in reversed(range(len(x))):
         => for t in reversed(range(len(x))):
                dh[t + 1] = dh_loss[t + 1]
@@ -264,8 +253,8 @@ Every single step is right, the sum over time is not. Seen: keras-team/keras#366
                dh[t + 1] = dh_loss[t + 1]
                dc[t + 1] = dc_loss[t + 1]
 
-truncated-every-two-steps: the gradient is cut after every second step. Truncated backpropagation where the full one
-was meant: the last steps are right, the older ones lack a part. Seen: tensorflow/tensorflow#107.
+truncated-every-two-steps: the gradient is cut after every second step. Truncated backpropagation where the full one was
+meant: the last steps are right, the older ones lack a part. Seen: tensorflow/tensorflow#107.
     RNN GRU: for t in reversed(range(len(x))):
         => for t in reversed(range(len(x))):
                if t % 2:
@@ -294,20 +283,18 @@ called before the comparison: all parameter gradients are off by one factor.
 
 # in place
 
-initial-state-overwritten: the array of the initial state has been overwritten with the final one before backward
-reads it. The caller's h_0 serves as the running state. The first step's part of the gradient is computed with the
-final state, and the caller's array has changed.
+initial-state-overwritten: the array of the initial state has been overwritten with the final one before backward reads
+it. The caller's h_0 serves as the running state. The first step's part of the gradient is computed with the final
+state, and the caller's array has changed.
     all: return (np.stack(list(h.values()))
         => h_0[...] = h[len(x)]
            return (np.stack(list(h.values()))
 
-tape-holds-the-last-state: every state on the tape is the last one, because all of them are the same array. The state
-is updated in place and appended to a list: T references to one buffer. Outputs had been copied, so forward looks
-right.
+tape-holds-the-last-state: every state on the tape is the last one, because all of them are the same array. The state is
+updated in place and appended to a list: T references to one buffer. Outputs had been copied, so forward looks right.
     all: (params, x, h => (params, x, dict.fromkeys(h, h[len(x)])
 
-output-holds-the-last-state: the output holds the last state at every step. The same list of references, handed out as
-the output.
+output-holds-the-last-state: the output holds the last state at every step. The same list, handed out as the output.
     all: np.stack(list(h.values())) => np.stack([h_0] + [h[len(x)]] * len(x))
 
 state-overwritten-unit-by-unit: h is overwritten unit by unit, so that a unit already sees the new values of those
@@ -317,9 +304,9 @@ before it. The loop over units is fused with the product that still needs the ol
            for k in range(len(a)):
                h[t + 1][k] = f(W_ih[k] @ x[t] + b_ih[k] + W_hh[k] @ h[t + 1] + b_hh[k])
 
-upstream-gradient-overwritten-by-dx: in a stack, the first direction's dx has overwritten dy before the second
-direction reads it. dx is as wide as dy there, so one buffer serves for both. One direction or one layer, and all is
-right. Seen: apache/mxnet#17898, apache/mxnet#18203.
+upstream-gradient-overwritten-by-dx: in a stack, the first direction's dx has overwritten dy before the second direction
+reads it. dx is as wide as dy there, so one buffer serves for both. One direction or one layer, and all is right. Seen:
+apache/mxnet#17898, apache/mxnet#18203.
     stack: dstates[0][1:] = doutput[steps, b]
         => dstates[0][1:] = (np.split(dx, 2, axis=2)[1] if d and l else doutput)[steps, b]
 
@@ -329,8 +316,8 @@ gradients-summed-in-float32: the parameter gradients are summed up in float32. A
 dtype. Seven digits are right and the rest is not: a check at 1e-3 is green, and long sums lose more.
     all: np.zeros_like(w) for w in tape[0] => np.zeros_like(w, "f") for w in tape[0]
 
-output-stored-in-float32: each layer's output is stored in float32. A buffer allocated with the default dtype. The
-final states keep all their digits.
+output-stored-in-float32: each layer's output is stored in float32. A buffer allocated with the default dtype. The final
+states keep all their digits.
     stack: output[steps, b] = states[0][1:]
         => output[steps, b] = states[0][1:].astype("F" if np.iscomplexobj(y) else "f")
 """

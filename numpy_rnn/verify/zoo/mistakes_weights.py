@@ -4,8 +4,7 @@ TEXT = """
 # gate order
 
 lstm-gates-ifog: the gates stand in the order i f o g instead of i f g o. The order of CS231n and ncnn. Candidate and
-output gate change places, so a sigmoid squashes what tanh should. Shapes agree and outputs stay small: only numbers
-tell. Seen: apple/coremltools#93.
+output gate change places, so a sigmoid squashes what tanh should. Outputs stay small. Seen: apple/coremltools#93.
     LSTM: a_i, a_f, a_g, a_o = np.split => a_i, a_f, a_o, a_g = np.split
     LSTM: [da_i, da_f, da_g, da_o] => [da_i, da_f, da_o, da_g]
 
@@ -15,29 +14,28 @@ shipped that way. Seen: CrispStrobe/CrispASR#106.
     LSTM: a_i, a_f, a_g, a_o = np.split => a_i, a_o, a_f, a_g = np.split
     LSTM: [da_i, da_f, da_g, da_o] => [da_i, da_o, da_f, da_g]
 
-lstm-gates-igfo: the gates stand in the order i g f o instead of i f g o. The order of TensorFlow's BasicLSTMCell (i j
-f o), Haiku and haste: candidate before forget gate. Seen: tensorflow/tensorflow#29308.
+lstm-gates-igfo: the gates stand in the order i g f o instead of i f g o. The order of TensorFlow's BasicLSTMCell (i j f
+o), Haiku and haste: candidate before forget gate. Seen: tensorflow/tensorflow#29308.
     LSTM: a_i, a_f, a_g, a_o = np.split => a_i, a_g, a_f, a_o = np.split
     LSTM: [da_i, da_f, da_g, da_o] => [da_i, da_g, da_f, da_o]
 
 lstm-gates-figo: the gates stand in the order f i g o instead of i f g o. Input and forget gate change places: what
-should be kept is overwritten. Two sigmoids of the same shape, so nothing but values can show it. Seen:
-NX-AI/xlstm#98.
+should be kept is overwritten. Two sigmoids of the same shape, so nothing but values can show it. Seen: NX-AI/xlstm#98.
     LSTM: a_i, a_f, a_g, a_o = np.split => a_f, a_i, a_g, a_o = np.split
     LSTM: [da_i, da_f, da_g, da_o] => [da_f, da_i, da_g, da_o]
 
-lstm-gates-fiog: the gates stand in the order f i o g instead of i f g o. Forget gate first, as many textbooks write
-the equations down, and the candidate last.
+lstm-gates-fiog: the gates stand in the order f i o g instead of i f g o. Forget gate first, as many textbooks write the
+equations down, and the candidate last.
     LSTM: a_i, a_f, a_g, a_o = np.split => a_f, a_i, a_o, a_g = np.split
     LSTM: [da_i, da_f, da_g, da_o] => [da_f, da_i, da_o, da_g]
 
-lstm-gates-ofig: the gates stand in the order o f i g instead of i f g o. The output gate first, the candidate last:
-the order of the letters in some papers' figures.
+lstm-gates-ofig: the gates stand in the order o f i g instead of i f g o. The output gate first, the candidate last: the
+order of the letters in some papers' figures.
     LSTM: a_i, a_f, a_g, a_o = np.split => a_o, a_f, a_i, a_g = np.split
     LSTM: [da_i, da_f, da_g, da_o] => [da_o, da_f, da_i, da_g]
 
-gru-gates-zrn: the gates stand in the order z r n instead of r z n. The order of Keras, ONNX, haste and RTNeural.
-Reset and update gate change places.
+gru-gates-zrn: the gates stand in the order z r n instead of r z n. The order of Keras, ONNX, haste and RTNeural. Reset
+and update gate change places.
     GRU: u_r, u_z, u_n = np.split => u_z, u_r, u_n = np.split
     gru: v_r, v_z, v_n = np.split => v_z, v_r, v_n = np.split
     GRU: [du_r, du_z, du_n] => [du_z, du_r, du_n]
@@ -62,17 +60,15 @@ gru-gates-nzr: the gates stand in the order n z r instead of r z n. The candidat
     gru_reset_before: (W_hr, W_hz, W_hn), (b_hr, b_hz, b_hn) => (W_hn, W_hz, W_hr), (b_hn, b_hz, b_hr)
     gru_reset_before: (W_hr, W_hz, W_hn), (dW_hr, dW_hz, dW_hn) => (W_hn, W_hz, W_hr), (dW_hn, dW_hz, dW_hr)
 
-peephole-order-iof: the peephole weights stand in the order i o f instead of i f o. ONNX stores peephole weights in
-the order i o f. The forget gate gets the output gate's weights; as peepholes are small at first, a freshly
-initialised network hardly shows it.
+peephole-order-iof: the peephole weights stand in the order i o f instead of i f o. ONNX stores them like this.
+Peepholes are small at first, so a freshly initialised network hardly shows it.
     lstm_peephole: P_i, P_f, P_o = np.split(P, 3) => P_i, P_o, P_f = np.split(P, 3)
     lstm_peephole: (P_i, P_f, P_o), (dP_i, dP_f, dP_o) => (P_i, P_o, P_f), (dP_i, dP_o, dP_f)
 
 # transposition
 
-W_hh-transposed: W_hh is transposed, each gate's square block by itself. W_hh of each gate is square, so its transpose
-fits wherever it does: `h @ W` for `W @ h`, or a file in Keras' layout. The gradient follows the forward pass and even
-passes a gradient check.
+W_hh-transposed: W_hh is transposed, each gate's square block by itself. The transpose fits wherever the block does: `h
+@ W` for `W @ h`, or a file in Keras' layout. The gradient is the wrong forward's own and passes a gradient check.
     RNN: + W_hh @ h[t] => + W_hh.T @ h[t]
     RNN: dh[t] += W_hh.T @ da => dh[t] += W_hh @ da
     RNN: dW_hh += np.outer(da, h[t]) => dW_hh += np.outer(h[t], da)
@@ -87,17 +83,16 @@ passes a gradient check.
     gru_reset_before: = np.split(W_hh, 3), np.split(dW_hh, 3)
         => = [W.T for W in np.split(W_hh, 3)], [W.T for W in np.split(dW_hh, 3)]
 
-W_hh-not-transposed-in-backward: the gradient goes back through W_hh instead of its transpose. Backward multiplies
-with W_hh where its transpose belongs. Square blocks fit both ways. The last step is still right; every earlier one is
-not.
+W_hh-not-transposed-in-backward: the gradient goes back through W_hh instead of its transpose. Backward multiplies with
+W_hh where its transpose belongs. Square blocks fit both ways. The last step is still right; every earlier one is not.
     RNN: dh[t] += W_hh.T @ da => dh[t] += W_hh @ da
     lstm lstm_peephole: dh[t] += W_hh.T @ da => dh[t] += sum(W @ d for W, d in zip(np.split(W_hh, 4), np.split(da, 4)))
     gru: dh[t] += W_hh.T @ dv => dh[t] += sum(W @ d for W, d in zip(np.split(W_hh, 3), np.split(dv, 3)))
     gru_reset_before: dq = W_hn.T @ du_n => dq = W_hn @ du_n
     gru_reset_before: dh[t] += W_hr.T @ du_r + W_hz.T @ du_z => dh[t] += W_hr @ du_r + W_hz @ du_z
 
-dW_hh-transposed: dW_hh is transposed, each gate's block by itself. Outer product the wrong way round: h daᵀ for da
-hᵀ. All else is right, dW_hh has the right shape and norm.
+dW_hh-transposed: dW_hh is transposed, each gate's block by itself. Outer product the wrong way round: h daᵀ for da hᵀ.
+All else is right, dW_hh has the right shape and norm.
     RNN: dW_hh += np.outer(da, h[t]) => dW_hh += np.outer(h[t], da)
     lstm lstm_peephole: dW_hh += np.outer(da, h[t])
         => dW_hh += np.concatenate([np.outer(h[t], d) for d in np.split(da, 4)])
@@ -112,9 +107,8 @@ weights, as in Keras' and WebNN's tests, cannot show it.
     RNN LSTM: np.outer(da, x[t]) => np.outer(x[t], da).reshape(W_ih.shape)
     GRU: np.outer(du, x[t]) => np.outer(x[t], du).reshape(W_ih.shape)
 
-W_hh-in-the-other-layout: W_hh is read as if it were stored (units, gates) instead of (gates, units). As with W_ih,
-for the recurrent matrix: (GH, H) numbers taken for (H, GH). Unlike the transposition of each block, this one mixes
-the gates.
+W_hh-in-the-other-layout: W_hh is read as if it were stored (units, gates) instead of (gates, units). (GH, H) numbers
+are taken for (H, GH). Unlike the transposition of each block, this mixes the gates.
     LSTM gru: W_hh @ h[t] => W_hh.reshape(W_hh.shape[::-1]).T @ h[t]
     LSTM gru: W_hh.T @ d => W_hh.reshape(W_hh.shape[::-1]) @ d
     LSTM: np.outer(da, h[t]) => np.outer(h[t], da).reshape(W_hh.shape)
@@ -124,54 +118,49 @@ the gates.
     gru_reset_before: np.split(W_hh, 3), np.split(dW_hh, 3)
         => np.split(W_hh.reshape(W_hh.shape[::-1]).T, 3), np.split(dW_hh.reshape(dW_hh.shape[::-1]).T, 3)
 
-dW_ih-in-the-other-layout: dW_ih is written as (inputs, gates) and handed out as (gates, inputs). The gradient is
-summed up in the other layout and reshaped instead of transposed. Its norm is right, so training curves look
-plausible.
+dW_ih-in-the-other-layout: dW_ih is written as (inputs, gates) and handed out as (gates, inputs). The gradient is summed
+up in the other layout and reshaped instead of transposed. Its norm is right, so training curves look plausible.
     RNN LSTM: np.outer(da, x[t]) => np.outer(x[t], da).reshape(W_ih.shape)
     GRU: np.outer(du, x[t]) => np.outer(x[t], du).reshape(W_ih.shape)
 
 projection-in-the-other-layout: W_hr is read as if it were stored (memory, output) instead of (output, memory). The
-projection's numbers are taken for the transposed layout. With as many outputs as memory cells it would be the plain
-transpose.
+projection's numbers are taken for the transposed layout.
     lstm_projection: W_hr @ m => W_hr.reshape(W_hr.shape[::-1]).T @ m
     lstm_projection: dm = W_hr.T @ dh[t + 1] => dm = W_hr.reshape(W_hr.shape[::-1]) @ dh[t + 1]
     lstm_projection: np.outer(dh[t + 1], m) => np.outer(m, dh[t + 1]).reshape(W_hr.shape)
 
 # bias
 
-b_hh-lost: the second bias b_hh is left out. A converter or a framework with one bias drops the other. As long as
-biases are zero, as at initialisation, everything agrees. Seen: google/flax#5594, tensorflow/tfjs#2442.
+b_hh-lost: the second bias b_hh is left out. A converter or a framework with one bias drops the other. As long as biases
+are zero, as at initialisation, everything agrees. Seen: google/flax#5594, tensorflow/tfjs#2442.
     RNN LSTM gru: W_hh @ h[t] + b_hh => W_hh @ h[t]
     gru_reset_before: np.split(b_hh, 3) => np.split(0 * b_hh, 3)
     all: db_hh += => db_hh += 0 *
 
-b_ih-lost: the first bias b_ih is left out. As with b_hh: harmless while biases are zero, wrong in every output once
-they are trained.
+b_ih-lost: the first bias b_ih is left out. Harmless while biases are zero, wrong in every output once they are trained.
     all: W_ih @ x[t] + b_ih => W_ih @ x[t]
     all: db_ih += => db_ih += 0 *
 
-b_ih-used-for-both: b_ih is added a second time where b_hh belongs. A copied line. With equal biases in the test,
-nothing shows.
+b_ih-used-for-both: b_ih is added a second time where b_hh belongs. Equal biases in a test hide it.
     RNN LSTM gru: W_hh @ h[t] + b_hh => W_hh @ h[t] + b_ih
     gru_reset_before: np.split(b_hh, 3) => np.split(b_ih, 3)
 
-merged-bias-added-twice: the merged bias b_ih + b_hh is added on both sides. The biases are merged when the weights
-are loaded, and the cell, which expects two, gets the sum twice.
+merged-bias-added-twice: the merged bias b_ih + b_hh is added on both sides. The biases are merged when the weights are
+loaded, and the cell, which expects two, gets the sum twice.
     RNN LSTM: b_ih + W_hh @ h[t] + b_hh => (b_ih + b_hh) + W_hh @ h[t] + (b_ih + b_hh)
     RNN LSTM: db_ih += => db_ih += 2 *
     RNN LSTM: db_hh += => db_hh += 2 *
 
-b_hh-skipped-while-state-is-zero: the whole hidden side, b_hh with it, is skipped while the state is zero. `if state
-is None` spares a product with zeros, and spares b_hh too. Only the first step of a run from the zero state is wrong,
-so tests with a given state pass. Seen: ml-explore/mlx#3249.
+b_hh-skipped-while-state-is-zero: the whole hidden side, b_hh with it, is skipped while the state is zero. `if state is
+None` spares a product with zeros, and spares b_hh too. Only the first step of a run from the zero state is wrong, so
+tests with a given state pass. Seen: ml-explore/mlx#3249.
     RNN LSTM: b_ih + W_hh @ h[t] + b_hh => b_ih + (W_hh @ h[t] + b_hh if np.any(h[t]) else 0)
     gru: W_hh @ h[t] + b_hh => W_hh @ h[t] + b_hh * bool(np.any(h[t]))
     gru_reset_before: v_r, v_z = W_hr @ h[t] + b_hr, W_hz @ h[t] + b_hz
         => v_r, v_z = ((W @ h[t] + b) * bool(np.any(h[t])) for W, b in ((W_hr, b_hr), (W_hz, b_hz)))
 
-gru-b_hn-skipped-while-state-is-zero: b_hn alone is skipped while the state is zero. The candidate's hidden side is
-left out on the first step of a run without a state, b_hn included; the two gates keep their biases. Seen:
-ml-explore/mlx#3249.
+gru-b_hn-skipped-while-state-is-zero: b_hn alone is skipped while the state is zero. The candidate's hidden side is left
+out on the first step of a run without a state; the gates keep their biases. Seen: ml-explore/mlx#3249.
     gru: n = np.tanh(u_n + r * v_n) => n = np.tanh(u_n + r * v_n * bool(np.any(h[t])))
 
 gru-b_hn-lost: b_hn alone of the second bias is left out. The two biases of r and z add up, so whoever keeps one for
@@ -183,16 +172,16 @@ each gate has nowhere to put b_hn, which stands beside W_hn h. As long as biases
     gru_reset_before: v_n = W_hn @ q + b_hn => v_n = W_hn @ q
     gru_reset_before: db_hh += du => db_hh += np.concatenate([du_r, du_z, 0 * du_n])
 
-gru-b_hn-outside-the-reset: b_hn is added outside the product with r, as if it could be merged with b_in. With one
-bias a gate, b_hn ends up beside b_in. In the gates that is the same, in the candidate it is not: there b_hn is
-multiplied by r. Seen: patrick-kidger/equinox#1003.
+gru-b_hn-outside-the-reset: b_hn is added outside the product with r, as if it could be merged with b_in. With one bias
+a gate, b_hn ends up beside b_in. In the gates that is the same, in the candidate it is not: there b_hn is multiplied by
+r. Seen: patrick-kidger/equinox#1003.
     gru: n = np.tanh(u_n + r * v_n)
         => v_n = v_n - np.split(b_hh, 3)[2]
            n = np.tanh(u_n + r * v_n + np.split(b_hh, 3)[2])
     gru: db_hh += dv => db_hh += du
 
-gru-db_hn-without-reset: the gradient of b_hn lacks the factor r. Forward is right; backward gives both biases the
-same gradient, as is right for RNN and LSTM only.
+gru-db_hn-without-reset: the gradient of b_hn lacks the factor r. Forward is right; backward gives both biases the same
+gradient, as is right for RNN and LSTM only.
     gru: db_hh += dv => db_hh += du
 
 bias-gradient-halved: both bias gradients are halved. One bias is split into two halves, and its gradient with it. But
@@ -204,17 +193,16 @@ bias-gradient-doubled: both bias gradients are doubled. Two biases share one gra
     all: db_ih += => db_ih += 2 *
     all: db_hh += => db_hh += 2 *
 
-db_hh-missing: db_hh stays zero. The second bias is used forwards, but nothing is ever added to its gradient. Seen:
-apache/mxnet#17818.
+db_hh-missing: db_hh stays zero. The second bias is used forwards and forgotten backwards. Seen: apache/mxnet#17818.
     all: db_hh += => db_hh += 0 *
 
-lstm-bias-gradient-of-the-wrong-gate: the biases of the gates i and o get the gradient of the gate f. Three nearly
-equal lines, copied, and the letter changed in only one of them. Seen: hanbt/learn_dl#53.
+lstm-bias-gradient-of-the-wrong-gate: the biases of the gates i and o get the gradient of the gate f. Three nearly equal
+lines, copied, and the letter changed in only one of them. Seen: hanbt/learn_dl#53.
     LSTM: db_ih += da => db_ih += np.concatenate([da_f, da_f, da_g, da_f])
     LSTM: db_hh += da => db_hh += np.concatenate([da_f, da_f, da_g, da_f])
 
-lstm-forget-bias-added: 1 is added to the forget gate's pre-activation at run time. TensorFlow 1 and Haiku add a
-forget bias of 1 in the cell, not in the stored bias. Weights taken from there, or brought there, are off by it. Seen:
+lstm-forget-bias-added: 1 is added to the forget gate's pre-activation at run time. TensorFlow 1 and Haiku add a forget
+bias of 1 in the cell, not in the stored bias. Weights taken from there, or brought there, are off by it. Seen:
 tensorflow/tensorflow#5090, apple/coremltools#309.
     lstm lstm_projection: sigmoid(a_f) => sigmoid(a_f + 1)
     lstm_peephole: sigmoid(a_f + P_f * c[t]) => sigmoid(a_f + P_f * c[t] + 1)

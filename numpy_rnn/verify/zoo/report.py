@@ -47,7 +47,6 @@ textbook. All but the first four need no reference. They are run on the three ca
 AFTER_CHECKS = """
 "Kills" counts mistakes that the check notices in every cell that can have them; in brackets those that it notices in
 some cells only. Mistakes outside the cell, in `stack.py`, are run with three cells: {outside}.
-{useless}
 
 A mistake that the complex step lets pass is one whose backward is the exact transpose of its wrong forward: the
 gradient is right, of another function. Only a reference, or an invariance that the function lacks, can see it.
@@ -83,30 +82,14 @@ def mark(kills: Kills, mistake: Mistake, check: str) -> str:
 
 
 def markdown(kills: Kills) -> str:
-    """The whole page.
-
-    Parameters
-    ----------
-    kills : mapping
-        As `kills` returns it; of these mistakes the page tells.
-    """
+    """The page of the mistakes that `kills` has run."""
     mistakes = [m for m in MISTAKES if m.name in kills]
-    rows, useless = [], []
+    rows = []
     for check in CHECKS:
         marks = [mark(kills, m, check.name) for m in mistakes]
         some = f" (+{marks.count('○')})" if "○" in marks else ""
-        rows.append(f"| {check.short} | {check.name} | {check.what} | {marks.count('●')}{some} |")
-        if not any(marks):
-            useless.append(check.name)
-    said = "Every check kills something."
-    if useless:
-        said = f"These kill nothing here: {', '.join(useless)}. They guard against mistakes that the zoo does not have."
-    parts = [
-        HEAD.format(count=len(mistakes)),
-        "\n".join(rows),
-        "\n",
-        AFTER_CHECKS.format(useless=said, outside=", ".join(OUTSIDE)),
-    ]
+        rows.append(f"| {check.short} | {check.name} | {check.what} | {marks.count('●')}{some} |\n")
+    parts = [HEAD.format(count=len(mistakes)), *rows, AFTER_CHECKS.format(outside=", ".join(OUTSIDE))]
     for group, members in groupby(mistakes, key=lambda m: m.group):
         parts += [f"\n### {group[0].upper()}{group[1:]}\n", *(_entry(kills, m) for m in members)]
     return "".join([*parts, MATRIX, *_matrix(kills, mistakes)])
