@@ -1,6 +1,6 @@
 """Directional derivatives of any function of arrays, by methods that know how far they can be trusted.
 
-Two methods::
+Two methods:
 
 complex step          f(θ + iεv) = f(θ) + iε J v + O(ε²), so with ε = 1e-30 the imaginary part over ε is J v to the
                       last place: no difference is taken, nothing cancels. Needs an f that takes complex numbers

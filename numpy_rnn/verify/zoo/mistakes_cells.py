@@ -50,11 +50,11 @@ meant for the candidate alone.
     GRU: h[t + 1] = (1 - z) * n + z * h[t] => h[t + 1] = (1 - z) * n + z * (r * h[t])
 
 gru-dr-of-the-other-variant: the gradient of r is computed as for the other variant, without the product. dr = dn ∘ h
-mixes the two variants: after the product it must be the product, W h + b, that r has multiplied.
+belongs to the reset before the product; here r multiplies W h + b.
     gru: dr = du_n * v_n => dr = du_n * h[t]
 
-gru-dW_hn-without-reset: dW_hn is summed up with h instead of r ∘ h, or without the factor r. One call computes dW_hh
-for all three blocks, and the candidate's block is not of the same kind.
+gru-dW_hn-without-reset: dW_hn is summed up with h instead of r ∘ h, or without the factor r. One product gives all
+three blocks of dW_hh, but the candidate's block is not like the others.
     gru: np.outer(dv, h[t]) => np.outer(du, h[t])
     gru_reset_before: np.outer(du_n, r * h[t]) => np.outer(du_n, h[t])
 
@@ -166,8 +166,8 @@ peephole-path-of-i-f-dropped: nothing flows back into the cell state through the
 own gradients are right, but c is not told that it went through them.
     lstm_peephole: dc[t] += da_i * P_i + da_f * P_f => pass
 
-peephole-path-of-o-dropped: nothing flows back into the cell state through the peephole of o. As above for the output
-gate, whose peephole sees the new c: its part must be there before i, f and g get theirs.
+peephole-path-of-o-dropped: nothing flows back into the cell state through the peephole of o. That peephole sees the new
+c, so its part must be there before i, f and g get theirs.
     lstm_peephole: dc[t + 1] += da_o * P_o => pass
 
 # activation derivative
@@ -190,8 +190,8 @@ sigmoid-derivative-of-tanh: the gates' derivative is 1 - gate², which is tanh's
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
     GRU[rz]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
 
-tanh-derivative-of-the-activated-value: tanh' is taken of a value that has gone through tanh already. 1 - tanh(g)² for 1
-- g²: tanh is applied a second time.
+tanh-derivative-of-the-activated-value: tanh' is taken of a value that has gone through tanh already. 1 - tanh(g)²
+stands for 1 - g²: tanh is applied a second time.
     rnn_tanh: df(h[t + 1]) => (1 - np.tanh(h[t + 1]) ** 2)
     LSTM: (1 - g**2) => (1 - np.tanh(g) ** 2)
     GRU: (1 - n**2) => (1 - np.tanh(n) ** 2)
