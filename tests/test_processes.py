@@ -305,15 +305,25 @@ def test_the_first_of_two_machines_writes_and_both_learn_the_same(run, book, tmp
         shutil.copy(book, folder / "t")
 
     def both(*more):
-        """Two agents, each with a process in a folder of its own, which meet at a port that the system gives."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        launches = [
-            ("--nnodes", "2", "--node-rank", k, "--master-addr", "127.0.0.1", "--master-port", port) for k in "01"
+        """Two agents, each with a process in a folder of its own; another port if somebody has taken theirs."""
+        for _ in range(5):
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = str(free.getsockname()[1])
+            meet = ("--nnodes", "2", "--master-addr", "127.0.0.1", "--master-port", port)
+            started = [
+                torchrun(1, *options, *more, launch=(*meet, "--node-rank", str(k)), cwd=folder)
+                for k, folder in enumerate(folders)
+            ]
+            first = started[0].communicate(timeout=HANGS)  # this one opens the port
+            if "EADDRINUSE" not in first[1]:
+                break
+            started[1].kill()
+            started[1].communicate()
+        return [
+            (*outputs, process.returncode)
+            for outputs, process in zip((first, started[1].communicate(timeout=HANGS)), started)
         ]
-        started = [torchrun(1, *options, *more, launch=launch, cwd=f) for launch, f in zip(launches, folders)]
-        return [(*process.communicate(timeout=HANGS), process.returncode) for process in started]
 
     outputs = both()
     assert [status for *_, status in outputs] == [0, 0], outputs
