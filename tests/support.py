@@ -18,7 +18,6 @@ import torch_rnn.lstm_projection
 import torch_rnn.rnn
 from numpy_rnn.fast.cell import Cell
 from numpy_rnn.fast.cell import upstream as cell_upstream
-from numpy_rnn.train.loop import Silent
 from numpy_rnn.verify import case
 from numpy_rnn.verify.difference import difference
 from torch_rnn import manual
@@ -128,14 +127,7 @@ def by_numpy(name: str, operands: Sequence[Any], upstream: Sequence[Any]) -> tup
     return [states.h[1:], *(s[-1] for s in states)], [dx, *grads, *ds0]
 
 
-class StopAfter(Silent):
-    """Wants to stop when so many steps have been taken."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def stepped(self, history):
-        self.left -= 1
-
-    def wants_to_stop(self):
-        return self.left <= 0
+def stop_after(steps):
+    """What ends a run after so many steps of its own."""
+    left = iter(range(steps - 1, -1, -1))
+    return lambda history, validated: next(left) == 0

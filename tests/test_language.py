@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from numpy_rnn.layers.network import Network, sum_rows
+from numpy_rnn.train.batches import Streams, validation_batches
 from numpy_rnn.train.language import Vocabulary, codes_of, generate
-from numpy_rnn.train.text import Streams, default_text, read_text, validation_batches
+from numpy_rnn.train.text import default_text, read_text
 
 K, H, L, I, T, B = 11, 6, 2, 4, 5, 3
 CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"

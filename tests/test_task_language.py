@@ -11,14 +11,14 @@ import pytest
 import torch
 from support import assert_close
 
+from numpy_rnn.train.batches import Batches, validation_of
 from numpy_rnn.train.language import Vocabulary, costs
 from numpy_rnn.train.learner import NumPyLearner
-from numpy_rnn.train.run import Batches, problem, validation_of
+from numpy_rnn.train.loop import problem
 from numpy_rnn.train.tasks import TASKS, language
 from numpy_rnn.train.tasks.ngrams import kneser_ney, probability
-from numpy_rnn.train.tasks.scores import scores
 from numpy_rnn.train.tasks.table import default_config
-from numpy_rnn.train.tasks.trial import trial
+from numpy_rnn.train.tasks.trial import scores, trial
 from numpy_rnn.train.text import Text, default_text
 from numpy_rnn.train.torch_learner import TorchLearner
 
@@ -141,13 +141,6 @@ def test_it_prints_scores_and_what_the_network_writes(run, monkeypatch):
     assert list(document["baselines"]) == list(small().baselines(small()))
     with open("f.svg") as file:
         assert "bits per character" in file.read()
-
-
-def test_both_ends_are_one_sentence(run, monkeypatch):
-    monkeypatch.setitem(TASKS, "language", small)
-    status, _, err = run(*TINY, "--bidirectional")
-    assert status == 1
-    assert "a network that reads a text from its end, too, has seen the symbol" in err
 
 
 def test_a_window_is_for_texts(run, monkeypatch):

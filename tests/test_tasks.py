@@ -18,24 +18,23 @@ import numpy as np
 import pytest
 import torch
 from runs import assert_one_sentence
-from support import StopAfter, assert_close, rng_of
+from support import assert_close, rng_of, stop_after
 
 from numpy_rnn.fast.registry import NETWORK_CELLS
 from numpy_rnn.layers import files
 from numpy_rnn.layers.files import MissingLibraryError
 from numpy_rnn.train import objective
+from numpy_rnn.train.batches import Batches, as_batch, in_order
 from numpy_rnn.train.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.train.learner import NumPyLearner
-from numpy_rnn.train.loop import DivergedError, History, best_validation, stalled
+from numpy_rnn.train.learner import History, NumPyLearner
+from numpy_rnn.train.loop import DivergedError, Run, best_validation, problem, stalled
 from numpy_rnn.train.objective import Batch, Part
-from numpy_rnn.train.run import Batches, Run, as_batch, in_order, problem
 from numpy_rnn.train.task import Split, Task, padded
 from numpy_rnn.train.tasks import TASKS, stocks, tags, weather
 from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
 from numpy_rnn.train.tasks.packages import package_file
-from numpy_rnn.train.tasks.scores import metrics, scores
 from numpy_rnn.train.tasks.table import Row, default_config, markdown, rows_of, verdict
-from numpy_rnn.train.tasks.trial import answers, epochs, trial
+from numpy_rnn.train.tasks.trial import answers, epochs_of, metrics, scores, trial
 from numpy_rnn.train.torch_learner import TorchLearner
 
 
@@ -158,7 +157,7 @@ def test_the_cosine_is_torchs():
 def test_steps_take_the_schedules_learning_rate(backend):
     task, config = toy("last", 0), tiny(clip=0.0)
     run = Run(config, task, 6, backend=backend)
-    run.train(StopAfter(5))
+    run.train(stop_after(5))
     before = {name: p for name, p in run.learner.state_dict().items() if name.startswith("model.")}
     run.train()
     after = run.learner.state_dict()
@@ -257,7 +256,7 @@ def test_stalled_counts_from_the_first_of_equal_losses():
 
 def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
     task, states = toy("last", 0), []
-    trial(tiny(), task, 5, observer=lambda run: StopAfter(8), save=states.append)
+    trial(tiny(), task, 5, watch=stop_after(8), save=states.append)
     at_the_end, within = states
     assert (at_the_end.history.steps, within.history.validation) == (8, at_the_end.history.validation)
     for name, value in within.best.items():
@@ -273,7 +272,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(backend, dtype, tmp_path):
     whole = trial(config, task, 5, backend, save=states.append)
     want, before = states[-1], None
     for steps in (2, 4, 9, 99):  # within the first epoch, at its end, within the third, and to the end
-        outcome = trial(config, task, 5, backend, lambda run, n=steps: StopAfter(n), before, states.append)
+        outcome = trial(config, task, 5, backend, stop_after(steps), before, states.append)
         write_checkpoint(tmp_path / "run", states[-1])
         before = read_checkpoint(tmp_path / "run")
         assert before[:6] == (config, task.sizes, 30, backend, task.fingerprint, None)
@@ -288,7 +287,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(backend, dtype, tmp_path):
 def test_one_backend_goes_on_where_the_other_stopped():
     task, config, states = toy("last", 0), tiny(), []
     whole = trial(config, task, 5)
-    trial(config, task, 5, "torch", lambda run: StopAfter(8), save=states.append)
+    trial(config, task, 5, "torch", stop_after(8), save=states.append)
     mixed = trial(config, task, 5, "numpy", before=states[-1])
     assert mixed.history.steps == whole.history.steps
     np.testing.assert_allclose(mixed.history.training, whole.history.training, rtol=1e-9)
@@ -297,7 +296,7 @@ def test_one_backend_goes_on_where_the_other_stopped():
 def test_epochs_sum_a_history_up():
     task, config = toy("last", 0), tiny()
     history = trial(config, task, 3).history
-    found = epochs(history, config, 6, 18)
+    found = epochs_of(history, config, 6, 18)
     assert [(e.epoch, e.step) for e in found] == [(1, 6), (2, 12), (3, 18)]
     second = history.training[6:12]
     assert found[1].training == pytest.approx(np.mean([r.loss for r in second]))
@@ -312,7 +311,7 @@ def test_a_nan_ends_a_run_and_the_last_save_is_good(backend):
     task, config, states = toy("last", 0), tiny(), []
     target = task.train.target[0].copy()
     target[3] = np.inf
-    trial(config, task, 5, backend, lambda run: StopAfter(6), save=states.append)
+    trial(config, task, 5, backend, stop_after(6), save=states.append)
     spoilt = task._replace(train=task.train._replace(target=(target, task.train.target[1])))
     with pytest.raises(DivergedError, match=r"training diverged at step \d+: loss (inf|nan)"):
         trial(config, spoilt, 5, backend, before=states[-1], save=states.append)

@@ -7,9 +7,11 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,14 +24,15 @@ from runs import TINY, assert_one_sentence, assert_same_run
 
 from numpy_rnn.cli.progress import Display, Interruption
 from numpy_rnn.layers import files
+from numpy_rnn.train.batches import Streams, validation_of
 from numpy_rnn.train.checkpoint import KEY, read_checkpoint
 from numpy_rnn.train.language import Vocabulary
-from numpy_rnn.train.learner import NumPyLearner, Result
+from numpy_rnn.train.learner import History, Learner, NumPyLearner, Problem, Result
 from numpy_rnn.train.lockstep import Lockstep
-from numpy_rnn.train.loop import History
-from numpy_rnn.train.run import problem, validation_of
+from numpy_rnn.train.loop import problem
+from numpy_rnn.train.processes import SingleProcess
 from numpy_rnn.train.tasks.language import of
-from numpy_rnn.train.text import Streams, read_text
+from numpy_rnn.train.text import read_text
 from numpy_rnn.train.threads import fitting_threads
 from numpy_rnn.train.torch_learner import TorchLearner
 
@@ -220,17 +223,20 @@ def test_a_cell_has_its_name_in_any_case(run, book):
 def test_the_lines_of_a_terminal_fit_it(width):
     """With all there is to say: lockstep, and the largest numbers that are likely."""
     console = Console(width=width, force_terminal=True, file=io.StringIO())
-    learner = Lockstep(None, None, "float32")
+    one = Learner(Problem({}, (), "every", True, 0.1, 0.0, 0.0, 0, "float32"))
+    learner = Lockstep(one, one)
     learner.difference = 1e-5
     vocabulary = Vocabulary("characters", np.arange(5))
     config = SimpleNamespace(batch=32, seq_len=64)
     told = SimpleNamespace(learner=learner, config=config, steps=10**6, task=SimpleNamespace(vocabulary=vocabulary))
+    told.group = SingleProcess()
     display = Display(console, told, Interruption(), "a text")
-    display.learnt, display.busy = 10**9, 1.0
+    display.task = display.progress.add_task("")
+    display.learnt, display.start = 10**9, time.perf_counter() - 1
     history = History([Result(99.123, 1234.56)] * 123456, [(123456, 12.3)])
-    display.validated(history)
+    display.watch(history, validated=True)
     (line,) = Text.from_ansi(console.file.getvalue()).plain.splitlines()
-    assert ("1,000,000,000/s" in line) == (width >= 80)
+    assert bool(re.search(r" [\d,]{11,}/s ", line)) == (width >= 80)
     assert len(line) <= width
 
 

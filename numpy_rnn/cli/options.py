@@ -1,14 +1,16 @@
-"""Types of options that several commands have."""
+"""Options that several commands have, and their types."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
-from ..fast.registry import CELLS, cell_name
+from ..fast.registry import CELLS, NETWORK_CELLS, cell_name
+from ..train.language import KINDS
+from ..train.settings import SCHEDULES
 
 
 class CellName(click.Choice[str]):
@@ -34,3 +36,36 @@ class FiniteRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number} is not a finite number.", param, ctx)
         return float(number)
+
+
+# What `train.settings.Config` holds and a user may set: type and help.
+SETTINGS: dict[str, tuple[Any, str]] = {
+    "symbols": (click.Choice(KINDS), "What the model reads and writes."),
+    "cell": (CellName(NETWORK_CELLS), "Kind of recurrent layer."),
+    "layers": (click.IntRange(1), "Layers on top of each other."),
+    "hidden": (click.IntRange(1), "Units of a layer."),
+    "bidirectional": (bool, "Whether to read from both ends."),
+    "embedding": (click.IntRange(1), "Numbers that stand for a symbol."),
+    "seq_len": (click.IntRange(1), "Symbols of a window."),
+    "batch": (click.IntRange(1), "Sequences, or windows of a text, in a step."),
+    "lr": (FiniteRange(0, min_open=True), "Adam's step."),
+    "schedule": (click.Choice(SCHEDULES), "cosine: --lr falls to 0."),
+    "clip": (FiniteRange(0), "Gradient's norm; 0: no limit."),
+    "weight_decay": (FiniteRange(0), "L2 penalty, added to the gradient."),
+    "patience": (click.IntRange(0), "Validations without a better one; 0: no limit."),
+    "seed": (click.IntRange(0), "Of initial weights and order, in both backends."),
+    "dtype": (click.Choice(["float32", "float64"]), "Precision of all numbers."),
+}
+
+
+def with_settings(defaults: dict[str, Any], *absent: str) -> Callable[[Any], Any]:
+    """Give a command an option for each of the `SETTINGS` but those that it has no use for."""
+
+    def decorate(command: Any) -> Any:
+        for name in reversed([name for name in SETTINGS if name not in absent]):
+            kind, text = SETTINGS[name]
+            flag = "--bidirectional/--one-direction" if kind is bool else "--" + name.replace("_", "-")
+            command = click.option(flag, type=kind, default=defaults[name], help=text)(command)
+        return command
+
+    return decorate

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -22,11 +22,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..layers.files import MissingLibraryError
 from ..train.checkpoint import Checkpoint
+from ..train.learner import History
 from ..train.lockstep import DisagreementError, Lockstep
-from ..train.loop import DivergedError, History, best_validation, stalled
+from ..train.loop import DivergedError, Run, best_validation, stalled
 from ..train.processes import lost, on_first_machine, started
-from ..train.run import Run
 from ..train.settings import Config
+from ..train.threads import fitting_threads
 
 
 class Interruption:
@@ -59,18 +60,7 @@ def bar(console: Console, *columns: Any) -> Progress:
 
 
 class Display:
-    """What is seen of a run: a bar on a terminal, and everywhere a line for each validation.
-
-    Parameters
-    ----------
-    console : rich.console.Console
-    run : Run
-    interruption : Interruption
-    title : str
-        What is trained, and on what.
-    lines : bool
-        Whether there are lines.
-    """
+    """What is seen of a run: a bar on a terminal, and with `lines` everywhere a line for each validation."""
 
     def __init__(self, console: Console, run: Run, interruption: Interruption, title: str, lines: bool = True) -> None:
         self.run, self.interruption, self.title, self.lines = run, interruption, title, lines
@@ -80,54 +70,44 @@ class Display:
         self.unit = f"bits per {vocabulary.kind[:-1]}" if vocabulary else "nats"
         self.scale = 1 / math.log(2) if vocabulary else 1.0  # of losses
         self.learnt = 0  # symbols or sequences, in this run
-        self.busy = 0.0  # seconds of learning
 
     def __enter__(self) -> Display:
         c, done = self.run.config, self.run.history.steps
         layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
+        task = self.run.task
+        sizes = [s.text.size if task.vocabulary else len(s.x) for s in (task.train, task.validation)]
         self.progress.start()
         self.say(f"{self.title}: {c.cell}, {layers}, {c.dtype}, {self.run.backend}, seed {c.seed}")
-        self.say(f"{self._sizes()} to learn from and to validate; losses in {self.unit}")
+        self.say(f"{sizes[0]:,} and {sizes[1]:,} {self.symbols} to learn from and to validate; losses in {self.unit}")
         if done:
             self.say(f"going on after step {done}")
         self.task = self.progress.add_task("", total=self.run.steps, completed=done)
-        self.start = self.mark = time.perf_counter()
+        self.start = time.perf_counter()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.perf_counter() - self.start
         self.progress.stop()
 
-    def _sizes(self) -> str:
-        task = self.run.task
-        sizes = [s.text.size if task.vocabulary else len(s.x) for s in (task.train, task.validation)]
-        return f"{sizes[0]:,} and {sizes[1]:,} {self.symbols}"
-
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
         self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def stepped(self, history: History) -> None:
-        """Take note of a step."""
-        now, c = time.perf_counter(), self.run.config
-        self.busy, self.mark = self.busy + now - self.mark, now
-        self.learnt += c.batch * max(c.seq_len, 1)
+    def watch(self, history: History, validated: bool) -> bool:
+        """Show a step, and say whether it should be the last; on a narrow terminal without what matters least."""
+        self.learnt += self.run.config.batch * max(self.run.config.seq_len, 1)
         words = f"{self.loss(history):.3f} {self.unit}{self._difference()}"
         self.progress.update(self.task, completed=history.steps, description=words)
-
-    def validated(self, history: History) -> None:
-        """Take note of a validation; on a narrow terminal without what matters least."""
-        self.mark = time.perf_counter()
-        if not self.lines:
-            return
-        best = "  best" if best_validation(history) == len(history.validation) - 1 else ""
-        line = f"step {history.steps:>6}  training {self.loss(history):.3f}"
-        line += f"  validation {history.validation[-1][1] * self.scale:.3f}"
-        more = (f"  {self.speed:,.0f}/s", f"  gradient {history.training[-1].norm:.2f}", self._difference())
-        for part in more:
-            if len(line + part + best) <= self.progress.console.width or not self.progress.console.is_terminal:
-                line += part
-        self.say(line + best)
+        if validated and self.lines:
+            best = "  best" if best_validation(history) == len(history.validation) - 1 else ""
+            line = f"step {history.steps:>6}  training {self.loss(history):.3f}"
+            line += f"  validation {history.validation[-1][1] * self.scale:.3f}"
+            more = (f"  {self.speed:,.0f}/s", f"  gradient {history.training[-1].norm:.2f}", self._difference())
+            for part in more:
+                if len(line + part + best) <= self.progress.console.width or not self.progress.console.is_terminal:
+                    line += part
+            self.say(line + best)
+        return self.wants_to_stop()
 
     def wants_to_stop(self) -> bool:
         """Say whether this step should be the last, in all processes."""
@@ -141,12 +121,31 @@ class Display:
 
     @property
     def speed(self) -> float:
-        """Symbols, or sequences, learnt from in a second."""
-        return self.learnt / self.busy if self.busy else 0.0
+        """Symbols, or sequences, learnt from in a second, validations included."""
+        return self.learnt / (time.perf_counter() - self.start)
 
     def _difference(self) -> str:
         learner = self.run.learner
         return f"  NumPy - PyTorch {learner.difference:.1e}" if isinstance(learner, Lockstep) else ""
+
+
+@contextmanager
+def shown(
+    make: Callable[[], Run],
+    console: Console,
+    interruption: Interruption,
+    title: str,
+    out: Path | None,
+    lines: bool = True,
+) -> Iterator[Display]:
+    """Make a run and show it, with as many threads as it is worth; if it ends early, one sentence says why."""
+    try:
+        run = make()
+    except MemoryError as error:
+        raise click.UsageError(f"the model does not fit into memory: {error}") from None
+    display = Display(console, run, interruption, title, lines)
+    with fitting_threads(run.config.batch, run.config.hidden), display, one_sentence(run, out):
+        yield display
 
 
 @contextmanager

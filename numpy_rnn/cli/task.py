@@ -10,8 +10,8 @@ import shlex
 import statistics
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,19 @@ from ..fast.memory import keep_freed_memory
 from ..fast.registry import NETWORK_CELLS
 from ..layers import files
 from ..train import figures
+from ..train.batches import Batches
 from ..train.checkpoint import read_checkpoint, write_checkpoint
 from ..train.language import generate
-from ..train.loop import Silent, best_validation
-from ..train.run import Batches, Run, problem, require
-from ..train.settings import SCHEDULES, Config
+from ..train.loop import best_validation, problem, require
+from ..train.settings import Config
 from ..train.task import Task
 from ..train.tasks import TASKS, figure
-from ..train.tasks.scores import metrics
-from ..train.tasks.table import DEFAULTS, EPOCHS, SIZES, Row, baseline_rows, markdown, rows_of, verdict
-from ..train.tasks.trial import Outcome, epochs, trial
+from ..train.tasks.table import DEFAULTS, EPOCHS, SIZES, Row, baseline_rows, default_config, markdown, rows_of, verdict
+from ..train.tasks.trial import Outcome, epochs_of, finish, metrics, run_of, trial
 from ..train.threads import fitting_threads
 from .figure import writable
-from .options import CellName, FiniteRange
-from .progress import Display, Interruption, bar, check_out, given, one_sentence, resumed
+from .options import CellName, with_settings
+from .progress import Interruption, bar, check_out, given, resumed, shown
 
 SHORT = {
     "weather": "How warm will it be tomorrow, and will it rain?",
@@ -60,64 +59,30 @@ def task() -> None:
     keep_freed_memory()
 
 
-def _options(name: str) -> list[click.Parameter]:
-    """The options of one task, with its own defaults."""
-    default: dict[str, Any] = {**DEFAULTS, **SIZES[name], "epochs": EPOCHS[name]}
+def _add(name: str) -> None:
+    """Add the command of one task, with the task's own defaults."""
+    text, symbols = name == "language", name in ("language", "tags")
+    absent = ["symbols", "bidirectional"] if text else ["symbols", "seq_len"] + ["embedding"] * (not symbols)
 
-    def option(flag: str, kind: Any, text: str, **more: Any) -> click.Option:
-        field = flag.strip("-").split("/")[0].replace("-", "_")
-        return click.Option([flag], type=kind, default=default.get(field), help=text, **more)
-
-    text = name == "language"
-    no_symbols = name not in ("language", "tags")
-    return [
-        option("--cell", CellName(NETWORK_CELLS), "Kind of recurrent layer."),
-        option("--hidden", click.IntRange(1), "Units of a layer."),
-        option("--layers", click.IntRange(1), "Layers on top of each other."),
-        option("--bidirectional/--one-direction", bool, "Whether to read from both ends.", hidden=text),
-        option("--embedding", click.IntRange(1), "Numbers that stand for a symbol.", hidden=no_symbols),
-        option("--batch", click.IntRange(1), "Streams of a step." if text else "Sequences of a step."),
-        option(
-            "--seq-len", click.IntRange(1) if text else click.IntRange(0, 0), "Symbols of a window.", hidden=not text
-        ),
-        option("--epochs", click.IntRange(1), "Rounds through the training split, at most."),
-        option("--patience", click.IntRange(0), "Epochs without a better validation before it ends; 0: no limit."),
-        option("--lr", FiniteRange(0, min_open=True), "Adam's step."),
-        option("--schedule", click.Choice(SCHEDULES), "Of the step: constant, or half a cosine down to 0."),
-        option("--clip", FiniteRange(0), "Gradient's norm; 0: no limit."),
-        option("--weight-decay", FiniteRange(0), "L2 penalty, added to the gradient."),
-        option("--seed", click.IntRange(0), "Of initial weights and order, in both backends."),
-        option("--dtype", click.Choice(["float32", "float64"]), "Precision of all numbers."),
-        click.Option(["--backend"], type=click.Choice(BACKENDS), default="numpy", help="Who computes."),
-        click.Option(["--seeds"], type=click.IntRange(1), default=1, help="Runs, from --seed on; mean and spread."),
-        click.Option(["--out"], type=FILE, callback=writable, help="Draw a figure: .png or .svg."),
-        click.Option(["--checkpoint"], type=FILE, help="Save the run there after every epoch."),
-        click.Option(["--resume"], is_flag=True, help="Go on from --checkpoint."),
-        click.Option(["--overwrite"], is_flag=True, help="Replace --checkpoint if it exists."),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON, progress on stderr."),
-    ]
-
-
-def _command(name: str) -> click.Command:
-    """Make the subcommand of one task."""
-    help_text = sys.modules[TASKS[name].__module__].__doc__ or ""
-
+    @task.command(name, help=sys.modules[TASKS[name].__module__].__doc__, short_help=SHORT[name])
+    @with_settings({**DEFAULTS, **SIZES[name]}, *absent)
+    @click.option("--epochs", type=click.IntRange(1), default=EPOCHS[name], help="Rounds through the data, at most.")
+    @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="Who computes.")
+    @click.option("--seeds", type=click.IntRange(1), default=1, help="Runs, from --seed on; mean and spread.")
+    @click.option("--out", type=FILE, callback=writable, help="Draw a figure: .png or .svg.")
+    @click.option("--checkpoint", type=FILE, help="Save the run there after every epoch.")
+    @click.option("--resume", is_flag=True, help="Go on from --checkpoint.")
+    @click.option("--overwrite", is_flag=True, help="Replace --checkpoint if it exists.")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, progress on stderr.")
     @click.pass_context
-    def callback(ctx: click.Context, /, **options: Any) -> None:
+    def command(ctx: click.Context, /, **options: Any) -> None:
         _task(ctx, name, **options)
-
-    return click.Command(
-        name,
-        callback=callback,
-        params=_options(name),
-        help=help_text,
-        short_help=SHORT[name],
-    )
 
 
 def _task(
     ctx: click.Context,
     name: str,
+    epochs: int,
     backend: str,
     seeds: int,
     out: Path | None,
@@ -133,8 +98,7 @@ def _task(
         check_out(checkpoint, resume, overwrite)
     elif resume or overwrite:
         raise click.UsageError("--resume and --overwrite need a --checkpoint.")
-    data, before, rounds = TASKS[name](), None, settings.pop("epochs")
-    config = Config(task=name, symbols=data.vocabulary.kind if data.vocabulary else "", **settings)
+    data, before, config = TASKS[name](), None, default_config(name, **settings)
     if resume and checkpoint is not None:
         before = read_checkpoint(checkpoint)
         if before.config.task != name:
@@ -142,27 +106,18 @@ def _task(
         if before.sha256 != data.fingerprint:
             raise ValueError(f"{checkpoint} was trained on other data than are installed here (they differ in SHA-256)")
         per_epoch = Batches(data.train, before.config).per_epoch
-        asked = rounds * per_epoch if given(ctx, "epochs") else None
+        asked = epochs * per_epoch if given(ctx, "epochs") else None
         config, steps, backend = resumed(ctx, checkpoint, before, config, asked)
-        rounds = steps // per_epoch
+        epochs = steps // per_epoch
     require(backend)  # before the number of threads is set
     console, found = Console(stderr=as_json), []
-
-    with Interruption() as interruption, fitting_threads(config.batch, config.hidden):
+    save = None if checkpoint is None else partial(write_checkpoint, checkpoint)
+    title = f"{name}, {epochs} epochs at most"
+    with Interruption() as interruption:
         for seed in range(config.seed, config.seed + seeds):
-            with ExitStack() as stack:
-
-                def watch(run: Run, stack: ExitStack = stack) -> Display:
-                    title = f"{name}, {rounds} epochs at most"
-                    display = stack.enter_context(Display(console, run, interruption, title, lines=seeds == 1))
-                    stack.enter_context(one_sentence(run, checkpoint))
-                    return display
-
-                save = None if checkpoint is None else (lambda state: write_checkpoint(checkpoint, state))
-                try:
-                    found.append(trial(replace(config, seed=seed), data, rounds, backend, watch, before, save))
-                except MemoryError as error:
-                    raise click.UsageError(f"the model does not fit into memory: {error}") from None
+            make = partial(run_of, replace(config, seed=seed), data, epochs, backend, before)
+            with shown(make, console, interruption, title, checkpoint, lines=seeds == 1) as display:
+                found.append(finish(display.run, display.watch, save))
             if interruption.signal:
                 break
     if interruption.signal and not found[-1].complete:
@@ -171,7 +126,7 @@ def _task(
             how = f"go on with: {shlex.join(['numpy-rnn', 'task', name, '--resume', '--checkpoint', str(checkpoint)])}"
         click.echo(f"stopped after step {found[-1].history.steps}; {how}", err=True)
         sys.exit(128 + interruption.signal)
-    _tell(data, config, rounds, backend, found, out, as_json, console)
+    _tell(data, config, epochs, backend, found, out, as_json, console)
     if len(found) < seeds:
         sys.exit(128 + interruption.signal)
 
@@ -179,7 +134,7 @@ def _task(
 def _tell(
     data: Task,
     config: Config,
-    rounds: int,
+    epochs: int,
     backend: str,
     found: list[Outcome],
     out: Path | None,
@@ -189,7 +144,7 @@ def _tell(
     network = Row(config.cell, backend, [o.scores for o in found], [o.seconds for o in found])
     rows, first = [*baseline_rows(data), network], found[0]
     per_epoch = Batches(data.train, config).per_epoch
-    curve = epochs(first.history, config, per_epoch, rounds * per_epoch)
+    curve = epochs_of(first.history, config, per_epoch, epochs * per_epoch)
     best = best_validation(first.history)
     if out is not None:
         label = f"{config.cell}, {config.hidden} units, {backend}"
@@ -244,7 +199,7 @@ def _table(data: Task, rows: list[Row], seconds: bool) -> Table:
 
 
 for _name in TASKS:
-    task.add_command(_command(_name))
+    _add(_name)
 
 
 @task.command(short_help="Run every task, cell and backend; a table as Markdown.")
@@ -292,13 +247,9 @@ def _one(
 ) -> Callable[[Config, Task, str], tuple[dict[str, float], float]]:
     """Make one run of a table; Ctrl-C ends the whole table, of which nothing is kept."""
 
-    class Watch(Silent):
-        def wants_to_stop(self) -> bool:
-            return interruption.signal != 0
-
     def one(config: Config, data: Task, backend: str) -> tuple[dict[str, float], float]:
         with fitting_threads(config.batch, config.hidden):
-            outcome = trial(config, data, rounds, backend, lambda run: Watch())
+            outcome = trial(config, data, rounds, backend, lambda history, validated: interruption.signal != 0)
         if interruption.signal:
             click.echo("stopped; nothing was written", err=True)
             sys.exit(128 + interruption.signal)

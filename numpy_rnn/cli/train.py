@@ -17,41 +17,41 @@ from rich.console import Console
 
 from .. import __version__
 from ..fast.memory import keep_freed_memory
-from ..fast.registry import NETWORK_CELLS
 from ..train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ..train.language import KINDS
 from ..train.lockstep import Lockstep
-from ..train.loop import best_validation
+from ..train.loop import Run, best_validation, require
 from ..train.processes import ProcessGroup, SingleProcess, first, started
-from ..train.run import Run, require
-from ..train.settings import SCHEDULES, Config
+from ..train.settings import Config
 from ..train.task import Task
 from ..train.tasks.language import of
 from ..train.text import read_text
-from ..train.threads import fitting_threads
-from .options import CellName, FiniteRange
-from .progress import Display, Interruption, check_out, given, one_sentence, resumed
+from .options import with_settings
+from .progress import Display, Interruption, check_out, given, resumed, shown
+
+DEFAULTS = {
+    "symbols": "characters",
+    "cell": "gru",
+    "layers": 1,
+    "hidden": 128,
+    "embedding": 64,
+    "seq_len": 64,
+    "batch": 32,
+    "lr": 0.005,
+    "schedule": "constant",
+    "clip": 1.0,
+    "patience": 0,
+    "seed": 0,
+    "dtype": "float32",
+}
 
 
 @click.command(context_settings={"show_default": True}, short_help="Train a model on a text, character by character.")
 @click.option("--text", type=click.Path(path_type=Path), help="UTF-8 file to learn from.  [default: Python's own help]")
-@click.option("--symbols", type=click.Choice(KINDS), default="characters", help="What the model reads and writes.")
-@click.option("--cell", type=CellName(NETWORK_CELLS), default="gru", help="Kind of recurrent layer.")
-@click.option("--layers", type=click.IntRange(1), default=1, help="Layers on top of each other.")
-@click.option("--hidden", type=click.IntRange(1), default=128, help="Units of a layer.")
-@click.option("--embedding", type=click.IntRange(1), default=64, help="Numbers that stand for a symbol.")
-@click.option("--seq-len", type=click.IntRange(1), default=64, help="Symbols of a window.")
-@click.option("--batch", type=click.IntRange(1), default=32, help="Windows of a step.")
+@with_settings(DEFAULTS, "bidirectional", "weight_decay")
 @click.option("--steps", type=click.IntRange(1), default=2000, help="Steps in all, those before --resume included.")
-@click.option("--lr", type=FiniteRange(0, min_open=True), default=0.005, help="Adam's step.")
-@click.option("--schedule", type=click.Choice(SCHEDULES), default="constant", help="cosine: --lr falls to 0.")
-@click.option("--clip", type=FiniteRange(0), default=1.0, help="Gradient's norm; 0: no limit.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the initial weights, in both backends.")
-@click.option("--dtype", type=click.Choice(["float32", "float64"]), default="float32", help="Precision of all numbers.")
 @click.option("--backend", type=click.Choice(["numpy", "torch", "both"]), default="numpy", help="both: in lockstep.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where --backend torch computes.")
 @click.option("--interval", type=click.IntRange(1), default=100, help="Steps between validations and saves.")
-@click.option("--patience", type=click.IntRange(0), default=0, help="Validations without a better one; 0: no limit.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="model.safetensors", help="The model.")
 @click.option("--resume", is_flag=True, help="Go on from the checkpoint --out.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
@@ -88,15 +88,14 @@ def train(
         task = _task(text, config, before)
         group = _group(config, backend, device)
         _check_agreement(group, config, steps, interval, before, task)
-        try:
-            run = Run(config, task, steps, interval, backend, device, group, before)
-        except MemoryError as error:
-            raise click.UsageError(f"the model does not fit into memory: {error}") from None
         console = Console(stderr=as_json, quiet=not first())
-        title = str(text or "Python's own help")
-        display = Display(console, run, interruption, title)
-        with fitting_threads(config.batch, config.hidden), display, one_sentence(run, out):
-            run.train(display, lambda checkpoint: write_checkpoint(out, checkpoint))
+
+        def make() -> Run:
+            return Run(config, task, steps, interval, backend, device, group, before)
+
+        with shown(make, console, interruption, str(text or "Python's own help"), out) as display:
+            run = display.run
+            run.train(display.watch, lambda checkpoint: write_checkpoint(out, checkpoint))
             group.leave()
         if first():
             _tell(display, out, as_json)

@@ -25,8 +25,7 @@ from ..fast.numerics import Array
 from ..layers import files
 from ..layers.network import Network
 from .language import KINDS, Vocabulary
-from .learner import Result, Weights, unpack
-from .loop import History
+from .learner import History, Result, Weights, unpack
 from .settings import SCHEDULES, Config
 
 KEY = "numpy_rnn.checkpoint"  # of the metadata

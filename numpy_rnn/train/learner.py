@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..fast.numerics import Array
-from ..layers.losses import Reduction
 from ..layers.network import Network, Read
 from ..layers.optim import Adam, Optimizer, clip_grad_norm
 from . import objective
 from .objective import Batch, Part
+from .processes import SingleProcess
 
 Weights = dict[str, Array]
 
@@ -36,11 +36,6 @@ class Problem(NamedTuple):
         """The largest norm that a gradient may have."""
         return self.clip or math.inf
 
-    @property
-    def measured(self) -> Reduction:
-        """How a batch counts in a validation: a text by what all its symbols cost, sequences by their mean."""
-        return "sum" if self.carried else "mean"
-
     def initial_network(self) -> Network:
         """Make the network that training starts from, in every backend."""
         return Network(**self.network, dtype=np.dtype(self.dtype), rng=self.seed)
@@ -58,23 +53,67 @@ class Result(NamedTuple):
         return math.isfinite(self.loss) and math.isfinite(self.norm)
 
 
-class Learner(Protocol):
-    """What the training loop knows of a model and its optimizer."""
+class History(NamedTuple):
+    """What has happened since the first step."""
+
+    training: list[Result]  # one for each step
+    validation: list[tuple[int, float]]  # after how many steps, mean loss
+
+    @property
+    def steps(self) -> int:
+        """How many steps have been taken."""
+        return len(self.training)
+
+    def recent_loss(self, steps: int = 100) -> float:
+        """Return the mean training loss of the last steps."""
+        recent = self.training[-steps:]
+        return sum(result.loss for result in recent) / max(len(recent), 1)
+
+
+class Learner:
+    """What the loop knows of a model and its optimizer; `NumPyLearner` and `TorchLearner` fill it in.
+
+    Parameters
+    ----------
+    problem : Problem
+    group : SingleProcess, optional
+        The processes that share the batches.
+    """
+
+    def __init__(self, problem: Problem, group: SingleProcess | None = None) -> None:
+        self.problem, self.group = problem, group or SingleProcess()
 
     def step(self, batch: Batch) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
+        raise NotImplementedError
+
+    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
+        """Run the model over batches in order, each state going on from the last; what it saw of each, its output."""
+        raise NotImplementedError
 
     def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
+        total = count = 0.0
+        for batch, y in self.outputs(batches):
+            value, _, rows = objective.loss(self.problem.parts, y, batch)
+            total, count = total + float(value) * rows, count + rows
+        total, count = self.group.total(total, count)
+        return total / count
 
     def state_dict(self) -> dict[str, Array]:
         """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
+        raise NotImplementedError
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
         """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
+        raise NotImplementedError
+
+    def load_model(self, model: Weights) -> None:
+        """Take the model's weights alone."""
+        raise NotImplementedError
 
 
-class NumPyLearner:
+class NumPyLearner(Learner):
     """Training in NumPy, by the gradients written by hand.
 
     Parameters
@@ -87,13 +126,13 @@ class NumPyLearner:
     """
 
     def __init__(self, problem: Problem, model: Network | None = None, optimizer: Optimizer | None = None) -> None:
-        self.problem = problem
+        super().__init__(problem)
         self.model = problem.initial_network() if model is None else model
         self.optimizer = optimizer or Adam(self.model.state_dict(), lr=problem.lr, weight_decay=problem.weight_decay)
         self.state: Any = None  # carried on
 
     def step(self, batch: Batch) -> Result:
-        """Learn from a batch; change nothing if the result is not finite."""
+        """See `Learner`."""
         p = self.problem
         y, state, tape = self.model.forward(batch.x, None if batch.fresh else self.state, batch.lengths, p.read)
         loss, dy, _ = objective.loss(p.parts, y, batch)
@@ -106,48 +145,31 @@ class NumPyLearner:
         return result
 
     def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
-        """Run the model over batches in order, each state going on from the last; its output for each of them."""
+        """See `Learner`."""
         state = None
         for batch in batches:
             y, state = self.model(batch.x, None if batch.fresh else state, batch.lengths, self.problem.read)
             yield batch, y
 
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
-        total, count, summed = 0.0, 0, self.problem.measured
-        for batch, y in self.outputs(batches):
-            value, _, rows = objective.loss(self.problem.parts, y, batch, summed)
-            total, count = total + float(value) * (1 if summed == "sum" else rows), count + rows
-        return total / count
-
     def state_dict(self) -> dict[str, Array]:
-        """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
+        """See `Learner`."""
         return pack(self.model.state_dict(), self.optimizer.state_dict(), self.state)
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
+        """See `Learner`."""
         model, optimizer, self.state = unpack(tensors)
         self.load_model(model)
         self.optimizer.load_state_dict(optimizer)
 
     def load_model(self, model: Weights) -> None:
-        """Take the model's weights alone."""
+        """See `Learner`."""
         self.model.load_state_dict(model)
 
 
 def pack(model: dict[str, Array], optimizer: dict[str, Array], state: Any) -> dict[str, Array]:
-    """Put the three parts of a learner into one dictionary, under three prefixes; the state is h or (h, c).
+    """Copy the three parts of a learner into one dictionary, under three prefixes.
 
-    Parameters
-    ----------
-    model, optimizer : dict of str to array
-    state : array, pair of arrays or None
-        What the recurrent layers carry from one window to the next; None before the first.
-
-    Returns
-    -------
-    dict of str to array
-        Copies.
+    The state is h, (h, c) or, before the first window, None.
     """
     states = () if state is None else state if isinstance(state, tuple) else (state,)
     return {

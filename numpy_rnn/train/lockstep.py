@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ..fast.numerics import Array
 from .learner import Learner, Result
@@ -21,19 +21,18 @@ class DisagreementError(ArithmeticError):
     """The two learners' losses have drifted apart."""
 
 
-class Lockstep:
+class Lockstep(Learner):
     """A learner and a second one that follows it; what is reported, validated and saved is the first one's.
 
     Parameters
     ----------
     first, second : Learner
-        Of the same problem.
-    dtype : "float32" or "float64"
-        Which of the `TOLERANCES` holds in the first `JUDGED_STEPS` steps.
+        Of the same problem, whose dtype says which of the `TOLERANCES` holds in the first `JUDGED_STEPS` steps.
     """
 
-    def __init__(self, first: Learner, second: Learner, dtype: str) -> None:
-        self.first, self.second, self.dtype = first, second, dtype
+    def __init__(self, first: Learner, second: Learner) -> None:
+        super().__init__(first.problem)
+        self.first, self.second, self.dtype = first, second, first.problem.dtype
         self.steps = 0
         self.difference = 0.0  # the largest so far
 
@@ -69,9 +68,9 @@ class Lockstep:
             )
         return f"even from equal weights a step differs by {relative:.1e}, so one of them computes something else"
 
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the first learner's mean loss."""
-        return self.first.evaluate(batches)
+    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
+        """Return the first learner's outputs."""
+        return self.first.outputs(batches)
 
     def state_dict(self) -> dict[str, Array]:
         """Return the first learner's state."""

@@ -1,58 +1,30 @@
-"""The loop: step after step, now and then a validation and a file, the best weights kept, a clean end at any time."""
+"""A training run from its first step to its last: steps, validations, saves, the best weights, an end at any time."""
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from ..fast.numerics import Array
-from .learner import Learner, Result, Weights
+from ..layers.files import MissingLibraryError
+from .batches import Batches, validation_of
+from .checkpoint import Checkpoint
+from .learner import History, Learner, NumPyLearner, Problem, Weights
 from .objective import Batch
-
-
-class History(NamedTuple):
-    """What has happened since the first step."""
-
-    training: list[Result]  # one for each step
-    validation: list[tuple[int, float]]  # after how many steps, mean loss
-
-    @property
-    def steps(self) -> int:
-        """How many steps have been taken."""
-        return len(self.training)
-
-    def recent_loss(self, steps: int = 100) -> float:
-        """Return the mean training loss of the last steps."""
-        recent = self.training[-steps:]
-        return sum(result.loss for result in recent) / max(len(recent), 1)
-
-
-class Observer(Protocol):
-    """Whom the loop keeps informed, and who may stop it."""
-
-    def stepped(self, history: History) -> None:
-        """Take note of a step."""
-
-    def validated(self, history: History) -> None:
-        """Take note of a validation."""
-
-    def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
-
-
-class State(NamedTuple):
-    """What a run needs to go on: what its file holds."""
-
-    history: History
-    tensors: dict[str, Array]  # the learner's `state_dict()`
-    best: Weights  # the model after its best validation; nothing before the first
+from .processes import SingleProcess
+from .settings import Config
+from .task import Task
 
 
 class DivergedError(ArithmeticError):
     """The loss or the gradient is infinite or not a number."""
+
+
+Watch = Callable[[History, bool], bool]  # of a step, and whether it was validated: whether it should be the last
+Save = Callable[[dict[str, Array], Weights], None]  # of the learner's state and the best weights
 
 
 def fit(
@@ -64,30 +36,26 @@ def fit(
     steps: int,
     interval: int,
     patience: int = 0,
-    observer: Observer | None = None,
-    save: Callable[[State], None] = lambda state: None,
+    watch: Watch = lambda history, validated: False,
+    save: Save = lambda tensors, best: None,
 ) -> Weights:
-    """Train until so many steps have been taken since the beginning, validations get no better, or the observer stops.
+    """Train until so many steps have been taken since the beginning, validations get no better, or `watch` says stop.
 
     Parameters
     ----------
     learner : Learner
-    batch_of : function of int
-        What step 0, 1, … sees.
-    validation : function
-        Batches to measure on.
-    history : History
-        Of earlier runs; grows with this one.
-    best : dict of str to array
-        Of earlier runs; nothing at first.
+    batch_of, validation : function
+        What step 0, 1, … sees, and what is measured on.
+    history, best : History, dict of str to array
+        Of earlier runs, or empty; the history grows.
     steps, interval : int
         How many steps to take in all, and how many there are between two validations.
     patience : int
         Validations without a better one after which the run ends; 0: never.
-    observer : Observer, optional
-    save : function of State
-        Writes a file to resume from. Called after every validation and at the end, whichever end it is but a
-        divergence: then what was saved last is good.
+    watch : function of History and bool
+        Called after every step, told whether it was validated; true ends the run.
+    save : function of two dicts of str to array
+        Called after every validation and at the end, whichever end it is but a divergence: what was saved last is good.
 
     Returns
     -------
@@ -99,26 +67,22 @@ def fit(
     DivergedError
         If a loss or the norm of the gradient is not finite.
     """
-    observer = observer or Silent()
     with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
         while history.steps < steps and not stalled(history, patience):
             result = learner.step(batch_of(history.steps))
             _check_finite(history.steps + 1, {"loss": result.loss, "gradient norm": result.norm})
             history.training.append(result)
-            observer.stepped(history)
             due = history.steps % interval == 0 or history.steps == steps
             if due:
                 loss = learner.evaluate(validation())
                 _check_finite(history.steps, {"validation loss": loss})
                 history.validation.append((history.steps, loss))
-            stop = observer.wants_to_stop()
+            stop = watch(history, due)
             if due or stop:
                 tensors = learner.state_dict()
                 if due and best_validation(history) == len(history.validation) - 1:
                     best = {name.removeprefix("model."): a for name, a in tensors.items() if name.startswith("model.")}
-                save(State(history, tensors, best))
-            if due:
-                observer.validated(history)
+                save(tensors, best)
             if stop:
                 break
     return best
@@ -142,21 +106,138 @@ def stalled(history: History, patience: int) -> bool:
     return 0 < patience < n and n - 1 - best_validation(history) >= patience
 
 
-class Silent:
-    """An observer that does not look."""
-
-    def stepped(self, history: History) -> None:
-        """Take note of a step."""
-
-    def validated(self, history: History) -> None:
-        """Take note of a validation."""
-
-    def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
-        return False
-
-
 def _check_finite(step: int, numbers: dict[str, float]) -> None:
     if not all(map(math.isfinite, numbers.values())):
         found = ", ".join(f"{name} {number:g}" for name, number in numbers.items())
         raise DivergedError(f"training diverged at step {step}: {found}")
+
+
+class Run:
+    """A run of a task, ready to start or to go on.
+
+    Parameters
+    ----------
+    config : Config
+    task : Task
+    steps : int
+        How many to take in all.
+    interval : int, optional
+        Steps between two validations; an epoch by default.
+    backend : "numpy", "torch" or "both"
+    device : "cpu" or "cuda"
+        Where PyTorch computes.
+    group : SingleProcess, optional
+        The processes that share the batches.
+    before : Checkpoint, optional
+        What an earlier run has saved; this one then ends as if there had been only one.
+
+    Raises
+    ------
+    ValueError
+        If the task and the config do not fit.
+    MissingLibraryError
+        If the backend is not installed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        task: Task,
+        steps: int,
+        interval: int | None = None,
+        backend: str = "numpy",
+        device: str = "cpu",
+        group: SingleProcess | None = None,
+        before: Checkpoint | None = None,
+    ) -> None:
+        self.config, self.task, self.steps, self.backend = config, task, steps, backend
+        self.group = group or SingleProcess()
+        self.batches = Batches(task.train, config)
+        self.interval = interval or self.batches.per_epoch
+        self.learner = learner_of(config, task, backend, device, self.group)
+        self.history, self.best = History([], []), Weights()
+        self.saved = 0  # steps that the last checkpoint holds
+        self.sha256 = task.fingerprint
+        if before is not None:
+            self.learner.load_state_dict(before.tensors)
+            self.history, self.best, self.saved = before.history, before.best, before.history.steps
+
+    @property
+    def complete(self) -> bool:
+        """Whether all steps, or all that patience allowed, have been taken."""
+        return self.history.steps >= self.steps or stalled(self.history, self.config.patience)
+
+    def train(
+        self,
+        watch: Watch = lambda history, validated: False,
+        save: Callable[[Checkpoint], None] | None = None,
+    ) -> None:
+        """Take the steps that are left; see `fit`. Of several processes the first one saves."""
+
+        def keep(tensors: dict[str, Array], best: Weights) -> None:
+            if save is not None:
+                if self.group.rank == 0:
+                    about = self.config, self.task.sizes, self.steps, self.backend, self.sha256, self.task.vocabulary
+                    save(Checkpoint(*about, self.history, tensors, best))
+                self.group.most(0)  # so that none counts on a file before it is there
+                self.saved = self.history.steps
+
+        self.best = fit(
+            self.learner,
+            lambda step: self.batches.batch(step)._replace(lr=self.config.learning_rate(step, self.steps)),
+            lambda: validation_of(self.task, self.config),
+            self.history,
+            self.best,
+            self.steps,
+            self.interval,
+            self.config.patience,
+            watch,
+            keep,
+        )
+
+
+def problem(config: Config, task: Task) -> Problem:
+    """What a learner of the task is made from.
+
+    Raises
+    ------
+    ValueError
+        If a text were to be read from both ends.
+    """
+    if config.seq_len and config.bidirectional:
+        raise ValueError("a network that reads a text from its end, too, has seen the symbol that it is asked for")
+    return Problem(
+        network=config.network(**task.sizes),
+        parts=task.parts,
+        read=task.read,
+        carried=config.seq_len > 0,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        seed=config.seed,
+        dtype=config.dtype,
+    )
+
+
+def require(backend: str) -> None:
+    """Import what a backend needs; `MissingLibraryError` if it is PyTorch, and that is not installed."""
+    if backend != "numpy":
+        try:
+            importlib.import_module("torch")
+        except ModuleNotFoundError:
+            raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
+
+
+def learner_of(
+    config: Config, task: Task, backend: str, device: str = "cpu", group: SingleProcess | None = None
+) -> Learner:
+    """Make the learner of a backend; "both" is NumPy followed by PyTorch, in lockstep."""
+    require(backend)
+    what = problem(config, task)
+    if backend == "numpy":
+        return NumPyLearner(what)
+    from .lockstep import Lockstep
+    from .torch_learner import TorchLearner
+
+    learner = TorchLearner(what, device, group)
+    return learner if backend == "torch" else Lockstep(NumPyLearner(what), learner)

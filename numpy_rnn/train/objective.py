@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..fast.numerics import Array
-from ..layers.losses import Reduction, mean_squared_error, softmax_cross_entropy
+from ..layers.losses import mean_squared_error, softmax_cross_entropy
 
 
 class Part(NamedTuple):
@@ -46,6 +46,13 @@ class Batch(NamedTuple):
         T, B = self.x.shape[:2]
         return np.ones((T, B), bool) if self.lengths is None else np.arange(T)[:, None] < self.lengths
 
+    def share(self, which: slice) -> Batch:
+        """Some of its sequences."""
+        # Classes that are asked at every step are the only targets with two axes of integers.
+        target = tuple(t[:, which] if t.ndim == 2 and t.dtype.kind == "i" else t[which] for t in self.target)
+        lengths = None if self.lengths is None else self.lengths[which]
+        return self._replace(x=self.x[:, which], target=target, lengths=lengths)
+
 
 def spans(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
     """Which of a network's outputs belong to which part.
@@ -61,31 +68,14 @@ def spans(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
         start += part.size
 
 
-def loss(parts: Sequence[Part], y: Array, batch: Batch, reduction: Reduction = "mean") -> tuple[Any, Array, int]:
-    """Loss of a batch and its gradient.
-
-    Parameters
-    ----------
-    parts : sequence of Part
-    y : array (T, B, O) or (B, O)
-        The network's output.
-    batch : Batch
-    reduction : "mean" or "sum"
-        Over the rows.
-
-    Returns
-    -------
-    loss : scalar
-    dy : array, shape of y
-    rows : int
-        How many questions there are.
-    """
+def loss(parts: Sequence[Part], y: Array, batch: Batch) -> tuple[Any, Array, int]:
+    """Mean loss of a batch, its gradient by the output y, (T, B, O) or (B, O), and how many questions it has."""
     where: Any = batch.valid if y.ndim == 3 and batch.lengths is not None else ...
     rows = y[where]
     total, drows = 0.0, np.empty_like(rows)
     for (part, span), target in zip(spans(parts), batch.target):
         function: Any = mean_squared_error if part.kind == "numbers" else softmax_cross_entropy
-        value, drows[..., span] = function(rows[..., span], target[where], reduction=reduction)
+        value, drows[..., span] = function(rows[..., span], target[where])
         total += value
     dy = np.zeros_like(y)
     dy[where] = drows

@@ -15,12 +15,12 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch_rnn.network import Network
 
 from ..fast.numerics import Array
-from .learner import Problem, Result, pack, unpack
+from .learner import Learner, Problem, Result, pack, unpack
 from .objective import Batch, spans
 from .processes import SingleProcess
 
 
-class TorchLearner:
+class TorchLearner(Learner):
     """Training in PyTorch; it starts from the same weights as `NumPyLearner` and reads and writes the same files.
 
     Parameters
@@ -33,7 +33,8 @@ class TorchLearner:
     """
 
     def __init__(self, problem: Problem, device: str = "cpu", group: SingleProcess | None = None) -> None:
-        self.problem, self.device, self.group = problem, device, group or SingleProcess()
+        super().__init__(problem, group)
+        self.device = device
         dtype = getattr(torch, problem.dtype)
         self.model = Network(**problem.network, bptt="manual", device=device, dtype=dtype)  # the quicker way
         self.load_model(problem.initial_network().state_dict())
@@ -42,11 +43,12 @@ class TorchLearner:
         self.state: Any = None
 
     def step(self, batch: Batch) -> Result:
-        """Learn from a batch; change nothing if the result is not finite."""
+        """See `Learner`."""
         group, self.batch = self.group, batch.x.shape[1]
-        y, state = self._run(batch, self.state)
+        mine = batch.share(group.share(self.batch))
+        y, state = self._run(mine, self.state)
         # The mean over the whole batch is the sum of the processes' means, each weighted by its share of the sequences.
-        loss = self._loss(y, batch, "mean")[0] * (y.shape[-2] / self.batch)
+        loss = self._loss(y, mine) * (y.shape[-2] / self.batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         group.sum_gradients(self.model)
@@ -61,21 +63,16 @@ class TorchLearner:
         return result
 
     def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
-        """Run the model over batches in order, each state going on from the last; its output for each of them."""
-        for batch, y in self._outputs(batches):
-            yield batch, _array(y)
-
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
-        total, count, summed = 0.0, 0.0, self.problem.measured
-        for batch, y in self._outputs(batches):
-            value, rows = self._loss(y, batch, summed)
-            total, count = total + value.item() * (1 if summed == "sum" else rows), count + rows
-        total, count = self.group.total(total, count)
-        return total / count
+        """See `Learner`."""
+        state = None
+        for batch in batches:
+            mine = batch.share(self.group.share(batch.x.shape[1]))
+            with torch.no_grad():
+                y, state = self._run(mine, state)
+            yield mine, _array(y)
 
     def state_dict(self) -> dict[str, Array]:
-        """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
+        """See `Learner`."""
         optimizer: dict[str, Array] = {}
         for name, p in self.model.named_parameters():
             for memory, value in self.optimizer.state[p].items():
@@ -87,7 +84,7 @@ class TorchLearner:
         return pack(model, optimizer, _each(lambda s: _array(self.group.whole(s, self.batch)), self.state))
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
+        """See `Learner`."""
         model, optimizer, state = unpack(tensors)
         self.load_model(model)
         for name, p in self.model.named_parameters():
@@ -102,41 +99,28 @@ class TorchLearner:
         self.state = _each(lambda s: torch.tensor(s[:, share], device=self.device), state)
 
     def load_model(self, model: dict[str, Array]) -> None:
-        """Take the model's weights alone."""
+        """See `Learner`."""
         self.model.load_state_dict({name: torch.tensor(value) for name, value in model.items()})
 
-    def _outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-        state = None
-        for batch in batches:
-            with torch.no_grad():
-                y, state = self._run(batch, state)
-            yield batch, y
-
     def _run(self, batch: Batch, state: Any) -> tuple[Tensor, Any]:
-        """Run the model on the sequences that this process sees."""
-        share = self.group.share(batch.x.shape[1])
-        lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths[share].copy())
-        y, state = self.model(
-            self._tensor(batch.x[:, share]), None if batch.fresh else state, lengths, self.problem.read
-        )
+        lengths = None if batch.lengths is None else torch.from_numpy(batch.lengths.copy())
+        y, state = self.model(self._tensor(batch.x), None if batch.fresh else state, lengths, self.problem.read)
         return y, state
 
-    def _loss(self, y: Tensor, batch: Batch, reduction: str) -> tuple[Tensor, int]:
-        """Loss of the sequences that this process sees, and how many questions they are."""
-        at_every_step, share = y.dim() == 3, self.group.share(batch.x.shape[1])
+    def _loss(self, y: Tensor, batch: Batch) -> Tensor:
+        """Compute what `objective.loss` does, for autograd."""
         where: Any = ...
-        if at_every_step and batch.lengths is not None:
-            where = torch.from_numpy(batch.valid[:, share]).to(self.device)
+        if y.dim() == 3 and batch.lengths is not None:
+            where = torch.from_numpy(batch.valid).to(self.device)
         rows = y[where]
         total = rows.new_zeros(())
         for (part, span), target in zip(spans(self.problem.parts), batch.target):
-            right = self._tensor(target[:, share] if at_every_step else target[share])[where]
+            right = self._tensor(target)[where]
             if part.kind == "numbers":
-                total = total + mse_loss(rows[..., span], right, reduction=reduction)
+                total = total + mse_loss(rows[..., span], right)
             else:
-                logits = rows[..., span].flatten(0, -2)
-                total = total + cross_entropy(logits, right.flatten(), reduction=reduction)
-        return total, rows[..., 0].numel()
+                total = total + cross_entropy(rows[..., span].flatten(0, -2), right.flatten())
+        return total
 
     def _tensor(self, array: Array) -> Tensor:
         return torch.from_numpy(array.copy()).to(self.device)  # of its own: it may be read only, or run backwards

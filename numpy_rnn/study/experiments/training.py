@@ -12,8 +12,8 @@ import numpy as np
 
 from ...layers.network import Network
 from ...layers.optim import SGD
-from ...train.learner import NumPyLearner, Problem
-from ...train.loop import DivergedError, History, Silent, fit
+from ...train.learner import History, NumPyLearner, Problem
+from ...train.loop import DivergedError, fit
 from ...train.objective import Batch
 from .model import CELLS, initial_network
 from .tasks import TASKS
@@ -104,23 +104,6 @@ class Learner(NumPyLearner):
         return float(np.mean([self.task.score(y, batch) for batch, y in self.outputs(batches)]))
 
 
-class _Watch(Silent):
-    """Stops when the task is solved or somebody has had enough."""
-
-    def __init__(self, learner: Learner, curve: list[tuple[int, float]], go_on: Callable[[int, float], bool]) -> None:
-        self.learner, self.curve, self.go_on = learner, curve, go_on
-        self.complete = True
-
-    def stepped(self, history: History) -> None:
-        """Take note of a step."""
-        self.complete = self.go_on(history.steps, self.curve[-1][1])
-
-    def wants_to_stop(self) -> bool:
-        """Say whether this step should be the last."""
-        solved = len(self.curve) > 1 and self.learner.task.solves(self.curve[-1][1], self.learner.settings.lag)
-        return solved or not self.complete
-
-
 def train(settings: Settings, stepped: Callable[[int, float], bool] = lambda step, score: True) -> Run:
     """Train a network until the task is solved, the steps are used up or a number is no longer finite.
 
@@ -137,12 +120,20 @@ def train(settings: Settings, stepped: Callable[[int, float], bool] = lambda ste
     """
     start, learner = time.perf_counter(), Learner(settings)
     history = History([], [(0, learner.evaluate([learner.aside]))])
-    watch = _Watch(learner, history.validation, stepped)
+    complete = True
+
+    def watch(history: History, validated: bool) -> bool:
+        nonlocal complete
+        score = history.validation[-1][1]
+        complete = stepped(history.steps, score)
+        solved = len(history.validation) > 1 and learner.task.solves(score, settings.lag)
+        return solved or not complete
+
     try:
         fit(learner, learner.batch, lambda: [learner.aside], history, {}, settings.steps, settings.interval, 0, watch)
     except DivergedError:
         history.validation.append((history.steps, math.nan))
-    return Run(settings, history.validation, watch.complete, time.perf_counter() - start)
+    return Run(settings, history.validation, complete, time.perf_counter() - start)
 
 
 class Descent(NamedTuple):

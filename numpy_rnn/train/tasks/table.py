@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..settings import Config
 from ..task import Task
-from .scores import Metric, metrics, scores
+from .trial import Metric, metrics, scores
 
 # What suits each task; all else stands in `DEFAULTS`.
 SIZES: dict[str, dict[str, Any]] = {

@@ -1,23 +1,67 @@
-"""A whole run on a task, and how its best weights score on the test split."""
+"""A whole run on a task, and how its best weights, and the baselines, score on the test split."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from ...layers.losses import mean_squared_error, softmax_cross_entropy
+from ..batches import Batches, in_order
 from ..checkpoint import Checkpoint
 from ..language import costs
-from ..learner import Weights
-from ..loop import History, Observer
-from ..objective import spans
-from ..run import Batches, Run, in_order
+from ..learner import History, Learner, Weights
+from ..loop import Run, Watch
+from ..objective import Part, spans
 from ..settings import Config
 from ..task import Outputs, Split, Task
 from ..threads import fitting_threads
-from .scores import scores
+
+
+class Metric(NamedTuple):
+    """Something that is reported."""
+
+    name: str
+    higher: bool  # whether more is better
+    digits: int
+
+
+def metrics(parts: Sequence[Part]) -> list[Metric]:
+    """What is reported of each part, the most telling first.
+
+    Examples
+    --------
+    >>> [metric.name for metric in metrics([Part("rain", "classes", 2)])]
+    ['rain accuracy (%)', 'rain log loss (nats)']
+    """
+    found = []
+    for part in parts:
+        if part.kind == "symbols":
+            found.append(Metric(f"bits per {part.unit}", False, 3))
+        elif part.kind == "numbers":
+            found.append(Metric(f"{part.name} RMSE ({part.unit})", False, 3))
+        else:
+            found.append(Metric(f"{part.name} accuracy (%)", True, 2))
+            found.append(Metric(f"{part.name} log loss (nats)", False, 4))
+    return found
+
+
+def scores(task: Task, outputs: Outputs) -> dict[str, float]:
+    """Score answers on the test split, a network's and a baseline's alike, under the names of `metrics`."""
+    found: list[float] = []
+    for part, rows, right in zip(task.parts, outputs, task.answers(task.test)):
+        rows = np.asarray(rows, np.float64)
+        if part.kind == "symbols":
+            found.append(float(rows.mean()))
+        elif part.kind == "numbers":
+            found.append(part.scale * math.sqrt(mean_squared_error(rows, right)[0]))
+        else:
+            found.append(100 * float(np.mean(rows.argmax(axis=1) == right)))
+            found.append(float(softmax_cross_entropy(rows, right)[0]))
+    return {metric.name: value for metric, value in zip(metrics(task.parts), found)}
 
 
 class Outcome(NamedTuple):
@@ -36,48 +80,44 @@ def trial(
     task: Task,
     epochs: int,
     backend: str = "numpy",
-    observer: Callable[[Run], Observer] | None = None,
+    watch: Watch = lambda history, validated: False,
     before: Checkpoint | None = None,
     save: Callable[[Checkpoint], None] | None = None,
 ) -> Outcome:
-    """Train a network on a task, and score the weights of its best validation on the test split.
+    """Make a run of at most so many epochs, and `finish` it."""
+    return finish(run_of(config, task, epochs, backend, before), watch, save)
 
-    Parameters
-    ----------
-    config : Config
-    task : Task
-    epochs : int
-        At most.
-    backend : "numpy" or "torch"
-    observer : function of Run, optional
-        Makes who is told of the progress, and may stop it.
-    before : Checkpoint, optional
-        Where an earlier run stopped; this one then ends as if there had been only one.
-    save : function of Checkpoint, optional
-        Called after every epoch, and where the observer stops the run.
+
+def run_of(config: Config, task: Task, epochs: int, backend: str, before: Checkpoint | None = None) -> Run:
+    """Make a run of at most so many epochs; see `Run`."""
+    return Run(config, task, epochs * Batches(task.train, config).per_epoch, backend=backend, before=before)
+
+
+def finish(
+    run: Run,
+    watch: Watch = lambda history, validated: False,
+    save: Callable[[Checkpoint], None] | None = None,
+) -> Outcome:
+    """Train to the end, or until `watch` says stop, and score the weights of the best validation on the test split.
 
     Raises
     ------
     DivergedError
         If a loss or a gradient is not finite. What was saved last is good.
-    MissingLibraryError
-        If the backend is not installed.
     """
-    steps = epochs * Batches(task.train, config).per_epoch
-    run = Run(config, task, steps, backend=backend, before=before)
+    config, task = run.config, run.task
     start = time.perf_counter()
-    run.train(observer and observer(run), save)
+    run.train(watch, save)
     seconds = time.perf_counter() - start
-    learner: Any = run.learner
     if run.best:
-        learner.load_model(run.best)
+        run.learner.load_model(run.best)
     # A text is read as one stream: products of one row, which are not worth a second thread.
     with fitting_threads(1 if config.seq_len else config.batch, config.hidden):
-        outputs = answers(learner, task, task.test, config)
+        outputs = answers(run.learner, task, task.test, config)
     return Outcome(run.history, run.complete, run.best, outputs, scores(task, outputs), seconds)
 
 
-def answers(learner: Any, task: Task, split: Split, config: Config) -> Outputs:
+def answers(learner: Learner, task: Task, split: Split, config: Config) -> Outputs:
     """A network's answers on a split, one row for every question, in the order of `Task.answers`."""
     rows = []
     for batch, y in learner.outputs(in_order(split, config)):
@@ -101,7 +141,7 @@ class Epoch(NamedTuple):
     largest_norm: float
 
 
-def epochs(history: History, config: Config, per_epoch: int, steps: int) -> list[Epoch]:
+def epochs_of(history: History, config: Config, per_epoch: int, steps: int) -> list[Epoch]:
     """Sum a history up, epoch by epoch; `steps` are those of the whole run."""
     found = []
     for k, (step, validation) in enumerate(history.validation):
