@@ -28,13 +28,7 @@ ORANGE, BLUE, GREEN, PINK, YELLOW = "#D55E00", "#0072B2", "#009E73", "#CC79A7", 
 
 
 def matplotlib() -> Any:
-    """Import Matplotlib.
-
-    Raises
-    ------
-    MissingLibraryError
-        If it is not installed; the message says how to install it.
-    """
+    """Import Matplotlib, or raise `MissingLibraryError`."""
     # It makes a folder in the user's home for its list of fonts unless told otherwise.
     os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "numpy_rnn-matplotlib"))
     try:

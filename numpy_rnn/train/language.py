@@ -45,11 +45,7 @@ class Vocabulary(NamedTuple):
         return len(self.codes)
 
     def encode(self, text: str | bytes | Array) -> Array:
-        """Turn a text, or its codes, into indices.
-
-        Returns
-        -------
-        integer array (number of symbols,)
+        """Turn a text, or its codes, into indices: an integer array (number of symbols,).
 
         Raises
         ------
@@ -81,17 +77,7 @@ class Vocabulary(NamedTuple):
 
 
 def codes_of(text: str | bytes, kind: str) -> Array:
-    """Code points of a text, or the bytes of its UTF-8 form.
-
-    Parameters
-    ----------
-    text : str or bytes
-        Bytes count as UTF-8.
-    kind : "characters" or "bytes"
-
-    Returns
-    -------
-    int64 array (number of symbols,)
+    """Code points of a text, or the bytes of its UTF-8 form, as int64 (number of symbols,); bytes count as UTF-8.
 
     Raises
     ------
@@ -116,22 +102,8 @@ def codes_of(text: str | bytes, kind: str) -> Array:
 def generate(model: Network, prompt: Array, length: int, temperature: float, rng: Seed = None) -> Iterator[int]:
     """Let a model continue a text, symbol after symbol, each drawn from softmax(logits / temperature).
 
-    Parameters
-    ----------
-    model : Network
-        With as many outputs as it knows symbols.
-    prompt : integer array (n,)
-        Indices of at least one symbol.
-    length : int
-        How many symbols to draw.
-    temperature : float
-        1 draws as the model predicts, less draws the likely ones more often, 0 always takes the likeliest.
-    rng : int, numpy.random.Generator or None
-
-    Yields
-    ------
-    int
-        Indices.
+    The prompt (n,) and what is yielded are indices; the model has as many outputs as it knows symbols. A temperature
+    of 1 draws as the model predicts, less draws the likely ones more often, 0 always takes the likeliest.
 
     Raises
     ------
@@ -171,16 +143,7 @@ def _draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:
 def costs(logits: Array, symbols: ArrayLike) -> Array:
     """What each symbol costs, -log₂ softmax(logits)[symbol].
 
-    In float64: a float32 sum over a window would lose digits.
-
-    Parameters
-    ----------
-    logits : array (n, K)
-    symbols : integer array (n,)
-
-    Returns
-    -------
-    float64 array (n,)
+    Of logits (n, K) and symbols (n,), float64 (n,): a float32 sum over a window would lose digits.
 
     Examples
     --------

@@ -43,13 +43,10 @@ def fit(
 
     Parameters
     ----------
-    learner : Learner
     batch_of, validation : function
-        What step 0, 1, … sees, and what is measured on.
+        What step 0, 1, … sees, and what is measured on after every `interval` steps.
     history, best : History, dict of str to array
         Of earlier runs, or empty; the history grows.
-    steps, interval : int
-        How many steps to take in all, and how many there are between two validations.
     patience : int
         Validations without a better one after which the run ends; 0: never.
     watch : function of History and bool
@@ -115,21 +112,8 @@ def _check_finite(step: int, numbers: dict[str, float]) -> None:
 class Run:
     """A run of a task, ready to start or to go on.
 
-    Parameters
-    ----------
-    config : Config
-    task : Task
-    steps : int
-        How many to take in all.
-    interval : int, optional
-        Steps between two validations; an epoch by default.
-    backend : "numpy", "torch" or "both"
-    device : "cpu" or "cuda"
-        Where PyTorch computes.
-    group : SingleProcess, optional
-        The processes that share the batches.
-    before : Checkpoint, optional
-        What an earlier run has saved; this one then ends as if there had been only one.
+    `steps` are all that are to be taken, `interval` those between two validations, by default an epoch. A run that goes
+    on from a checkpoint `before` ends as if there had been only one.
 
     Raises
     ------

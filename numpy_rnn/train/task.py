@@ -75,18 +75,7 @@ class Task(NamedTuple):
 
 
 def padded(sequences: Sequence[Array], fill: float) -> tuple[Array, Array]:
-    """Sequences of different lengths as one array, filled up behind.
-
-    Parameters
-    ----------
-    sequences : N arrays (T_n, ...)
-    fill : number
-
-    Returns
-    -------
-    x : array (N, T, ...)
-        T is that of the longest.
-    lengths : integer array (N,)
+    """N sequences (T_n, ...) as one array (N, T, ...) of the longest one's T, filled up behind, and their lengths.
 
     Examples
     --------

@@ -19,11 +19,6 @@ def fitting_threads(batch: int, hidden: int) -> Iterator[None]:
     fifth faster; with anything else running, PyTorch in lockstep included, it makes it seven to forty times slower.
 
     Without the library `threadpoolctl`, which the extra `cli` brings, only PyTorch's threads are kept in check.
-
-    Parameters
-    ----------
-    batch, hidden : int
-        Rows and columns of a recurrent product.
     """
     with ExitStack() as stack:
         if batch * hidden**2 < WORTH_THREADS:

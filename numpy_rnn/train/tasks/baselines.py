@@ -19,19 +19,7 @@ Map = Callable[[Array], Array]  # features (n, F) to outputs (n, O)
 
 
 def least_squares(x: Array, y: Array, penalty: float) -> Map:
-    """Linear least squares with a penalty: the W, b of the smallest Σ |W x + b - y|² / n + penalty · |W|².
-
-    Parameters
-    ----------
-    x : array (n, F)
-    y : array (n, O)
-    penalty : float
-        Above 0; b is free of it.
-
-    Returns
-    -------
-    function
-        Of features, the prediction.
+    """Linear least squares of y (n, O) by x (n, F): the W, b of the smallest Σ |W x + b - y|² / n + penalty · |W|².
 
     Examples
     --------
@@ -49,21 +37,7 @@ def logistic(x: Array, classes: Array, K: int, penalty: float) -> Map:
     """Multinomial logistic regression by Newton's method.
 
     The W, b of the smallest mean cross-entropy of softmax(W x + b), plus penalty / 2 · (|W|² + tiny · |b|²): only
-    differences of the b matter, and the tiny term settles the rest.
-
-    Parameters
-    ----------
-    x : array (n, F)
-    classes : integer array (n,)
-    K : int
-        How many classes.
-    penalty : float
-        Above 0.
-
-    Returns
-    -------
-    function
-        Of features, the logits (n, K).
+    differences of the b matter, and the tiny term settles the rest. The result maps features (n, F) to logits (n, K).
 
     Raises
     ------

@@ -20,13 +20,7 @@ ORDER = 5
 
 
 def load() -> Task:
-    """Read the text and make the task.
-
-    Raises
-    ------
-    ValueError
-        If this Python was packaged without it.
-    """
+    """Read the text and make the task, or say what is missing."""
     text = read_text(None, "characters")
     n = len(text.validation)
     return of(Text(text.vocabulary, text.training[:-n], text.training[-n:]), text.validation)

@@ -45,19 +45,7 @@ class Level(NamedTuple):
 def kneser_ney(symbols: ArrayLike, K: int, order: int) -> list[Level]:
     """Count the n-grams of a text of length 1 … order, by sorting: no loop over symbols.
 
-    Parameters
-    ----------
-    symbols : integer array (number of symbols,)
-        0 … K-1; at least `order` of them.
-    K : int
-        Size of the vocabulary, symbols that the text does not have included.
-    order : int
-        The longest n-grams.
-
-    Returns
-    -------
-    list of Level
-        Of length 1, 2, … order.
+    The text has at least `order` symbols, 0 … K-1, of which some may never occur.
 
     Examples
     --------
@@ -86,18 +74,7 @@ def kneser_ney(symbols: ArrayLike, K: int, order: int) -> list[Level]:
 
 
 def probability(levels: list[Level], symbols: ArrayLike, K: int) -> Array:
-    """Of each symbol of a text its probability, given those before it, or the last n-1 of them.
-
-    Parameters
-    ----------
-    levels : list of Level
-    symbols : integer array (..., T)
-        Texts along the last axis.
-    K : int
-
-    Returns
-    -------
-    float64 array (..., T)
+    """Of each symbol of texts (..., T) its probability, given those before it, or the last n-1 of them.
 
     Examples
     --------

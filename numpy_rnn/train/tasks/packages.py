@@ -9,19 +9,7 @@ from ...layers.files import MissingLibraryError
 
 
 def package_file(package: str, *parts: str) -> Path:
-    """Find a file of an installed package.
-
-    Parameters
-    ----------
-    package : str
-        By the name that it is imported by.
-    *parts : str
-        Folders and name inside it.
-
-    Raises
-    ------
-    MissingLibraryError
-        If the package is not installed, or no longer has the file; the message says what to install.
+    """Find a file of an installed package, or raise `MissingLibraryError`, which says what to install.
 
     Examples
     --------

@@ -24,13 +24,7 @@ WINDOW = 12  # months
 
 
 def load() -> Task:
-    """Read the file and make the task.
-
-    Raises
-    ------
-    MissingLibraryError
-        If vega_datasets is not installed.
-    """
+    """Read the file and make the task, or say what is missing."""
     names, months, returns = read()
     learnt = returns[months <= 200612]
     deviation = float(np.nanstd(learnt))
@@ -64,15 +58,9 @@ def load() -> Task:
 
 
 def read() -> tuple[list[str], Array, Array]:
-    """Read the file.
+    """Read names, months and log returns (n, 5), NaN where there is no price.
 
-    Returns
-    -------
-    names : list of str
-    months : integer array (n,)
-        Such as 200802, for the return from January to February 2008.
-    returns : array (n, 5)
-        Log returns; NaN where there is no price.
+    Month 200802 has the return from January to February 2008.
     """
     with package_file("vega_datasets", "_data", "stocks.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

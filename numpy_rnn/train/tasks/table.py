@@ -75,19 +75,7 @@ def baseline_rows(task: Task) -> list[Row]:
 
 
 def verdict(task: Task, rows: Iterable[Row]) -> list[str]:
-    """Say of each metric whether the networks' mean beats the best baseline.
-
-    Parameters
-    ----------
-    task : Task
-    rows : iterable of Row
-        Networks and baselines.
-
-    Returns
-    -------
-    list of str
-        One sentence for each metric.
-    """
+    """Say of each metric, in a sentence, whether the networks' mean beats the best baseline."""
     rows = list(rows)
     return [_sentence(metric, rows) for metric in metrics(task.parts)]
 

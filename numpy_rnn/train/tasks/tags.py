@@ -32,13 +32,7 @@ LONGEST = 100  # characters of a line; longer ones are left out
 
 
 def load() -> Task:
-    """Read the modules and make the task.
-
-    Raises
-    ------
-    MissingLibraryError
-        If this Python was packaged without the text of its library.
-    """
+    """Read the modules and make the task, or say what is missing."""
     lines = [[line for name in names for line in tagged(_source(name))] for names in (TRAIN, VALIDATION, TEST)]
     known = {c: k + 1 for k, c in enumerate(sorted({c for line, _ in lines[0] for c in line}))}  # 0: any other
     train, validation, test = (_split(part, known) for part in lines)
@@ -57,14 +51,9 @@ def load() -> Task:
 
 
 def tagged(source: str) -> list[tuple[str, Array]]:
-    """Tag every character of a program, and cut it into lines.
+    """Cut a program into lines, each with the index into `TAGS` of every character.
 
     Lines that are empty or longer than `LONGEST` are left out.
-
-    Returns
-    -------
-    list of (str, integer array)
-        The line and, of every character, the index into `TAGS`.
 
     Examples
     --------

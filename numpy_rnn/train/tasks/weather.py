@@ -36,13 +36,7 @@ class Days(NamedTuple):
 
 
 def load() -> Task:
-    """Read the file and make the task.
-
-    Raises
-    ------
-    MissingLibraryError
-        If vega_datasets is not installed.
-    """
+    """Read the file and make the task, or say what is missing."""
     days = read()
     learnt = days.year <= 2013
     mean, deviation = days.temperature[learnt].mean(), days.temperature[learnt].std()
