@@ -1,11 +1,15 @@
-"""gradcheck on code as people write it: right code is never called WRONG, and what is odd about it is said."""
+"""gradcheck and diagnose on code as people write it: right code is never called WRONG, and what is odd about it is said."""
 
 from __future__ import annotations
+
+import itertools
+import re
 
 import numpy as np
 import pytest
 from wild.layers import FLOAT32, LAYERS, buffer, inputs, rnn, rnn_backward, sigmoid, tanh_derivative
 
+from numpy_rnn.verify import zoo
 from numpy_rnn.verify.gradcheck import gradcheck
 
 SEEDS = [pytest.param(range(3), id="few"), pytest.param(range(3, 200), id="many", marks=pytest.mark.long)]
@@ -246,3 +250,92 @@ def test_zeros_that_hide_mistakes_are_pointed_out():
     assert report.remarks == (
         "h0, b are zero, which hides mistakes in whatever is multiplied with it: try random numbers",
     )
+
+
+# ---- diagnose, on numbers as they come
+
+
+def lstm_outputs(case, order="ifgo", forget=0.0, epsilon=0.0):
+    """Outputs of somebody's LSTM on a case of one layer."""
+    p, (h, c) = case.params[0][0], (s[0] for s in case.s0)
+    found = []
+    for x in case.x:
+        a = dict(zip(order, np.split(x @ p.W_ih.T + h @ p.W_hh.T + p.b_ih + p.b_hh, 4, axis=1)))
+        i, f, o = (sigmoid(a[gate] + epsilon + forget * (gate == "f")) for gate in "ifo")
+        c = f * c + i * np.tanh(a["g"])
+        h = o * np.tanh(c)
+        found.append(h)
+    return np.stack(found)
+
+
+def names(found):
+    return {m.name for m in found.mistakes}
+
+
+@pytest.mark.parametrize(
+    ("cell", "slips"),
+    [
+        ("lstm", {"weight-gradient-of-the-first-step-alone", "bias-gradient-of-the-first-step-alone"}),
+        ("gru", {"sigmoid-derivative-of-the-activated-value", "tanh-derivative-of-the-activated-value"}),
+        ("lstm", {"sigmoid-derivative-left-out", "tanh-derivative-left-out"}),
+        ("lstm", {"lstm-path-through-c-dropped", "path-through-W_hh-dropped"}),
+    ],
+)
+def test_one_slip_that_makes_two_mistakes_of_a_group(cell, slips):
+    case = zoo.cases(cell)[0]
+    assert names(zoo.diagnose(case, zoo.machine(cell, *map(zoo.mistake, slips)).run(case))) == slips
+
+
+@pytest.mark.parametrize("right", ["ifgo", "rzn"])
+def test_every_wrong_order_of_gates(right):
+    cell, stem = ("lstm", "lstm-gates-") if right == "ifgo" else ("gru", "gru-gates-")
+    orders = {f"{stem}{''.join(order)}" for order in itertools.permutations(right)} - {f"{stem}{right}"}
+    assert orders <= {m.name for m in zoo.mistakes(cell)}
+    if right == "ifgo":
+        case = zoo.cases("lstm")[0]
+        for name in orders:
+            theirs = lstm_outputs(case, name.removeprefix(stem))
+            assert names(zoo.diagnose(case, {"output": theirs})) == {name}
+
+
+def test_the_forget_bias_is_lost_or_added_alone_and_with_another_order():
+    case = zoo.cases("lstm")[0]
+    for forget, name in ((-1, "lstm-forget-bias-lost"), (1, "lstm-forget-bias-added")):
+        assert names(zoo.diagnose(case, {"output": lstm_outputs(case, forget=forget)})) == {name}
+        both = zoo.diagnose(case, {"output": lstm_outputs(case, "igfo", forget)})
+        assert names(both) == {name, "lstm-gates-igfo"}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
+def test_a_state_kept_from_the_call_before(cell):
+    case = zoo.cases(cell)[2]
+    first = zoo.machine(cell).run(case)
+    again = case._replace(s0=tuple(first[name] for name in ("h_n", "c_n")[: len(case.s0)]))
+    assert names(zoo.diagnose(case, {"output": zoo.machine(cell).run(again)["output"]})) == {"state-kept-between-calls"}
+
+
+def test_a_small_number_in_the_sigmoid_hides_nothing():
+    case = zoo.cases("lstm")[0]
+    output = {"output": lstm_outputs(case, epsilon=1e-10)}
+    found = zoo.diagnose(case, output)
+    assert names(found) == set()
+    assert "They are right to 5e-11" in str(found)
+    assert "float32" not in str(found)
+    assert found.first is not None
+    _, got, expected = re.fullmatch(r"(.*) is ([\d.e-]+), expected ([\d.e-]+)", str(found.first)).groups()
+    assert got != expected
+    name = "lstm-dc-from-h-dropped"
+    found = zoo.diagnose(case, zoo.machine("lstm", zoo.mistake(name)).run(case) | output)
+    assert names(found) == {name}
+    assert str(found).endswith("Apart from that, output is right to 5e-11.")
+
+
+@pytest.mark.parametrize("decimals", [4, 8])
+def test_numbers_as_they_are_printed(decimals):
+    case = zoo.cases("lstm")[0]
+    wrong, right = lstm_outputs(case, "ifog"), lstm_outputs(case)
+    found = zoo.diagnose(case, {"output": np.round(wrong, decimals)})
+    assert names(found) == {"lstm-gates-ifog"}
+    assert str(found).endswith(f"The numbers have {decimals} decimals.")
+    found = zoo.diagnose(case, {"output": np.round(right, decimals)})
+    assert str(found) == f"output: right. The numbers have {decimals} decimals."

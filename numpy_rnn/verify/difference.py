@@ -29,7 +29,11 @@ class Difference(NamedTuple):
     def __str__(self) -> str:
         place = f"[{', '.join(map(str, self.where))}]"
         at = "" if self.step is None else f" (step {self.step})"
-        return f"{self.tensor}{place}{at} is {self.got:.9g}, expected {self.expected:.9g}"
+        for digits in (9, 12, 17):  # until they differ
+            got, expected = (f"{value:.{digits}g}" for value in (self.got, self.expected))
+            if got != expected:
+                break
+        return f"{self.tensor}{place}{at} is {got}, expected {expected}"
 
 
 def tolerance_of(array: Array, dtype: Any = None) -> float:

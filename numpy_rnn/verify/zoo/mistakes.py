@@ -12,6 +12,7 @@ made for each of them, and `$` stands for the letter. Further lines of what the 
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 
@@ -57,7 +58,29 @@ def _change(module: str, original: str, broken: str) -> Change:
     return Change(module, original, re.sub(r"\n {11}", f"\n{indent}", broken))
 
 
-MISTAKES = tuple(m for part in (mistakes_weights, mistakes_cells, mistakes_layers) for m in _read(part.TEXT))
+def _with_every_order(text: str, known: str, right: str) -> str:
+    """A text with every other order of the gates, made from the entry of an order that it has."""
+    stem, given = known[: -len(right)], known[-len(right) :]
+    (entry,) = (e for e in text.split("\n\n") if e.startswith(f"{known}:"))
+    entries = [entry]
+    for order in map("".join, itertools.permutations(right)):
+        if order != right and f"\n{stem}{order}:" not in text:
+            _, *changes = entry.split("\n    ")
+            what = f"the gates stand in the order {' '.join(order)} instead of {' '.join(right)}"
+            entries.append(f"{stem}{order}: {what}. No system is known to have it.")
+            to = dict(zip(given, order))
+            for change in changes:
+                left, _, broken = change.partition(" => ")
+                broken = re.sub(rf"_(h?)([{right}])\b", lambda m, to=to: f"_{m[1]}{to[m[2]]}", broken)
+                if "dv_n" in left:  # dv differs from du in n alone
+                    broken = re.sub("d[uv]_n", "dv_n", re.sub("d[uv]_([rz])", r"du_\1", broken))
+                entries[-1] += f"\n    {left} => {broken}"
+    return text.replace(entry, "\n\n".join(entries))
+
+
+_WEIGHTS = _with_every_order(mistakes_weights.TEXT, "lstm-gates-ifog", "ifgo")
+_WEIGHTS = _with_every_order(_WEIGHTS, "gru-gates-zrn", "rzn")
+MISTAKES = tuple(m for text in (_WEIGHTS, mistakes_cells.TEXT, mistakes_layers.TEXT) for m in _read(text))
 _BY_NAME = {mistake.name: mistake for mistake in MISTAKES}
 
 

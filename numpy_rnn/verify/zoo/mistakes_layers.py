@@ -18,6 +18,13 @@ h_0-ignored: h_0 is ignored and zeros are taken for it. Every test that starts f
     stack: *(s[k, b] for s in s0) => *(s[k, b] * (j > 0) for j, s in enumerate(s0))
     stack: for ds, first in zip(ds0, initial): => for ds, first in list(zip(ds0, initial))[1:]:
 
+state-kept-between-calls: the initial state is the final state of a call before, which the layer has kept. A second call
+with the same input gives other numbers than the first; h_0 is looked at in the first call alone.
+    stack: s_n = [np.zeros_like(s) for s in s0]
+           => if len(masks) < len(params):  # the call before
+               s0 = forward(cell, params, x, s0, lengths, [*masks, None])[1]
+           s_n = [np.zeros_like(s) for s in s0]
+
 c_0-ignored: c_0 is ignored and zeros are taken for it. Half of the pair is looked at. Seen: onnx/onnx-tensorflow#408.
     stack LSTM: *(s[k, b] for s in s0) => *(s[k, b] * (j < 1) for j, s in enumerate(s0))
     stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[:1], initial):

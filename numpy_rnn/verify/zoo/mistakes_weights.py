@@ -206,4 +206,10 @@ bias of 1 in the cell, not in the stored bias. Weights taken from there, or brou
 tensorflow/tensorflow#5090, apple/coremltools#309.
     lstm lstm_projection: sigmoid(a_f) => sigmoid(a_f + 1)
     lstm_peephole: sigmoid(a_f + P_f * c[t]) => sigmoid(a_f + P_f * c[t] + 1)
+
+lstm-forget-bias-lost: the 1 that the cell adds to the forget gate's pre-activation at run time is missing. Weights
+from TensorFlow 1 or Haiku, whose cells add a forget bias of 1 that is not in the stored bias, need it added to theirs.
+Seen: keras-team/keras#10179, tensorflow/tensorflow#29622.
+    lstm lstm_projection: sigmoid(a_f) => sigmoid(a_f - 1)
+    lstm_peephole: sigmoid(a_f + P_f * c[t]) => sigmoid(a_f + P_f * c[t] - 1)
 """
