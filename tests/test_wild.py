@@ -339,3 +339,39 @@ def test_numbers_as_they_are_printed(decimals):
     assert str(found).endswith(f"The numbers have {decimals} decimals.")
     found = zoo.diagnose(case, {"output": np.round(right, decimals)})
     assert str(found) == f"output: right. The numbers have {decimals} decimals."
+
+
+@pytest.mark.parametrize("K", [1, 4])
+def test_how_far_back_a_truncated_loss_reaches(K):
+    """As tutorials write it: a loop back over the last steps inside a loop over the steps' losses."""
+    case = zoo.random_case("own", "rnn_tanh", T=8, B=1, I=3, H=5, R=5, zero_state=True)
+    case = case._replace(ds_n=(np.zeros_like(case.ds_n[0]),))
+    p, h = case.params[0][0], [case.s0[0][0]]
+    for x in case.x:
+        h.append(np.tanh(x @ p.W_ih.T + h[-1] @ p.W_hh.T + p.b_ih + p.b_hh))
+    dW_ih, dW_hh = np.zeros_like(p.W_ih), np.zeros_like(p.W_hh)
+    for t in range(8):
+        da = case.doutput[t] * (1 - h[t + 1] ** 2)
+        for s in range(t, max(-1, t - K - 1), -1):
+            dW_ih += da.T @ case.x[s]
+            dW_hh += da.T @ h[s]
+            da = (da @ p.W_hh) * (1 - h[s] ** 2)
+    found = zoo.diagnose(case, {"output": np.stack(h[1:])}, {"dW_ih": dW_ih, "dW_hh": dW_hh})
+    assert f"the loss of each step reaches {K} steps back only (truncated: k1 = 1, k2 = {K + 1})" in str(found)
+
+
+def test_batch_taken_for_time():
+    case = zoo.cases("lstm")[0]
+    T = len(case.x)
+    turned = case._replace(
+        x=case.x.swapaxes(0, 1),
+        s0=tuple(np.zeros((1, T, s.shape[2])) for s in case.s0),
+        doutput=case.doutput.swapaxes(0, 1),
+    )
+    output = lstm_outputs(turned)
+    found = zoo.diagnose(case, {"output": output.swapaxes(0, 1)})
+    assert str(found).endswith(
+        "batch and time have changed places: x (B, T, I) is taken for (T, B, I), from zero states."
+    )
+    with pytest.raises(ValueError, match=r"batch first\? Its first two axes have to change places"):
+        zoo.diagnose(case, {"output": output})

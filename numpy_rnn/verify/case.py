@@ -217,7 +217,9 @@ def check_tensors(case: Case, given: Mapping[str, Any], expected: Mapping[str, A
         if ours in tensors:
             raise ValueError(f"{ours} is given twice, the second time as {name!r}")
         array = np.asarray(value)
-        if array.shape != expected[ours].shape:
-            raise ValueError(f"{name} has shape {array.shape}, expected {expected[ours].shape}")
+        if array.shape != (shape := expected[ours].shape):
+            turned = ours in ("output", "dx") and array.shape == (shape[1], shape[0], *shape[2:])
+            hint = ": batch first? Its first two axes have to change places" if turned else ""
+            raise ValueError(f"{name} has shape {array.shape}, expected {shape}{hint}")
         tensors[ours] = array
     return tensors

@@ -29,11 +29,14 @@ class Diagnosis(NamedTuple):
     right: tuple[str, ...]
     first: Difference | None  # in the order of execution
     remark: str  # what can be said where no mistake is named
+    slip: str = ""  # what makes the numbers where it is no line of the code: axes, a truncated gradient
 
     def __str__(self) -> str:
         if self.agrees:
             return f"{_listed(self.right)}: right. {self.remark}".rstrip() if self.right else "Nothing was given."
         are = "differs" if len(self.wrong) == 1 else "differ"
+        if self.slip:
+            return f"{_listed(self.wrong)} {are} from the right values; just these numbers come out when {self.slip}."
         if not self.mistakes:
             remark = f" {self.remark}" if self.remark else ""
             return f"Not identified: {_listed(self.wrong)} {are} from the right values; {self.first}.{remark}"
@@ -136,7 +139,11 @@ def diagnose(
     if not wrong:
         return blank
 
-    fits, remark = _explained(problem, wrong, right, pairs)
+    fits, remark = _explained(problem, wrong, right, pairs=False)
+    if not fits and not remark and (slip := _axes_changed(problem) or _truncated(problem, wrong)):
+        return blank._replace(slip=slip)
+    if not fits and not remark and pairs:
+        fits, remark = _explained(problem, wrong, right, pairs)
     if not fits and not remark and (near := _nearly_right(problem, wrong)):
         # What is off by 1e-10 has a small number added somewhere, which must not hide a mistake beside it.
         largest = max(near.values())
@@ -161,6 +168,55 @@ def _explained(problem: _Problem, wrong: Sequence[str], right: Sequence[str], pa
     if not fits and pairs:
         fits = _fits(problem, _pairs(problem, wrong), names)
     return fits, ""
+
+
+def _axes_changed(problem: _Problem) -> str:
+    """Whether the outputs are those of x (B, T, I) taken for (T, B, I), from zero states."""
+    case, output = problem.case, problem.got.get("output")
+    T, B, _ = case.x.shape
+    if output is None or T == B or case.lengths or len(case.params) > 1:
+        return ""
+    turned = case._replace(
+        x=case.x.swapaxes(0, 1),
+        doutput=case.doutput.swapaxes(0, 1),
+        s0=tuple(np.zeros((len(s), T, s.shape[2])) for s in case.s0),
+        ds_n=tuple(np.zeros((len(s), T, s.shape[2])) for s in case.s0),
+    )
+    theirs = machine(case.cell).run(turned.astype(np.float64))["output"].swapaxes(0, 1)
+    if error(output, theirs) > problem.tolerances["output"]:
+        return ""
+    return "batch and time have changed places: x (B, T, I) is taken for (T, B, I), from zero states"
+
+
+def _truncated(problem: _Problem, wrong: Sequence[str]) -> str:
+    """Whether gradients are those of a loss that reaches some steps back only; for one layer in one direction."""
+    case = problem.case
+    weights = [name for name in wrong if name.startswith("dW")]
+    if set(wrong) & set(FORWARD) or not weights or len(case.params) * len(case.params[0]) > 1 or len(case.x) > 40:
+        return ""
+    for K in range(1, len(case.x) - 1):
+        theirs = _window(case.astype(np.float64), K)
+        if all(error(problem.got[name], theirs[name]) <= problem.tolerances[name] for name in weights):
+            return f"the loss of each step reaches {K} steps back only (truncated: k1 = 1, k2 = {K + 1})"
+    return ""
+
+
+def _window(case: Case, K: int) -> dict[str, Array]:
+    """Gradients of the parameters where the loss of step t reaches back to step t - K."""
+    cell, ((p,),), total = machine(case.cell).cell, case.params, [np.zeros_like(w) for w in case.params[0][0]]
+    for b, n in enumerate(case.all_lengths):
+        x = case.x[:n, b]
+        states, _ = cell.forward(p, x, *(s[0, b] for s in case.s0))
+        for t in range(n):
+            first = max(0, t - K)
+            _, tape = cell.forward(p, x[first : t + 1], *(s[first] for s in states))
+            direct = [np.zeros((t - first + 2, s.shape[1])) for s in states]
+            direct[0][-1] = case.doutput[t, b]
+            for d, ds in zip(direct, case.ds_n if t == n - 1 else ()):
+                d[-1] += ds[0, b]
+            for g, more in zip(total, cell.backward(tape, *direct)[0]):
+                g += more
+    return {f"d{field}": g for field, g in zip(type(p)._fields, total)}
 
 
 def _decimals(a: Array) -> int:

@@ -68,10 +68,11 @@ def _with_every_order(text: str, known: str, right: str) -> str:
             _, *changes = entry.split("\n    ")
             what = f"the gates stand in the order {' '.join(order)} instead of {' '.join(right)}"
             entries.append(f"{stem}{order}: {what}. No system is known to have it.")
-            to = dict(zip(given, order))
+            gates = dict(zip(given, order))
             for change in changes:
                 left, _, broken = change.partition(" => ")
-                broken = re.sub(rf"_(h?)([{right}])\b", lambda m, to=to: f"_{m[1]}{to[m[2]]}", broken)
+                parts = re.split(rf"(?<=_h)([{right}])\b|(?<=_)([{right}])\b", broken)
+                broken = "".join(gates.get(part, part) for part in parts if part)
                 if "dv_n" in left:  # dv differs from du in n alone
                     broken = re.sub("d[uv]_n", "dv_n", re.sub("d[uv]_([rz])", r"du_\1", broken))
                 entries[-1] += f"\n    {left} => {broken}"
