@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from wild.layers import FLOAT32, LAYERS, buffer, inputs, rnn, rnn_backward, sigmoid, tanh_derivative
 
+from numpy_rnn.fast.registry import CELLS, parameter_name
 from numpy_rnn.verify import zoo
 from numpy_rnn.verify.gradcheck import gradcheck
 
@@ -375,3 +376,45 @@ def test_batch_taken_for_time():
     )
     with pytest.raises(ValueError, match=r"batch first\? Its first two axes have to change places"):
         zoo.diagnose(case, {"output": output})
+
+
+def test_a_problem_of_ones_own():
+    """With the names of either kind; a missing bias is zero, and what is missing of states and upstreams, too."""
+    rng = np.random.default_rng(0)
+    for cell in CELLS:
+        case = zoo.random_case("own", cell, T=4, B=2, I=3, H=5, R=2, L=2, D=2)
+        for torch_names in (False, True):
+            named = {}
+            for l, layer in enumerate(case.params):
+                for d, p in enumerate(layer):
+                    for field, w in p._asdict().items():
+                        theirs = parameter_name(field, l, d)
+                        named[theirs if torch_names else f"{field}_l{l}{'_reverse' if d else ''}"] = w
+            states = {f"{n}_0": s for n, s in zip("hc", case.s0)} | {f"d{n}_n": s for n, s in zip("hc", case.ds_n)}
+            given = {"doutput": case.doutput, "lengths": case.lengths, "masks": case.masks}
+            stated = zoo.Case.of(cell.upper(), named, case.x, **given, **states)
+            right, got = zoo.machine(cell).run(case), zoo.machine(cell).run(stated)
+            assert set(right) == set(got)
+            assert all(np.array_equal(right[name], got[name]) for name in right)
+    x, W_ih, W_hh = (rng.standard_normal(shape) for shape in ((4, 3), (5, 3), (5, 5)))
+    case = zoo.Case.of("rnn", {"W_ih": W_ih, "weight_hh_l0": W_hh}, x, h_0=np.ones((1, 5)), doutput=np.ones((4, 5)))
+    assert case.x.shape == (4, 1, 3)
+    assert not case.params[0][0].b_ih.any()
+    assert np.array_equal(case.s0[0], np.ones((1, 1, 5)))
+    assert zoo.diagnose(case, zoo.machine("rnn_tanh").run(case)).agrees
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"params": {"W": np.ones((5, 3))}}, "rnn_tanh has no parameter 'W', expected W_ih, W_hh, b_ih, b_hh"),
+        ({"params": {"W_ih": np.ones((5, 3))}}, "W_hh is missing in layer 0, direction 0"),
+        ({"x": np.ones(3)}, r"x has shape \(3,\), expected \(T, B, I\), or \(T, I\) for one sequence"),
+        ({"doutput": np.ones((4, 2, 4))}, r"doutput has shape \(4, 2, 4\), expected \(4, 2, 5\)"),
+        ({"cell": "elman"}, "cell is 'elman', expected rnn_tanh"),
+    ],
+)
+def test_a_problem_that_is_none(change, sentence):
+    given = {"cell": "rnn", "params": {"W_ih": np.ones((5, 3)), "W_hh": np.ones((5, 5))}, "x": np.ones((4, 2, 3))}
+    with pytest.raises(ValueError, match=sentence):
+        zoo.Case.of(**given | change)

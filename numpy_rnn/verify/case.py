@@ -29,6 +29,92 @@ class Case(NamedTuple):
     lengths: tuple[int, ...] | None = None  # of each sequence; None: all T
     masks: tuple[Array, ...] | None = None  # L-1 of (T, B, D·R): 0 or 1 / (1 - p); None: no dropout
 
+    @classmethod
+    def of(
+        cls,
+        cell: str,
+        params: Mapping[str, Any],
+        x: Any,
+        *,
+        doutput: Any = None,
+        h_0: Any = None,
+        c_0: Any = None,
+        dh_n: Any = None,
+        dc_n: Any = None,
+        lengths: Sequence[int] | None = None,
+        masks: Sequence[Any] | None = None,
+    ) -> Case:
+        """State one's own problem.
+
+        Parameters
+        ----------
+        cell : str
+            A name of the registry, in any case; "rnn" is tanh.
+        params : mapping of str to array
+            Under the names W_ih, W_hh, b_ih, b_hh (W_hr, P), with `_l1` and `_l1_reverse` behind them in a stack, or
+            under torch's: weight_ih_l0, …; in torch's layout, (G·H, I) and (G·H, H). A bias that is missing is zero.
+        x : array (T, B, I), or (T, I) for one sequence
+        doutput : array (T, B, D·R), optional
+            Gradient that arrives at the output; zero by default, and so are the four others.
+        h_0, c_0, dh_n, dc_n : array (L·D, B, ·), or (B, ·) where L·D is 1, optional
+            Initial states, and gradients that arrive at the final ones.
+        lengths, masks : optional
+            B whole numbers; L-1 arrays as doutput.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown, or the shapes do not fit one another.
+
+        Examples
+        --------
+        >>> case = Case.of("rnn", {"W_ih": np.ones((2, 3)), "W_hh": np.eye(2)}, np.ones((4, 1, 3)))
+        >>> case.doutput.shape, case.s0[0].shape
+        ((4, 1, 2), (1, 1, 2))
+        """
+        name = cell_name(cell)
+        kind, found = CELLS[name], dict[tuple[int, int], dict[str, Array]]()
+        for key, value in params.items():
+            field, l, d = _place(str(key))
+            if field not in kind.Params._fields:
+                raise ValueError(f"{name} has no parameter {key!r}, expected {', '.join(kind.Params._fields)}")
+            found.setdefault((l, d), {})[field] = np.array(value, float)
+        L, D = (max((place[k] for place in found), default=0) + 1 for k in range(2))
+        layers = []
+        for place in ((l, d) for l in range(L) for d in range(D)):
+            given = found.get(place, {})
+            if missing := {"W_ih", "W_hh", "W_hr", "P"} & set(kind.Params._fields) - set(given):
+                raise ValueError(f"{min(missing)} is missing in layer {place[0]}, direction {place[1]}")
+            zero = np.zeros(len(given["W_ih"]))
+            layers.append(kind.Params(*(given.get(field, zero) for field in kind.Params._fields)))
+        x = np.array(x, float)
+        x = x[:, None] if x.ndim == 2 else x
+        if x.ndim != 3:
+            raise ValueError(f"x has shape {x.shape}, expected (T, B, I), or (T, I) for one sequence")
+        (T, B, _), R, H = x.shape, layers[0].W_hh.shape[1], len(layers[0].W_hh) // kind.gates
+
+        def state(value: Any, units: int) -> Array:
+            a = np.zeros((L * D, B, units)) if value is None else np.array(value, float)
+            return a[None] if a.ndim == 2 else a
+
+        def states(h: Any, c: Any) -> tuple[Array, ...]:
+            return tuple(state(v, u) for v, u, _ in zip((h, c), (R, H), kind.State._fields))
+
+        up = np.zeros((T, B, D * R)) if doutput is None else np.array(doutput, float)
+        case = cls(
+            "own",
+            name,
+            [layers[l * D : (l + 1) * D] for l in range(L)],
+            x,
+            states(h_0, c_0),
+            up[:, None] if up.ndim == 2 else up,
+            states(dh_n, dc_n),
+            None if lengths is None else tuple(map(int, lengths)),
+            None if masks is None else tuple(np.array(m, float) for m in masks),
+        )
+        check_case(case)
+        return case
+
     @property
     def all_lengths(self) -> tuple[int, ...]:
         """Length of each sequence."""
@@ -101,6 +187,16 @@ class Case(NamedTuple):
         if len(self.params) == len(self.params[0]) == 1:
             stem = stem.removesuffix("_l0")
         return f"d{stem}"
+
+
+def _place(name: str) -> tuple[str, int, int]:
+    """Field, layer and direction of a parameter by our name of it or torch's."""
+    fields = {theirs: ours for ours, theirs in TORCH_NAMES.items()}
+    field, _, place = name.partition("_l")
+    l, _, reverse = place.partition("_")
+    if (place and not l.isdigit()) or reverse not in ("", "reverse"):
+        return name, 0, 0
+    return fields.get(field, field), int(l or 0), int(reverse == "reverse")
 
 
 def random_params(cell: Cell, I: int, H: int, R: int, draw: Callable[..., Array]) -> Any:
