@@ -53,9 +53,10 @@ def _cells(where: str) -> list[str]:
 
 def _change(module: str, original: str, broken: str) -> Change:
     """A change, its lines indented as the line of the textbook that they replace."""
-    line = next((line for line in source(module).splitlines() if original in line), "")
-    indent = " " * (len(line) - len(line.lstrip()))
-    return Change(module, original, re.sub(r"\n {11}", f"\n{indent}", broken))
+    if "\n" in broken:
+        line = next((line for line in source(module).splitlines() if original in line), "")
+        broken = broken.replace("\n" + 11 * " ", "\n" + (len(line) - len(line.lstrip())) * " ")
+    return Change(module, original, broken)
 
 
 def _with_every_order(text: str, known: str, right: str) -> str:
