@@ -33,10 +33,6 @@ TABLE = {
         "x has shape (4,), expected (steps, batch, input_size) or, for a single sequence, (steps, input_size), "
         "with input_size 4",
     ),
-    "rank 4": (
-        lambda: RNN(np.zeros((2, 6, 3, 4), f32)),
-        "x has shape (2, 6, 3, 4), expected (steps, batch, input_size)",
-    ),
     "features": (
         lambda: RNN(np.zeros((6, 3, 5), f32)),
         "x has shape (6, 3, 5), expected (any, any, 4) = (steps, batch, input_size)",
@@ -58,15 +54,10 @@ TABLE = {
     "a list": (lambda: RNN([[1.0] * 4]), "x is a list, expected a NumPy array of dtype float32"),
     "a tensor": (lambda: RNN(torch.zeros(6, 3, 4)), "x is a Tensor, expected a NumPy array of dtype float32"),
     # h_0
-    "batch of h_0": (
-        lambda: RNN(x, np.zeros((1, 2, 5), f32)),
-        "h_0 has shape (1, 2, 5), expected (1, 3, 5) = (num_layers * num_directions, batch, hidden_size)",
-    ),
     "h_0 that would broadcast": (
         lambda: RNN(x, np.zeros((1, 1, 5), f32)),
-        "h_0 has shape (1, 1, 5), expected (1, 3, 5)",
+        "h_0 has shape (1, 1, 5), expected (1, 3, 5) = (num_layers * num_directions, batch, hidden_size)",
     ),
-    "rank of h_0": (lambda: RNN(x, np.zeros(4, f32)), "h_0 has shape (4,), expected (1, 3, 5)"),
     "h_0 of a single sequence": (
         lambda: RNN(x[:, 0], h),
         "h_0 has shape (1, 3, 5), expected (1, 5) = (num_layers * num_directions, hidden_size)",
@@ -96,10 +87,6 @@ TABLE = {
     "doutput, batch first": (
         lambda: GRU.backward(tape(GRU, x), np.zeros((3, 6, 5), f32)),
         "doutput has shape (3, 6, 5), expected (6, 3, 5) = the output's",
-    ),
-    "dtype of doutput": (
-        lambda: RNN.backward(tape(RNN, x), np.zeros((6, 3, 5))),
-        "doutput has dtype float64, expected",
     ),
     "dh_n": (lambda: RNN.backward(tape(RNN, x), None, h[0]), "dh_n has shape (3, 5), expected (1, 3, 5)"),
     "dc_n": (lambda: LSTM.backward(tape(LSTM, x), None, (h, h[0])), "dc_n has shape (3, 5), expected (1, 3, 5)"),
@@ -161,7 +148,6 @@ TABLE = {
         lambda: SCRATCH(np.zeros(4, f32)),
         "x has shape (4,), expected (any, any, 4) = (batch, steps, input",
     ),
-    "scratch dtype": (lambda: SCRATCH(x.astype(float)), "x has dtype float64, expected float32"),
     "scratch hidden": (
         lambda: SCRATCH(x, np.zeros((1, 5), f32)),
         "hidden has shape (1, 5), expected (6, 5) = (batch, hidden_size)",

@@ -20,21 +20,9 @@ I, H = 4, 5
 IN_TORCH_NN = [name for name, kind in USER_FACING.items() if kind.in_torch_nn]
 
 
-def pair(name, shape, library=None, dtype=np.float64):
-    """The same layer in NumPy and in torch, with weights from torch: torch.nn's, if it has one."""
-    cls, variant, in_torch_nn, _ = USER_FACING[name]
-    library = library or (torch.nn if in_torch_nn else torch_rnn)
-    torch.manual_seed(0)
-    theirs = getattr(library, cls)(I, H, **variant, **shape, dtype=getattr(torch, np.dtype(dtype).name))
-    ours = getattr(numpy_rnn, cls)(I, H, **variant, **shape, dtype=dtype)
-    ours.load_state_dict(theirs.state_dict())
-    return ours, theirs
-
-
 def data(ours, name, T=6, B=3):
     rng = rng_of(name, T, B)
     x = rng.standard_normal((T, B, I))
-    x = x.swapaxes(0, 1) if ours.batch_first else x
     output, h_n = ours(x)
     states = h_n if isinstance(h_n, tuple) else (h_n,)
     draw = [rng.standard_normal(a.shape) for a in (*states, output, *states)]
@@ -51,10 +39,14 @@ def packed(state):
 def test_state_dicts_load_both_ways(name, library):
     if library is torch.nn and name not in IN_TORCH_NN:
         pytest.skip("torch.nn has no such cell")
-    ours, theirs = pair(name, {"num_layers": 2, "bidirectional": True}, library)
-    assert list(ours.state_dict()) == list(theirs.state_dict())
     cls, variant, *_ = USER_FACING[name]
-    fresh = getattr(numpy_rnn, cls)(I, H, 2, bidirectional=True, **variant, dtype=np.float64, rng=1)
+    theirs = getattr(library, cls)(I, H, 2, bidirectional=True, **variant, dtype=torch.float64)
+    ours, fresh = (
+        getattr(numpy_rnn, cls)(I, H, 2, bidirectional=True, **variant, dtype=np.float64, rng=seed) for seed in (0, 1)
+    )
+    ours.load_state_dict(theirs.state_dict())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert_all_close(ours.state_dict(), dict(theirs.state_dict()), 0)
     theirs.load_state_dict({k: torch.from_numpy(v) for k, v in fresh.state_dict().items()})
     assert_all_close(dict(theirs.state_dict()), fresh.state_dict(), 0)
 
@@ -174,7 +166,7 @@ torch_names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def test_runs_in_flight_do_not_disturb_each_other():
-    ours, _ = pair("lstm", {"num_layers": 2})
+    ours = numpy_rnn.LSTM(I, H, num_layers=2, dtype=np.float64, rng=0)
     x, h_0, doutput, dh_n = data(ours, "flight")
     alone = ours.backward(ours.forward(x, h_0)[2], doutput, dh_n)
     tapes = [ours.forward(k * x, h_0)[2] for k in (1.0, 2.0, 3.0)]

@@ -128,9 +128,7 @@ class Layers(Recurrent):
         check_probability("dropout", dropout)
         for name, kind in {"bias": bool, "batch_first": bool, "input_size": int, "hidden_size": int}.items():
             check_type(name, getattr(self, name), kind)
-        for name in ("input_size", "hidden_size", "num_layers"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be greater than zero, got {getattr(self, name)}")
+        check_sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         if not 0 <= proj_size < hidden_size:
             raise ValueError(f"proj_size must be 0 (no projection) or less than hidden_size, got {proj_size}")
         if dropout > 0 and num_layers == 1:
@@ -405,6 +403,13 @@ def from_caller(State: type[Any], hx: Any) -> Any:
 def to_caller(state: Sequence[Tensor]) -> Any:
     """A cell's State as a tensor h, or as a pair (h, c)."""
     return state[0] if len(state) == 1 else tuple(state)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Refuse a size that is not positive."""
+    for name, size in sizes.items():
+        if size <= 0:
+            raise ValueError(f"{name} must be greater than zero, got {size}")
 
 
 def check_type(name: str, value: object, kind: type) -> None:

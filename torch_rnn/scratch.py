@@ -14,7 +14,7 @@ from torch import Tensor, sigmoid, tanh
 from torch.nn import Linear, Module
 
 from .manual import autocast
-from .modules import Device
+from .modules import Device, check_sizes
 
 
 class FromScratch(Module):
@@ -150,13 +150,6 @@ class GRUFromScratch(FromScratch):
             n = tanh(u_n + r * v_n)
             h.append((1 - z) * n + z * h[-1])
         return self.h2o(torch.stack(h, dim=-2)[..., 1:, :]), h[-1]
-
-
-def check_sizes(**sizes: int) -> None:
-    """Refuse a size that is not positive."""
-    for name, size in sizes.items():
-        if size <= 0:
-            raise ValueError(f"{name} must be greater than zero, got {size}")
 
 
 def check_input(x: Tensor, i2h: Linear) -> None:

@@ -183,25 +183,8 @@ class Network(Module):
     def backward(self, tape: Tape, dy: Array, dh_n: Any = None) -> tuple[dict[str, Array], Array | None, Any]:
         """Backpropagation through time: gradients of a loss, given those by the outputs and the final states.
 
-        Parameters
-        ----------
-        dy : array, shape of y
-            0 after a sequence's end.
-        dh_n : array, shape of h_n, or None
-            None counts as zero.
-
-        Returns
-        -------
-        grads : dict of str to array
-            With the keys of `state_dict()`.
-        dx : array (T, B, I), or None where symbols came in
-        dh_0 : array, shape of h_0
-            LSTM: the pair (dh_0, dc_0).
-
-        Raises
-        ------
-        ValueError
-            If the tape is another network's, or a shape or dtype does not fit.
+        `dy` has y's shape and is 0 after a sequence's end. `dh_n`, the results and the errors are those of the layers'
+        `backward`; dx is None where symbols came in.
         """
         self._check_tape(tape, Tape)
         _, read, symbols, valid, steps, r, rnn_tape = tape
