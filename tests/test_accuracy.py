@@ -21,7 +21,6 @@ from numpy_rnn.fast.registry import USER_FACING
 from numpy_rnn.layers.files import between_marks
 from numpy_rnn.textbook.functions import sigmoid
 from numpy_rnn.verify import accuracy, compare
-from numpy_rnn.verify.difference import difference
 
 needs_long_double = pytest.mark.skipif(
     not accuracy.measurable("float64"), reason="NumPy's long double is float64 on this machine: nothing to measure with"
@@ -204,11 +203,7 @@ def test_two_layers_in_both_directions_stay_within_the_tolerance(dtype):
     case = compare.Setting("deep", 50, 3, 4, 6, {"num_layers": 2, "bidirectional": True}, lengths=(50, 7, 31))
     bound = accuracy.tolerance(dtype, 50, 3, 2 * 6, layers=2)
     for kind in USER_FACING.values():
-        problem = compare.make_problem(kind, case, dtype)
-        got = compare.run_numpy(problem)
-        true = compare.run_numpy(accuracy.widened(problem, accuracy.REFERENCE[dtype]))
-        for name, b in true.items():
-            error = difference(got[name].astype(b.dtype), b).error
+        for name, error in accuracy.errors_of(compare.make_problem(kind, case, dtype)).items():
             # Half of the tolerance belongs to the other implementation.
             assert error < (bound.forward if name in accuracy.FORWARD else bound.gradient) / 2, (kind, name)
 

@@ -17,12 +17,13 @@ What follows from them is `rule`: how large a rounding error may be. docs/verify
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import math
 import pathlib
 import platform
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,9 +32,10 @@ from ..fast.numerics import Array
 from ..fast.registry import USER_FACING
 from ..layers import recurrent as modules
 from ..layers.files import put_between_marks
-from . import gradcheck, rtrl
 from .compare import Problem, Setting, make_problem, run_numpy
-from .difference import difference
+from .derivatives import inner, jvp_central_differences, jvp_complex_step
+from .difference import FORWARD, difference
+from .gradcheck import of_cell
 
 # The type in which the truth about another one is computed.
 REFERENCE: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float64), "float64": np.dtype(np.longdouble)}
@@ -43,7 +45,6 @@ SIZES = ((10, 16), (100, 16), (1000, 16), (10_000, 16), (100, 4), (100, 64), (10
 QUICK_SIZES = ((10, 16), (100, 16), (100, 4))
 GAINS = (1, 2, 4, 8)
 GAIN_STEPS = (10, 30, 100, 300)
-FORWARD = ("output", "h_n", "c_n")
 DESCRIPTION = "Measure the true rounding errors of float32 and float64."
 
 
@@ -63,17 +64,10 @@ class Row(NamedTuple):
     H: int
     forward: float
     gradient: float
-    tensor: str  # of the worst gradient
 
 
 def measurable(dtype: str) -> bool:
-    """Whether this machine has a wider type to measure `dtype` with.
-
-    Examples
-    --------
-    >>> measurable("float32")
-    True
-    """
+    """Whether this machine has a wider type to measure `dtype` with."""
     return bool(np.finfo(REFERENCE[dtype]).eps < np.finfo(dtype).eps)
 
 
@@ -131,41 +125,36 @@ def true_errors(cell: str, dtype: str, T: int, H: int, draw: int = 0, gain: floa
     >>> max(errors.values()) < max(rule("float32", T=20, B=2, H=8))
     True
     """
-    if not measurable(dtype):
-        raise ValueError(f"{dtype} cannot be measured here: NumPy's {REFERENCE[dtype]} is no wider on this machine")
+    _require_wider(dtype)
     arguments = {"proj_size": H // 2} if cell == "lstm_projection" else {}
     problem = make_problem(USER_FACING[cell], Setting(f"draw {draw}", T, B, H // 2 + 1, H, arguments), dtype)
     for name, p in problem.parameters.items():
         if name.startswith("weight_hh"):
             p *= gain
-    rounded, true = run_numpy(problem), run_numpy(widened(problem, REFERENCE[dtype]))
-    return {name: difference(rounded[name].astype(b.dtype), b).error for name, b in true.items()}
+    return errors_of(problem)
 
 
-def widened(problem: Problem, dtype: np.dtype[Any]) -> Problem:
-    """The same numbers in a wider type: the inputs are exact, only the arithmetic differs."""
-    return problem._replace(
-        parameters={name: p.astype(dtype) for name, p in problem.parameters.items()},
-        x=problem.x.astype(dtype),
-        states=tuple(s.astype(dtype) for s in problem.states),
-        doutput=problem.doutput.astype(dtype),
-        dstates=tuple(s.astype(dtype) for s in problem.dstates),
+def errors_of(problem: Problem) -> dict[str, float]:
+    """Errors of all tensors of a problem: in the wider type its inputs are the same, only the arithmetic differs."""
+    wider = REFERENCE[problem.x.dtype.name]
+    in_wider = problem._replace(
+        parameters={name: p.astype(wider) for name, p in problem.parameters.items()},
+        x=problem.x.astype(wider),
+        states=tuple(s.astype(wider) for s in problem.states),
+        doutput=problem.doutput.astype(wider),
+        dstates=tuple(s.astype(wider) for s in problem.dstates),
     )
+    rounded, true = run_numpy(problem), run_numpy(in_wider)
+    return {name: difference(rounded[name].astype(wider), b).error for name, b in true.items()}
 
 
 def measure(cell: str, dtype: str, T: int, H: int, draws: int | None = None, gain: float = 1.0) -> Row:
     """Worst errors over several draws; three by default, one where long double takes seconds."""
     draws = draws or (3 if T * H <= 16_000 else 1)
-    forward, gradient, tensor = 0.0, 0.0, ""
-    for draw in range(draws):
-        errors = true_errors(cell, dtype, T, H, draw, gain)
-        forward = max(forward, *(e for name, e in errors.items() if name in FORWARD))
-        worst = max((e, name) for name, e in errors.items() if name not in FORWARD)
-        gradient, tensor = max((gradient, tensor), worst)
-    return Row(cell, dtype, T, H, forward, gradient, tensor)
-
-
-# ---- the methods that gradients are checked with
+    found = [item for draw in range(draws) for item in true_errors(cell, dtype, T, H, draw, gain).items()]
+    forward = max(error for name, error in found if name in FORWARD)
+    gradient = max(error for name, error in found if name not in FORWARD)
+    return Row(cell, dtype, T, H, forward, gradient)
 
 
 def method_errors(cell: str, T: int = 200, H: int = 5, entries: int = 3) -> dict[str, float]:
@@ -179,100 +168,64 @@ def method_errors(cell: str, T: int = 200, H: int = 5, entries: int = 3) -> dict
     ValueError
         If this machine has no wider type.
     """
-    if not measurable("float64"):
-        raise ValueError("float64 cannot be measured here: NumPy's long double is no wider on this machine")
+    _require_wider("float64")
     rng = np.random.default_rng(T + H)
     problem = make_problem(USER_FACING[cell], Setting("methods", T, B, 3, H), "float64")
-    theirs = Flat(cell, problem)
-    true, bptt = theirs.gradients(np.longdouble), theirs.gradients(np.float64)
-    steps: dict[str, Callable[..., tuple[Array, ...]]] = {
-        "complex step": gradcheck.jvp_complex_step,
-        "Richardson": gradcheck.jvp_central_differences,
-        "central differences": central_differences,
+    layer = getattr(modules, problem.kind.cls)(**problem.arguments, dtype=np.float64)
+    layer.load_state_dict(problem.parameters)
+    (params,) = layer.params()[0]
+    f, vjp, named, others = of_cell(layer.cell, params, problem.x, layer.cell.State(*(s[0] for s in problem.states)))
+    inputs = tuple(named.values())
+    upstream = tuple(np.zeros((T + 1, *s[0].shape)) for s in problem.states)
+    upstream[0][1:] = problem.doutput
+    for direct, final in zip(upstream, problem.dstates):
+        direct[-1] += final[0]
+
+    bptt, true = vjp(inputs, upstream), vjp(_longdouble(inputs), _longdouble(upstream))
+    errors = {
+        "BPTT": _worst(bptt, true),
+        "real-time recurrent learning": _worst(others["forward in time"](inputs, upstream), true),
     }
-    errors = {"BPTT": worst(bptt, true), "real-time recurrent learning": worst(theirs.forwards(), true)}
-    for name, jvp in steps.items():
-        errors[name] = max(
-            abs(inner(theirs.upstream, jvp(theirs.states, theirs.inputs, direction)) - float(g[index]))
-            / float(np.max(np.abs(g)))
-            for direction, g, index in theirs.unit_directions(true, entries, rng)
-        )
-    errors["adjoint identity"] = max(theirs.adjoint(bptt, k, rng) for k in range(len(theirs.inputs)))
+
+    def jvp(method: Any, k: int, v: Array) -> tuple[Array, ...]:
+        return tuple(method(f, inputs, [v if j == k else None for j in range(len(inputs))]))
+
+    methods = {
+        "complex step": jvp_complex_step,
+        "Richardson": jvp_central_differences,
+        # Plain ones, at the best step for float64: about the cube root of eps.
+        "central differences": functools.partial(jvp_central_differences, first_step=1e-5, levels=1),
+    }
+    for name, method in methods.items():
+        errors[name] = 0.0
+        for k, g in enumerate(true):
+            for flat in rng.choice(g.size, min(g.size, entries), replace=False):
+                unit = np.zeros(g.shape)
+                unit.flat[flat] = 1
+                apart = abs(inner(upstream, jvp(method, k, unit)) - float(g.flat[flat]))
+                errors[name] = max(errors[name], apart / float(np.max(np.abs(g))))
+
+    errors["adjoint identity"] = 0.0
+    for k, g in enumerate(bptt):
+        v = rng.standard_normal(g.shape)
+        Jv = jvp(jvp_complex_step, k, v)
+        apart = abs(inner(upstream, Jv) - inner([g], [v]))
+        scale = math.sqrt(inner(upstream, upstream) * inner(Jv, Jv))
+        errors["adjoint identity"] = max(errors["adjoint identity"], apart / scale)
     errors["BPTT in float32"] = measure(cell, "float32", T, H, draws=1).gradient
     return errors
 
 
-class Flat:
-    """A cell's problem as a function of several arrays: parameters, x, initial states → trajectories of states."""
-
-    def __init__(self, cell: str, problem: Problem) -> None:
-        """Take the numbers of a problem with one layer in one direction."""
-        layer = getattr(modules, problem.kind.cls)(**problem.arguments, dtype=np.float64)
-        layer.load_state_dict(problem.parameters)
-        self.cell = layer.cell
-        (self.params,) = layer.params()[0]
-        self.x = problem.x
-        self.s0 = self.cell.State(*(s[0] for s in problem.states))
-        self.inputs = [*self.params, self.x, *self.s0]
-        # Upstream gradients: of all outputs, and of the final states.
-        self.upstream = self.cell.State(*(np.zeros((len(self.x) + 1, *s.shape)) for s in self.s0))
-        self.upstream.h[1:] = problem.doutput
-        for direct, final in zip(self.upstream, problem.dstates):
-            direct[-1] += final[0]
-
-    def split(self, arrays: Sequence[Array]) -> tuple[Any, Array, Any]:
-        """The cell's Params, x and State of a flat list."""
-        n = len(self.params)
-        return self.cell.Params(*arrays[:n]), arrays[n], self.cell.State(*arrays[n + 1 :])
-
-    def states(self, *arrays: Array) -> tuple[Array, ...]:
-        """All states of the trajectory."""
-        states, _ = self.cell.forward(*self.split(arrays))
-        return tuple(states)
-
-    def gradients(self, dtype: Any) -> list[Array]:
-        """All gradients by the hand-written backward, in the given type."""
-        _, tape = self.cell.forward(*self.split([a.astype(dtype) for a in self.inputs]))
-        grads, dx, ds0 = self.cell.backward(tape, self.cell.State(*(u.astype(dtype) for u in self.upstream)))
-        return [*grads, dx, *ds0]
-
-    def forwards(self) -> list[Array]:
-        """All gradients by real-time recurrent learning."""
-        grads, dx, ds0 = rtrl.gradients(self.cell, self.params, self.x, self.s0, self.upstream)
-        return [*grads, dx, *ds0]
-
-    def unit_directions(
-        self, gradients: Sequence[Array], entries: int, rng: np.random.Generator
-    ) -> Iterator[tuple[list[Array | None], Array, tuple[int, ...]]]:
-        """Directions along single entries of each input, its gradient, and the entry."""
-        for k, (a, g) in enumerate(zip(self.inputs, gradients)):
-            for flat in rng.choice(a.size, min(a.size, entries), replace=False):
-                index = tuple(int(i) for i in np.unravel_index(flat, a.shape))
-                direction: list[Array | None] = [None] * len(self.inputs)
-                unit = direction[k] = np.zeros(a.shape)
-                unit[index] = 1
-                yield direction, g, index
-
-    def adjoint(self, gradients: Sequence[Array], k: int, rng: np.random.Generator) -> float:
-        """``|⟨u, J v⟩ - ⟨Jᵀu, v⟩| / (‖u‖ ‖J v‖)`` for a random v in input k."""
-        direction: list[Array | None] = [None] * len(self.inputs)
-        v = direction[k] = rng.standard_normal(self.inputs[k].shape)
-        Jv = gradcheck.jvp_complex_step(self.states, self.inputs, direction)
-        apart = inner(self.upstream, Jv) - inner([gradients[k]], [v])
-        return abs(apart) / math.sqrt(inner(self.upstream, self.upstream) * inner(Jv, Jv))
+def _require_wider(dtype: str) -> None:
+    if not measurable(dtype):
+        raise ValueError(f"{dtype} cannot be measured here: NumPy's {REFERENCE[dtype]} is no wider on this machine")
 
 
-def central_differences(f: Callable[..., Any], inputs: Sequence[Array], direction: Sequence[Any]) -> tuple[Array, ...]:
-    """Plain central differences at the best step for float64, about the cube root of eps."""
-    return gradcheck.jvp_central_differences(f, inputs, direction, first_step=1e-5, levels=1)
+def _longdouble(arrays: Iterable[Array]) -> tuple[Array, ...]:
+    return tuple(a.astype(np.longdouble) for a in arrays)
 
 
-def inner(a: Iterable[Array], b: Iterable[Array]) -> float:
-    """⟨a, b⟩, summed over all arrays."""
-    return float(sum(np.sum(x * y) for x, y in zip(a, b)))
-
-
-def worst(got: Iterable[Array], true: Iterable[Array]) -> float:
+def _worst(got: Iterable[Array], true: Iterable[Array]) -> float:
     """Error of the worst tensor."""
     return max(difference(a.astype(b.dtype), b).error for a, b in zip(got, true))
 
