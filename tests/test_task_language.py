@@ -143,10 +143,12 @@ def test_it_prints_scores_and_what_the_network_writes(run, monkeypatch):
         assert "bits per character" in file.read()
 
 
-def test_a_window_is_for_texts(run, monkeypatch):
-    status, _, err = run("--seq-len", 0)
-    assert status == 2
-    assert "0 is not in the range x>=1" in err
+def test_no_task_has_an_option_that_it_cannot_use(command):
+    for name, option in (("language", "--bidirectional"), ("weather", "--embedding"), ("tags", "--seq-len")):
+        status, _, err = command("task", name, option)
+        assert status == 2
+        assert "No such option" in err
+        assert option in err
 
 
 def test_it_goes_on_from_a_checkpoint_from_which_sample_writes(run, monkeypatch, command):

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import csv
-import errno
 import importlib.util
 import json
 import math
 import os
 import signal
-import sys
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -26,14 +24,14 @@ from numpy_rnn.layers.files import MissingLibraryError
 from numpy_rnn.train import objective
 from numpy_rnn.train.batches import Batches, as_batch, in_order
 from numpy_rnn.train.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.train.learner import History, NumPyLearner
-from numpy_rnn.train.loop import DivergedError, Run, best_validation, problem, stalled
+from numpy_rnn.train.learner import NumPyLearner
+from numpy_rnn.train.loop import DivergedError, best_validation, problem
 from numpy_rnn.train.objective import Batch, Part
 from numpy_rnn.train.task import Split, Task, padded
 from numpy_rnn.train.tasks import TASKS, stocks, tags, weather
 from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
 from numpy_rnn.train.tasks.packages import package_file
-from numpy_rnn.train.tasks.table import Row, default_config, markdown, rows_of, verdict
+from numpy_rnn.train.tasks.table import Row, default_config, markdown, verdict
 from numpy_rnn.train.tasks.trial import answers, epochs_of, metrics, scores, trial
 from numpy_rnn.train.torch_learner import TorchLearner
 
@@ -153,18 +151,6 @@ def test_the_cosine_is_torchs():
     assert tiny(lr=0.3, schedule="constant").learning_rate(5, 17) == 0.3
 
 
-@pytest.mark.parametrize("backend", ["numpy", "torch"])
-def test_steps_take_the_schedules_learning_rate(backend):
-    task, config = toy("last", 0), tiny(clip=0.0)
-    run = Run(config, task, 6, backend=backend)
-    run.train(stop_after(5))
-    before = {name: p for name, p in run.learner.state_dict().items() if name.startswith("model.")}
-    run.train()
-    after = run.learner.state_dict()
-    moved = max(np.abs(after[name] - p).max() for name, p in before.items())
-    assert 0 < moved <= 1.5 * config.learning_rate(5, 6) < config.lr  # Adam's steps are about as large as the rate
-
-
 # ---- a whole run
 
 
@@ -246,12 +232,6 @@ def test_patience_ends_a_run_and_the_best_weights_are_scored():
     assert np.abs(answers(learner, task, task.test, config)[0] - outcome.outputs[0]).max() > 1e-3
     again = trial(config, task, 60, before=states[-1])  # has nothing left to do
     assert (again.history.steps, again.scores) == (outcome.history.steps, outcome.scores)
-
-
-def test_stalled_counts_from_the_first_of_equal_losses():
-    history = History([], [(1, 1.0), (2, 0.5), (3, 0.5)])
-    assert [stalled(history, patience) for patience in (0, 1, 2)] == [False, True, False]
-    assert not stalled(History([], []), 1)
 
 
 def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
@@ -526,18 +506,6 @@ def test_a_table_says_what_beats_what():
     assert f"* {first}." in lines
 
 
-def test_a_table_runs_every_cell_backend_and_seed():
-    task, ran = toy("last", 0), []
-
-    def one(config, data, backend):
-        ran.append((config.cell, backend, config.seed))
-        return trial(tiny(seed=config.seed), data, 1).scores, 0.5
-
-    rows = rows_of(task, ["rnn", "gru"], ["numpy", "torch"], range(2), one)
-    assert ran == [(c, b, s) for c in ("rnn", "gru") for b in ("numpy", "torch") for s in (0, 1)]
-    assert [(row.name, row.backend, len(row.scores)) for row in rows[:2]] == [("nothing", "", 1), ("rnn", "numpy", 2)]
-
-
 def test_the_page_has_tables_of_all_tasks():
     _, measured, _ = files.between_marks(Path(__file__).parents[1] / "docs" / "use" / "tasks.md", "tasks")
     for cell in ("rnn", "lstm", "gru"):
@@ -636,21 +604,6 @@ def test_ctrl_c_without_a_file_says_so(run, monkeypatch):
     assert_one_sentence(err, "stopped after step 1; nothing was saved: give a --checkpoint")
 
 
-def test_a_full_disk_leaves_the_last_file(run, monkeypatch):
-    assert run(*TINY, "--checkpoint", "c")[0] == 0
-    before = Path("c").read_bytes()
-
-    def full(fd):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    status, _, err = run(*TINY, "--checkpoint", "c", "--overwrite")
-    assert status == 1
-    assert_one_sentence(err, "No space left on device")
-    assert Path("c").read_bytes() == before
-    assert [path.name for path in Path.cwd().iterdir()] == ["c"]
-
-
 @pytest.mark.parametrize("kind", [NumPyLearner, TorchLearner])
 def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
     step, calls = kind.step, []
@@ -668,15 +621,11 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
 
 
 REFUSED = {
-    "cell": (["--cell", "transformer"], "cell is 'transformer', expected rnn, lstm, gru, rnn_relu"),
-    "hidden": (["--hidden", "0"], "0 is not in the range x>=1"),
     "too large": (["--hidden", "1000000000"], "the model does not fit into memory"),
-    "lr": (["--lr", "nan"], "nan is not a finite number"),
     "figure": (["--out", "f.gif"], "the name must end in .png or .svg"),
     "seeds": (["--seeds", "2", "--checkpoint", "c"], "--checkpoint is for one run: leave --seeds out"),
     "resume what": (["--resume"], "--resume and --overwrite need a --checkpoint"),
     "nothing to resume": (["--resume", "--checkpoint", "c"], "there is nothing to resume: c does not exist"),
-    "schedule": (["--schedule", "step"], "is not one of 'constant', 'cosine'"),
 }
 
 
@@ -720,10 +669,3 @@ def test_the_table_is_written_into_a_page(run):
         status, _, err = run("table", "--markdown", name)
         assert status == 1
         assert_one_sentence(err, sentence)
-
-
-def test_torch_is_missing(run, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    status, _, err = run(*TINY, "--backend", "torch")
-    assert status == 1
-    assert "--backend torch needs PyTorch: pip install 'numpy-rnn[torch]'" in err

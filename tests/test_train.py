@@ -214,11 +214,6 @@ def test_a_schedule_and_patience_are_resumed_bit_for_bit(run, book, backend, mon
     assert_one_sentence(err, "parts was trained with --schedule cosine for 45 steps, not for 60")
 
 
-def test_a_cell_has_its_name_in_any_case(run, book):
-    assert run("train", "--text", book, *TINY, "--cell", "LSTM", "--steps", 1)[0] == 0
-    assert read_checkpoint("model.safetensors").config.cell == "lstm"
-
-
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_lines_of_a_terminal_fit_it(width):
     """With all there is to say: lockstep, and the largest numbers that are likely."""
@@ -403,20 +398,9 @@ REFUSED = {
     "no such text": ({}, ["--text", "nowhere"], "nowhere: No such file"),
     "a folder as text": ({}, ["--text", "."], "Is a directory"),
     "cell": ({}, ["--cell", "transformer"], "cell is 'transformer', expected rnn, lstm, gru"),
-    "symbols": ({}, ["--symbols", "words"], "'words' is not one of"),
-    "backend": ({}, ["--backend", "jax"], "'jax' is not one of"),
-    "dtype": ({}, ["--dtype", "float16"], "'float16' is not one of"),
     "hidden": ({}, ["--hidden", "0"], "0 is not in the range x>=1"),
-    "layers": ({}, ["--layers", "-1"], "-1 is not in the range x>=1"),
-    "batch": ({}, ["--batch", "-3"], "-3 is not in the range"),
-    "seq-len": ({}, ["--seq-len", "0"], "0 is not in the range"),
-    "steps": ({}, ["--steps", "0"], "0 is not in the range"),
-    "steps as words": ({}, ["--steps", "many"], "'many' is not a valid integer range"),
-    "lr": ({}, ["--lr", "0"], "0.0 is not in the range x>0"),
     "lr nan": ({}, ["--lr", "nan"], "nan is not a finite number"),
-    "clip": ({}, ["--clip", "-1"], "-1.0 is not in the range"),
     "clip inf": ({}, ["--clip", "inf"], "inf is not a finite number"),
-    "seed": ({}, ["--seed", "-1"], "-1 is not in the range"),
     "too large": ({}, ["--hidden", "1000000000"], "the model does not fit into memory"),
     "file exists": (
         {"m": b"x"},
@@ -493,13 +477,9 @@ def trained(run, book):
     ("args", "sentence"),
     [
         (["--hidden", "9"], "model.safetensors was trained with --hidden 8, it cannot go on with 9"),
-        (["--seq-len", "9"], "model.safetensors was trained with --seq-len 8, it cannot go on with 9"),
-        (["--cell", "rnn"], "model.safetensors was trained with --cell gru, it cannot go on with rnn"),
         (["--lr", "0.1"], "model.safetensors was trained with --lr 0.005, it cannot go on with 0.1"),
-        (["--dtype", "float64"], "model.safetensors was trained with --dtype float32"),
         (["--symbols", "bytes"], "model.safetensors was trained with --symbols characters"),
         (["--steps", "10"], "model.safetensors has taken all of its 10 steps: it has nothing left to do"),
-        (["--steps", "9"], "model.safetensors has taken all of its 10 steps: it has nothing left to do"),
     ],
 )
 def test_resume_refuses(run, book, trained, args, sentence):
@@ -543,7 +523,6 @@ def in_config(**changes):
 
 DAMAGE = {
     "truncated": (lambda path: path.write_bytes(path.read_bytes()[:-1]), "is not a complete safetensors file"),
-    "cut short": (lambda path: path.write_bytes(path.read_bytes()[:100]), "is not a complete safetensors file"),
     "empty": (lambda path: path.write_bytes(b""), "is not a complete safetensors file"),
     "foreign": (
         lambda path: files.write(path, {"w": np.ones(3)}),
@@ -551,15 +530,12 @@ DAMAGE = {
     ),
     "another size": (lambda path: damaged(path, in_config(hidden=9)), "does not hold what it describes"),
     "a giant": (lambda path: damaged(path, in_config(hidden=10**9)), "does not hold what it describes"),
-    "another cell": (lambda path: damaged(path, in_config(cell="lstm")), "does not hold what it describes"),
     "unknown cell": (lambda path: damaged(path, in_config(cell="mlp")), "cell is 'mlp'"),
     "words for numbers": (lambda path: damaged(path, in_config(batch="4")), "batch is '4', expected int"),
     "a new setting": (lambda path: damaged(path, in_config(dropout=0.1)), "does not hold what it describes"),
     "no JSON": (lambda path: damaged(path, lambda t, m: m.update({KEY: "{"})), "does not hold what it describes"),
-    "a list": (lambda path: damaged(path, lambda t, m: m.update({KEY: "[]"})), "does not hold what it describes"),
     "no such schedule": (lambda path: damaged(path, in_config(schedule="step")), "the schedule is 'step', expected"),
     "half of the best": (lambda path: damaged(path, lambda t, m: t.pop("best.head.bias")), "missing best.head.bias"),
-    "no weights": (lambda path: damaged(path, lambda t, m: t.pop("model.head.bias")), "missing model.head.bias"),
     "vocabulary": (
         lambda path: damaged(path, lambda t, m: t.update(vocabulary=t["vocabulary"][::-1])),
         "has a vocabulary that is not rising characters",
@@ -598,10 +574,7 @@ def test_sample(run, trained):
     ("args", "sentence"),
     [
         (["--prompt", "天"], "the model's text had none of these characters: '天'"),
-        (["--temperature", "-0.5"], "-0.5 is not in the range x>=0"),
         (["--temperature", "nan"], "temperature is nan, expected a finite number of 0 or more"),
-        (["--length", "-1"], "-1 is not in the range x>=0"),
-        (["--seed", "-1"], "-1 is not in the range x>=0"),
     ],
 )
 def test_sample_refuses(run, trained, args, sentence):

@@ -26,8 +26,7 @@ from ..study.experiments.tasks import TASKS, Task
 from ..study.experiments.training import LEARNING_RATES, Descent, Run, Settings, descend, train
 from ..train.figures import write
 from ..train.threads import fitting_threads
-from .figure import writable
-from .options import CellName, FiniteRange
+from .options import CellName, FiniteRange, figure_path
 from .progress import Interruption, bar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -62,7 +61,7 @@ def _options(
         click.option(
             "--out",
             type=click.Path(dir_okay=False, path_type=Path),
-            callback=writable,
+            callback=figure_path,
             help="Draw a figure: .png or .svg. An old one is replaced.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, the curves too."),

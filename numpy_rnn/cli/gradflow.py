@@ -36,8 +36,7 @@ from ..train import figures
 from ..train.checkpoint import read_language_model
 from ..train.text import read_text
 from ..train.threads import fitting_threads
-from .figure import writable
-from .options import CellName
+from .options import CellName, figure_path
 
 EXPLANATION = (
     "A step's Jacobian is J = E + A W_hh; a gradient is multiplied by one of them for every step that it goes back."
@@ -72,7 +71,7 @@ class Results(NamedTuple):
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    callback=writable,
+    callback=figure_path,
     help="Draw a figure: .png or .svg. An old one is replaced.",
 )
 @click.option(

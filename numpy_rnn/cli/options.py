@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ..fast.registry import CELLS, NETWORK_CELLS, cell_name
+from ..train import figures
 from ..train.language import KINDS
 from ..train.settings import SCHEDULES
 
@@ -69,3 +72,22 @@ def with_settings(defaults: dict[str, Any], *absent: str) -> Callable[[Any], Any
         return command
 
     return decorate
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work, not after it, whether a file can be written."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"cannot write to {path.parent}: {error.strerror}.") from None
+
+
+def figure_path(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """Find out before the work whether a figure can be drawn and written; a click callback."""
+    if value is not None:
+        if value.suffix not in figures.SUFFIXES:
+            raise click.BadParameter(f"{value}: the name must end in {' or '.join(figures.SUFFIXES)}.", ctx, param)
+        figures.matplotlib()
+        check_writable(value)
+    return value

@@ -6,7 +6,6 @@ import importlib.util
 import math
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from ..train.loop import DivergedError, Run, best_validation, stalled
 from ..train.processes import lost, on_first_machine, started
 from ..train.settings import Config
 from ..train.threads import fitting_threads
+from .options import check_writable
 
 
 class Interruption:
@@ -179,11 +179,7 @@ def check_out(out: Path, resume: bool, overwrite: bool) -> None:
         return
     if out.exists() and not (resume or overwrite):
         raise click.UsageError(f"{out} exists: go on from it with --resume, or replace it with --overwrite.")
-    try:
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise click.UsageError(f"cannot write to {out.parent}: {error.strerror}.") from None
+    check_writable(out)
 
 
 def given(ctx: click.Context, name: str) -> bool:

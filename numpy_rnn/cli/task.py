@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
 import shlex
 import statistics
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -31,11 +31,20 @@ from ..train.loop import best_validation, problem, require
 from ..train.settings import Config
 from ..train.task import Task
 from ..train.tasks import TASKS, figure
-from ..train.tasks.table import DEFAULTS, EPOCHS, SIZES, Row, baseline_rows, default_config, markdown, rows_of, verdict
+from ..train.tasks.table import (
+    DEFAULTS,
+    EPOCHS,
+    SIZES,
+    Row,
+    baseline_rows,
+    default_config,
+    markdown,
+    network_row,
+    verdict,
+)
 from ..train.tasks.trial import Outcome, epochs_of, finish, metrics, run_of, trial
 from ..train.threads import fitting_threads
-from .figure import writable
-from .options import CellName, with_settings
+from .options import CellName, figure_path, with_settings
 from .progress import Interruption, bar, check_out, given, resumed, shown
 
 SHORT = {
@@ -69,7 +78,7 @@ def _add(name: str) -> None:
     @click.option("--epochs", type=click.IntRange(1), default=EPOCHS[name], help="Rounds through the data, at most.")
     @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="Who computes.")
     @click.option("--seeds", type=click.IntRange(1), default=1, help="Runs, from --seed on; mean and spread.")
-    @click.option("--out", type=FILE, callback=writable, help="Draw a figure: .png or .svg.")
+    @click.option("--out", type=FILE, callback=figure_path, help="Draw a figure: .png or .svg.")
     @click.option("--checkpoint", type=FILE, help="Save the run there after every epoch.")
     @click.option("--resume", is_flag=True, help="Go on from --checkpoint.")
     @click.option("--overwrite", is_flag=True, help="Replace --checkpoint if it exists.")
@@ -141,7 +150,7 @@ def _tell(
     as_json: bool,
     console: Console,
 ) -> None:
-    network = Row(config.cell, backend, [o.scores for o in found], [o.seconds for o in found])
+    network = network_row(config.cell, backend, found)
     rows, first = [*baseline_rows(data), network], found[0]
     per_epoch = Batches(data.train, config).per_epoch
     curve = epochs_of(first.history, config, per_epoch, epochs * per_epoch)
@@ -231,9 +240,16 @@ def table(
         parts = [_environment(backends, seeds)]
         for name in names:
             progress.update(todo, description=name)
-            one = _one(interruption, most or EPOCHS[name], lambda: progress.advance(todo))
             data = TASKS[name]()
-            parts.append(markdown(data, rows_of(data, cells, backends, range(seeds), one)))
+            rows = baseline_rows(data)
+            for cell, backend in itertools.product(cells, backends):
+                found = []
+                for seed in range(seeds):
+                    config = default_config(name, cell=cell, seed=seed)
+                    found.append(_run_in_table(config, data, most or EPOCHS[name], backend, interruption))
+                    progress.advance(todo)
+                rows.append(network_row(cell, backend, found))
+            parts.append(markdown(data, rows))
     text = "\n".join(parts)
     if page is None:
         click.echo(text)
@@ -242,21 +258,14 @@ def table(
     click.echo(f"{page} holds the tables")
 
 
-def _one(
-    interruption: Interruption, rounds: int, done: Callable[[], None]
-) -> Callable[[Config, Task, str], tuple[dict[str, float], float]]:
+def _run_in_table(config: Config, data: Task, epochs: int, backend: str, interruption: Interruption) -> Outcome:
     """Make one run of a table; Ctrl-C ends the whole table, of which nothing is kept."""
-
-    def one(config: Config, data: Task, backend: str) -> tuple[dict[str, float], float]:
-        with fitting_threads(config.batch, config.hidden):
-            outcome = trial(config, data, rounds, backend, lambda history, validated: interruption.signal != 0)
-        if interruption.signal:
-            click.echo("stopped; nothing was written", err=True)
-            sys.exit(128 + interruption.signal)
-        done()
-        return outcome.scores, outcome.seconds
-
-    return one
+    with fitting_threads(config.batch, config.hidden):
+        outcome = trial(config, data, epochs, backend, lambda history, validated: interruption.signal != 0)
+    if interruption.signal:
+        click.echo("stopped; nothing was written", err=True)
+        sys.exit(128 + interruption.signal)
+    return outcome
 
 
 def _environment(backends: tuple[str, ...], seeds: int) -> str:

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..fast.numerics import Array
 from ..layers import files
+from ..layers.arguments import check_keys
 from ..layers.network import Network
 from .language import KINDS, Vocabulary
 from .learner import History, Result, Weights, unpack
@@ -158,9 +159,7 @@ def _layout(config: Config, sizes: dict[str, int], shapes: Mapping[str, tuple[in
 
 def _check_layout(expected: Layout, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
     """Compare the names, shapes and dtypes that a file says it has with those that it should have."""
-    for problem, names in (("unknown", set(shapes) - set(expected)), ("missing", set(expected) - set(shapes))):
-        if names:
-            raise ValueError(f"{problem} {', '.join(sorted(names))}")
+    check_keys(shapes, expected)
     for name, (shape, dtype) in expected.items():
         if (shapes[name], dtypes[name]) != (shape, dtype):
             raise ValueError(f"{name} is {dtypes[name]} {shapes[name]}, expected {dtype} {shape}")

@@ -40,13 +40,7 @@ def matplotlib() -> Any:
 
 
 def write(figure: Any, path: Path) -> None:
-    """Write a figure in the format that the name's suffix says, whole or not at all.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
+    """Write a figure in the format that the name's suffix says, whole or not at all."""
     data = io.BytesIO()
     # Without the date and the version of Matplotlib.
     metadata = {"Software": None} if path.suffix == ".png" else {"Date": None, "Creator": None}

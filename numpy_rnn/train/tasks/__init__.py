@@ -3,9 +3,8 @@
 weather stocks tags language    one task a file
 packages        files that installed packages carry
 baselines       what a recurrent network has to beat; `ngrams`: the same for a text
-scores          what is reported of a network and of a baseline, by the same code
-trial           a whole run and its scores on the test split
-table           runs over tasks, cells, backends and seeds, as Markdown
+trial           a whole run, and how it and the baselines score on the test split, by the same code
+table           the settings of each task; runs over tasks, cells, backends and seeds, as Markdown
 figure          learning curves, and answers against the truth
 """
 

@@ -17,20 +17,7 @@ LABELLED = 12  # classes, beyond which their names would not fit
 
 
 def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs) -> Any:
-    """Draw a run.
-
-    Parameters
-    ----------
-    task : Task
-        With one part or two.
-    label : str
-        What was trained, for the title.
-    found : list of Epoch
-    best : int
-        Which of them (0, 1, …) gave the answers.
-    outputs : list of array
-        The answers on the test split.
-    """
+    """Draw a run on a task with one part or two; `outputs` are those of the `best` of the epochs, on the test split."""
     library = matplotlib()
     with library.rc_context(RC):
         figure = library.figure.Figure(figsize=(WIDTH, 6.4), layout="constrained")

@@ -27,14 +27,7 @@ def load() -> Task:
 
 
 def of(text: Text, test: Array | None = None) -> Task:
-    """Make the task of a text.
-
-    Parameters
-    ----------
-    text : Text
-    test : integer array, optional
-        Indices into the vocabulary; by default what the validation sees, where nobody asks for a test.
-    """
+    """Make the task of a text; its test is by default what the validation sees, where nobody asks for a test."""
     K, symbol = len(text.vocabulary), text.vocabulary.kind[:-1]
 
     def split(symbols: Array) -> Split:

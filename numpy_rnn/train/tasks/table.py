@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ..settings import Config
 from ..task import Task
-from .trial import Metric, metrics, scores
+from .trial import Metric, Outcome, metrics, scores
 
 # What suits each task; all else stands in `DEFAULTS`.
 SIZES: dict[str, dict[str, Any]] = {
@@ -69,6 +69,11 @@ class Row(NamedTuple):
         return f"{statistics.fmean(values):.{metric.digits}f}{spread}"
 
 
+def network_row(cell: str, backend: str, outcomes: Sequence[Outcome]) -> Row:
+    """Put the runs of one network, each with another seed, into a row."""
+    return Row(cell, backend, [o.scores for o in outcomes], [o.seconds for o in outcomes])
+
+
 def baseline_rows(task: Task) -> list[Row]:
     """Score the baselines of a task on its test split."""
     return [Row(name, "", [scores(task, outputs)], []) for name, outputs in task.baselines(task).items()]
@@ -108,16 +113,3 @@ def markdown(task: Task, rows: Iterable[Row]) -> str:
     body[1] = body[1].replace(" ", "")
     sentences = [f"* {sentence}." for sentence in verdict(task, rows)]
     return "\n".join([f"**{task.name}**: {task.question}. Data: {task.source}.", "", *body, "", *sentences, ""])
-
-
-Runner = Callable[[Config, Task, str], tuple[dict[str, float], float]]  # scores and seconds of one run
-
-
-def rows_of(task: Task, cells: Sequence[str], backends: Sequence[str], seeds: Sequence[int], one: Runner) -> list[Row]:
-    """Run a task with every cell, backend and seed, and score the baselines; `one` makes one run."""
-    rows = baseline_rows(task)
-    for cell in cells:
-        for backend in backends:
-            found = [one(default_config(task.name, cell=cell, seed=seed), task, backend) for seed in seeds]
-            rows.append(Row(cell, backend, [s for s, _ in found], [t for _, t in found]))
-    return rows
