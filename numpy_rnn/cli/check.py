@@ -22,12 +22,7 @@ from .options import CellName
 
 # How a parameter's gradient is called in the table: by the mathematics' name, whatever layer and direction.
 ROWS = {
-    r"output": "output",
-    r"h_n": "h_n",
-    r"c_n": "c_n",
-    r"dx": "dx",
-    r"dh_0": "dh_0",
-    r"dc_0": "dc_0",
+    **{name: name for name in ("output", "h_n", "c_n", "dx", "dh_0", "dc_0")},
     r"d(weight_ih_.*|i2h\.weight)": "dW_ih",
     r"d(weight_hh_.*|h2h\.weight)": "dW_hh",
     r"d(bias_ih_.*|i2h\.bias)": "db_ih",
@@ -153,14 +148,12 @@ def _width(cell: str) -> int:
 
 
 def _side_by_side(cells: Sequence[str], width: int) -> list[list[str]]:
-    """The cells in groups whose tables fit the terminal; the table has one column of space round each of its own."""
+    """The cells in groups whose tables fit the terminal; each column has one of space before it."""
     groups: list[list[str]] = [[]]
-    room = start = width - LABEL_WIDTH - 2
     for cell in cells:
-        room -= _width(cell) + 1
-        if room < 0 and groups[-1]:
+        needed = LABEL_WIDTH + 2 + sum(_width(c) + 1 for c in [*groups[-1], cell])
+        if needed > width and groups[-1]:
             groups.append([])
-            room = start - _width(cell) - 1
         groups[-1].append(cell)
     return groups
 

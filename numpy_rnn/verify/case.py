@@ -122,31 +122,23 @@ class Case(NamedTuple):
 
     def copy(self) -> Case:
         """The same case in arrays of its own, dropout masks filled in: whoever runs it may spoil it."""
-        params = [
-            [p._replace(**{f: np.array(w) for f, w in p._asdict().items()}) for p in layer] for layer in self.params
-        ]
-        masks = self.masks
-        if masks is None:
-            masks = (np.ones(self.doutput.shape, self.doutput.dtype),) * (len(params) - 1)
-        return self._replace(
-            params=params,
-            x=self.x.copy(),
-            s0=tuple(s.copy() for s in self.s0),
-            doutput=self.doutput.copy(),
-            ds_n=tuple(ds.copy() for ds in self.ds_n),
-            masks=tuple(m.copy() for m in masks),
-        )
+        return self._map(np.array)
 
     def astype(self, dtype: Any) -> Case:
-        """The same case in another dtype."""
-        c = self.copy()
-        return c._replace(
-            params=[[type(p)(*(w.astype(dtype) for w in p)) for p in layer] for layer in c.params],
-            x=c.x.astype(dtype),
-            s0=tuple(s.astype(dtype) for s in c.s0),
-            doutput=c.doutput.astype(dtype),
-            ds_n=tuple(ds.astype(dtype) for ds in c.ds_n),
-            masks=tuple(m.astype(dtype) for m in c.masks or ()),
+        """The same case in another dtype, as `copy` makes it."""
+        return self._map(lambda a: a.astype(dtype))
+
+    def _map(self, change: Callable[[Array], Array]) -> Case:
+        masks = self.masks
+        if masks is None:
+            masks = (np.ones(self.doutput.shape, self.doutput.dtype),) * (len(self.params) - 1)
+        return self._replace(
+            params=[[type(p)(*map(change, p)) for p in layer] for layer in self.params],
+            x=change(self.x),
+            s0=tuple(map(change, self.s0)),
+            doutput=change(self.doutput),
+            ds_n=tuple(map(change, self.ds_n)),
+            masks=tuple(map(change, masks)),
         )
 
     def parameter_name(self, field: str, l: int, d: int) -> str:
