@@ -400,3 +400,15 @@ def test_unknown_mistake():
 def test_the_zoo_needs_numpy_alone():
     code = "import sys, numpy_rnn.verify.zoo; assert not {'torch', 'torch_rnn', 'click', 'rich'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("change", [lambda case: case.copy(), lambda case: case.astype(np.float64)])
+def test_a_copy_of_a_case_shares_no_array(change):
+    def arrays(case):
+        params = [w for layer in case.params for p in layer for w in p]
+        return [*params, case.x, *case.s0, case.doutput, *case.ds_n, *(case.masks or ())]
+
+    for case in zoo.cases("lstm"):
+        before, after = arrays(case), arrays(change(case))
+        assert all(np.array_equal(a, b) for a, b in zip(before, after))
+        assert not any(np.shares_memory(a, b) for a, b in zip(before, after))
