@@ -543,3 +543,13 @@ def test_a_port_that_cannot_be_started(tmp_path):
     assert done.exit_code == 1
     assert "Error: cannot start" in done.output
     assert "No such file" in done.output
+
+
+@pytest.mark.parametrize("name", ["lstm-plain", "gru-stacked", "rnn_tanh-ragged"])
+def test_a_mistake_that_runs_everything_twice_is_traced_by_its_second_run(name):
+    found, mistake = cases.case(name), zoo.mistake("state-kept-between-calls")
+    made, results = tensors_of(case_of(found), mistake), zoo.machine(found["cell"], mistake).run(case_of(found))
+    assert all(np.array_equal(made[n].value, value) for n, value in results.items())
+    h = next(n for n in made if n.partition("_l")[0] == "h")
+    assert not np.allclose(made[h].value, array(found["tensors"][h]))
+    assert mistake in check(found, {n: t.value for n, t in made.items() if t.role == "result"}).mistakes

@@ -164,7 +164,7 @@ def trace(case: Case, *mistakes: Mistake, own: Mapping[str, Array] | None = None
     given = own or {}
 
     def theirs(call: int) -> dict[str, Array]:
-        l, d, b = places[call]
+        l, d, b = places[call % len(places)]  # a mistake may run everything twice; the second run counts
         names = {name: case.parameter_name(name, l, d) for name in equations(case.cell)["forward"]}
         return {name: given[whole][taken[d, b], b] for name, whole in names.items() if whole in given}
 
@@ -205,7 +205,7 @@ def _gathered(
     places = _places(case, backwards)
     found: dict[Direction, dict[str, Array]] = {(l, d): {} for l, d, _ in places}
     for call, t, values in steps:
-        l, d, b = places[call]
+        l, d, b = places[call % len(places)]  # a mistake may run everything twice; the second run counts
         if t >= len(taken[d, b]):
             continue
         for name, value in values.items():
