@@ -13,7 +13,7 @@ from numpy_rnn.fast.registry import CELLS, parameter_name
 from numpy_rnn.verify import zoo
 from numpy_rnn.verify.gradcheck import gradcheck
 
-SEEDS = [pytest.param(range(3), id="few"), pytest.param(range(3, 200), id="many", marks=pytest.mark.long)]
+SEEDS = [pytest.param(range(1), id="one"), pytest.param(range(1, 200), id="many", marks=pytest.mark.long)]
 
 
 @pytest.mark.parametrize("seeds", SEEDS)
