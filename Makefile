@@ -43,7 +43,7 @@ demo: $(LIGHT)  ## a newcomer's first minute: a planted mistake is named, NumPy 
 # One thread a process: two test processes with two BLAS threads each wait for one another.
 test: $(STAMP) lint  ## lint, types and all quick tests; COVERAGE=1 counts the lines that they reach, which takes half as long again
 	@mkdir -p build/coverage
-	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --basetemp build/pytest $(if $(COVERAGE),--cov --cov-report term)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist worksteal --basetemp build/pytest $(if $(COVERAGE),--cov --cov-report term)
 
 # Triton is 200 MB to download and 700 MB on the disk, which the other tests need not wait for.
 fused:  ## the GPU kernels, through Triton's interpreter and its compiler, on the CPU (downloads Triton, 200 MB)

@@ -268,7 +268,7 @@ def _same(first: Sequence[Array], again: Sequence[Array], tolerance: float = 0.0
             if not np.array_equal(a, b):
                 return False
             continue
-        scale = max((v for v in (largest(a[np.isfinite(a)]), largest(b[np.isfinite(b)]))), default=0.0)
+        scale = max(largest(a[np.isfinite(a)]), largest(b[np.isfinite(b)]))
         allowed = max(tolerance, 100 * rounding(a)) * scale
         if not np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True):
             return False
