@@ -345,9 +345,7 @@ class TestWhatIsChecked:
         M, u = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]), np.array([0.5, -1.0, 2.0])
         v = np.random.default_rng(5).standard_normal(2)
         wrong = (u @ M)[::-1]  # the sum is right
-        rng = np.random.default_rng(5)
-        jvp = lambda directions: complex_step(lambda x: M @ x, [np.ones(2)], directions)  # noqa: E731
-        found = gc.adjoint(jvp, [np.ones(2)], 0, [u], wrong, "x", 0.25, rng)
+        found = gc.adjoint("x", complex_step(lambda x: M @ x, [np.ones(2)], [v]), [u], wrong, v, 0.25, 0.0)
         norms = [np.linalg.norm(z) for z in (u, M @ v, wrong, v)]
         error = abs(wrong @ v - u @ M @ v) / (norms[0] * norms[1] + norms[2] * norms[3])
         assert (found.method, found.name, found.tolerance, found.where) == ("adjoint identity", "x", 0.25, ())

@@ -38,6 +38,8 @@ def causes(got: Array, right: Array, tolerance: float, sizes: Sequence[int] = ()
     factor = float(np.sum(got * right)) / squares if squares > 0 else 0.0
     if not got.any():
         yield "zero everywhere"
+    elif abs(factor - 1) < 1e-6 and equal(got, right):
+        yield f"right to {largest(got - right) / largest(right):.0e}: a small number added somewhere, or fewer digits?"
     elif factor and equal(got, factor * right):
         yield _times(factor, sizes)
     elif right.ndim == 2 and equal(got.T, right):

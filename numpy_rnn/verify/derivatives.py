@@ -42,6 +42,7 @@ def complex_step(f: Function, inputs: Sequence[Array], directions: Sequence[Arra
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error", np.exceptions.ComplexWarning)
+        warnings.filterwarnings("ignore", "Casting complex values to real", UserWarning)  # torch's word for the same
         try:
             outputs = as_tuple(f(*moved))
         except np.exceptions.ComplexWarning as warning:
@@ -191,22 +192,66 @@ def _chosen(table: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     return np.where(kink, found, values[place]), np.where(kink, doubt, doubts[place])
 
 
-def noise_of(f: Function, inputs: Sequence[Array], directions: Sequence[Array | None]) -> list[float]:
+def noise_of(
+    f: Function, inputs: Sequence[Array], directions: Sequence[Array | None], distance: float = 1e-5
+) -> list[float]:
     """How much rounding makes each output of f jitter: the standard deviation, from differences of fourth order.
 
-    Nine calls 1e-5 apart: there a smooth function has no fourth difference to speak of. A function that computes in
-    float32 shows it here, whatever the dtype of what it returns. The largest tenth, where a kink may lie, is left out.
+    Nine calls 1e-5 of the inputs' size apart: there a smooth function has no fourth difference to speak of. A function
+    that computes in float32 shows it here, whatever the dtype of what it returns. The largest tenth, where a kink may
+    lie, is left out.
     """
-    calls = [
-        as_tuple(f(*(x if v is None else x + k * 1e-5 * v for x, v in zip(inputs, directions)))) for k in range(-4, 5)
-    ]
+    steps = [None if v is None else distance * (largest(x) or 1.0) * v for x, v in zip(inputs, directions)]
+    calls = [as_tuple(f(*(x if v is None else x + k * v for x, v in zip(inputs, steps)))) for k in range(-4, 5)]
     found = []
     for values in zip(*calls):
-        fourth = np.abs(np.diff(np.stack([wide(y) for y in values]), n=4, axis=0))
-        # Of normal numbers nine tenths are below 1.64 deviations; 70 = 1² + 4² + 6² + 4² + 1².
-        measured = float(np.quantile(fourth, 0.9)) / (1.64 * np.sqrt(70)) if fourth.size else 0.0
+        measured = jitter_of([wide(y) for y in values], 0.9)
         found.append(max(measured, rounding(values[0]) * largest(values[0]) / 4))
     return found
+
+
+def jitter_of(values: Sequence[Array], quantile: float) -> float:
+    """What is not smooth in values at points of equal distance: the standard deviation that normal noise would have.
+
+    A fourth difference of noise has the variance 1² + 4² + 6² + 4² + 1² = 70, and of a smooth function next to nothing.
+    """
+    if len(values) == 0:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        fourth = np.abs(np.diff(np.stack(values), n=4, axis=0))
+    fourth = fourth[np.isfinite(fourth)]
+    if fourth.size == 0:
+        return 0.0
+    deviations = {0.9: 1.64, 1.0: 1.0}[quantile]  # of normal numbers nine tenths are below 1.64 deviations
+    return float(np.quantile(fourth, quantile) / (deviations * np.sqrt(70)))
+
+
+def length_of(f: Function, inputs: Sequence[Array], k: int, step: float, noise: Sequence[float], v: Array) -> float:
+    """The scale on which f varies with input k: differences with `step` times this length are near their limit.
+
+    From 1 (or from the input's size, if that is above 100) down to a 10⁻¹⁴th; the first at which differences agree with
+    those of a tenth of the length.
+    """
+    directions: list[Array | None] = [None] * len(inputs)
+    directions[k] = v
+    size = largest(inputs[k])
+    length = size if size > 100 else 1.0
+    best, least = length, np.inf
+    coarse, doubt = extrapolated(f, inputs, directions, step * length, 5, noise)
+    for _ in range(14):
+        fine, fine_doubt = extrapolated(f, inputs, directions, step * length / 10, 5, noise)
+        scale = max(map(largest, coarse), default=0.0)
+        sure = [
+            (np.abs(a - b) <= 3 * (da + db) + 1e-8 * scale) & (da <= 1e-3 * scale)
+            for a, b, da, db in zip(coarse, fine, doubt, fine_doubt)
+        ]
+        if scale == 0 or np.mean(np.concatenate([a.reshape(-1) for a in sure])) > 0.9:
+            return length if scale or not any(map(np.any, fine)) else length / 10
+        unsure = max(map(largest, doubt)) / scale
+        if unsure < least:
+            best, least = length, unsure
+        length, coarse, doubt = length / 10, fine, fine_doubt
+    return best
 
 
 def hessian_vector_product(

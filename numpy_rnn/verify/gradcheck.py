@@ -31,13 +31,17 @@ from .derivatives import (
     differentiable,
     hessian_vector_product,
     inner,
+    jitter_of,
     jvp_central_differences,
     jvp_complex_step,
     largest,
+    length_of,
     noise_of,
     rounding,
     wide,
 )
+from .report import DECIDES, TOLERANCES, Cause, Finding, Report
+from .subject import VJP, Arrays, Subject, checked, named
 
 __all__ = [
     "Finding",
@@ -52,227 +56,9 @@ __all__ = [
     "of_layer",
 ]
 
-VJP = Callable[[Any, Any], Any]
 JVP = Callable[[Sequence["Array | None"]], Derivative]
-
-# Largest error that a correct float64 gradient may show, relative to the largest entry of its tensor (for the adjoint
-# identity: relative to the product of the norms). About a hundred times what is measured on the cells at T ≤ 200.
-# A gradient in a narrower dtype may be off by a hundred times that dtype's own rounding.
-TOLERANCES = {
-    "complex step": 1e-13,
-    "central differences": 1e-9,
-    "adjoint identity": 1e-14,
-    "forward in time": 1e-13,
-}
-DECIDES = 1e-7  # a method that may itself be off by more misses a tenth of a percent in a small entry
-
-
-class Finding(NamedTuple):
-    """What one method says of the gradient by one input."""
-
-    method: str
-    name: str
-    error: float  # relative, of the worst entry
-    tolerance: float
-    where: tuple[int, ...]  # the worst entry is; () for the adjoint identity
-    gradient: float  # as the hand-written code has it, there
-    numeric: float  # as the method has it, there
-    doubt: float = 0.0  # how far the method itself may be off, relative as `error` is
-
-    @property
-    def limit(self) -> float:
-        """What the error may be: the tolerance, or what the method cannot tell from it."""
-        return max(self.tolerance, self.doubt)
-
-    @property
-    def verdict(self) -> str:
-        """One of "correct", "WRONG" and "not decided"."""
-        if not np.isfinite(self.numeric) and not np.isfinite(self.gradient):
-            return "not decided"  # the function itself is not finite there
-        if not self.error <= self.limit:
-            return "WRONG"
-        return "correct" if self.doubt <= max(DECIDES, self.tolerance) else "not decided"
-
-    @property
-    def ok(self) -> bool:
-        """Whether the two agree, and the method can tell."""
-        return self.verdict == "correct"
-
-    def __str__(self) -> str:
-        where = f"[{', '.join(map(str, self.where))}]" if self.where else ""
-        said = {
-            "correct": "agrees",
-            "WRONG": f"WRONG, {self.error / self.limit:.1e} times the tolerance",
-            "not decided": "not decided",
-        }[self.verdict]
-        allowed = "tolerance" if self.doubt <= self.tolerance else "what the method can tell is"
-        return (
-            f"{self.name}{where}: {self.gradient:.12g} by hand, {self.numeric:.12g} by {self.method}; "
-            f"error {self.error:.1e}, {allowed} {self.limit:.0e}: {said}"
-        )
-
-
-class Cause(NamedTuple):
-    """What several gradients look like beside the right ones."""
-
-    names: tuple[str, ...]
-    what: str
-
-    def __str__(self) -> str:
-        return f"{', '.join(self.names)}: {self.what}"
-
-
-class Report(NamedTuple):
-    """What `gradcheck` found, one finding for each method and input."""
-
-    findings: tuple[Finding, ...]
-    skipped: tuple[str, ...] = ()  # methods that do not apply, and why
-    remarks: tuple[str, ...] = ()  # what else there is to know, such as a function that changes its arguments
-    undecided: tuple[str, ...] = ()  # why there is no verdict
-    causes: tuple[Cause, ...] = ()
-
-    @property
-    def verdict(self) -> str:
-        """One of "correct", "WRONG" and "not decided"."""
-        verdicts = {f.verdict for f in self.findings}
-        if "WRONG" in verdicts:
-            return "WRONG"
-        return "not decided" if self.undecided or "not decided" in verdicts else "correct"
-
-    @property
-    def ok(self) -> bool:
-        """Whether all methods agree with all gradients."""
-        return self.verdict == "correct"
-
-    @property
-    def worst(self) -> Finding | None:
-        """The finding that is furthest beyond its limit, or nearest to it; a NaN is beyond all. None if there is none.
-
-        Where something is wrong, one that names an entry comes before one that names a tensor only.
-        """
-        return max(
-            self.findings,
-            key=lambda f: (f.verdict == "WRONG", not f.ok, bool(f.where), np.isnan(f.error), f.error / f.limit),
-            default=None,
-        )
-
-    def __bool__(self) -> bool:
-        return self.ok
-
-    def __str__(self) -> str:
-        lines = [f"{self.verdict}; worst: {self.worst}" if self.findings else self.verdict]
-        lines += [*self.undecided, *map(str, self.causes)]
-        said = {name for cause in self.causes for name in cause.names} | {self.worst.name if self.worst else ""}
-        if others := dict.fromkeys(f.name for f in self.findings if f.verdict == "WRONG" and f.name not in said):
-            lines.append(f"also wrong: {', '.join(others)}")
-        return "\n".join([*lines, *self.remarks, *(f"skipped: {reason}" for reason in self.skipped)])
-
-
-class Arrays(tuple[Array, ...]):
-    """Arrays by position and, where they have names, by name."""
-
-    names: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, arrays: Sequence[Array], names: Sequence[str]) -> Arrays:
-        """Copies of arrays: whoever gets them may do with them what they like."""
-        found = cls(np.array(a) for a in arrays)
-        found.names = tuple(names)
-        return found
-
-    def __getitem__(self, key: Any) -> Any:
-        return super().__getitem__(self.names.index(key) if isinstance(key, str) else key)
-
-
-class Subject:
-    """Somebody's function and gradient: called with copies, asked twice, and believed only in what they return."""
-
-    def __init__(self, f: Function, vjp: VJP | None, names: Sequence[str], given: Sequence[Array]) -> None:
-        self.f, self.vjp, self.names = f, vjp, list(names)
-        self.outputs: list[str] | None = None  # their names; none before the first call
-        self.remarks: dict[str, None] = {}  # each once, in order
-        self.undecided: list[str] = []
-        first, again = self(*given), self(*given)
-        if not _same(first, again):
-            self.undecided.append(
-                "f returns other values when called again with the same inputs (a state kept between calls? dropout?): "
-                "make it start anew at each call, or fix its random numbers"
-            )
-        self.values = first
-
-    def __call__(self, *arrays: Array) -> tuple[Array, ...]:
-        """Outputs of f, or only the loss where f returns the gradients, too."""
-        mine = Arrays.of(arrays, self.names)
-        found = self.f(*mine)
-        if self.outputs is None:
-            self.outputs = list(map(str, found)) if isinstance(found, Mapping) else []
-            self._note_changes("f", arrays, mine)
-        if isinstance(found, Mapping):
-            found = tuple(found.values())
-        elif self.vjp is None and not isinstance(found, (tuple, list)):
-            raise ValueError("f returns one array, expected a loss and its gradients, since there is no vjp")
-        return tuple(np.array(y) for y in as_tuple(found)[: 1 if self.vjp is None else None])
-
-    def gradients(self, given: Sequence[Array], upstream: Sequence[Array]) -> list[Array | None]:
-        """What the gradient under test returns, once."""
-        if self.vjp is None:
-            found = self.f(*Arrays.of(given, self.names))
-            found = list(found.values())[1:] if isinstance(found, Mapping) else list(found)[1:]
-            if len(found) == 1 and isinstance(found[0], (Mapping, tuple, list)):
-                (found,) = found
-            return checked(self.names, given, found)
-        mine, theirs = Arrays.of(given, self.names), Arrays.of(upstream, self.outputs or [])
-        found = checked(self.names, given, self.vjp(mine, theirs))
-        for k, (u, after) in enumerate(zip(upstream, theirs)):
-            if not _same([u], [after]):
-                self.remarks.setdefault(f"vjp changes upstream {k} in place: copy it first, the caller may need it")
-        self._note_changes("vjp", given, mine)
-        return found
-
-    def _note_changes(self, who: str, given: Sequence[Array], mine: Sequence[Array]) -> None:
-        for name, a, b in zip(self.names, given, mine):
-            if not _same([a], [b]):
-                self.remarks.setdefault(f"{who} changes its input {name} in place")
-
-    def judged(self, given: Sequence[Array], upstream: Sequence[Array]) -> list[Array | None]:
-        """The gradients to judge: those of one call, or what a call adds where they add up from call to call."""
-        first, second = self.gradients(given, upstream), self.gradients(given, upstream)
-        if _same(_there(first), _there(second)):
-            return first
-        third = self.gradients(given, upstream)
-        steps = [[_minus(b, a) for a, b in zip(*pair)] for pair in ((first, second), (second, third))]
-        said = "vjp returns other gradients when called again"
-        if _same(_there(steps[0]), _there(steps[1]), 1e-9):
-            self.remarks.setdefault(f"{said}: each adds to those of the calls before; what one call adds is judged")
-            return [g if _same(_there([g]), _there([h])) else step for g, h, step in zip(first, second, steps[0])]
-        self.undecided.append(f"{said} with the same arguments (a state kept between calls? dropout?)")
-        return first
-
-
-def _there(arrays: Sequence[Array | None]) -> list[Array]:
-    return [a for a in arrays if a is not None]
-
-
-def _minus(b: Array | None, a: Array | None) -> Array | None:
-    return None if a is None or b is None else np.asarray(b - a)
-
-
-def _same(first: Sequence[Array], again: Sequence[Array], tolerance: float = 0.0) -> bool:
-    """Whether arrays are equal up to the rounding of a sum in another order; NaN equals NaN."""
-    if len(first) != len(again):
-        return False
-    for a, b in zip(first, again):
-        if a.shape != b.shape:
-            return False
-        if not differentiable(a):
-            if not np.array_equal(a, b):
-                return False
-            continue
-        scale = max(largest(a[np.isfinite(a)]), largest(b[np.isfinite(b)]))
-        allowed = max(tolerance, 100 * rounding(a)) * scale
-        if not np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True):
-            return False
-    return True
+EPS = float(np.finfo(float).eps)
+Differentiate = Callable[[Sequence[Array], Sequence["Array | None"]], Derivative]
 
 
 class Problem(NamedTuple):
@@ -300,7 +86,9 @@ def gradcheck(
     Every method computes in float64 (complex128), whatever the inputs' dtype is; the gradient under test is computed
     from the inputs as they are, and a float32 one gets float32's tolerance. Upstream gradients are random, for all
     outputs: with all ones, whole classes of mistakes do not show. A single number, such as a loss, has upstream 1.
-    f and vjp get copies of all arrays, and are called twice: what changes its arguments or keeps a state is told.
+    f and vjp get copies of all arrays, and are called twice: what changes its arguments or keeps a state is told. f is
+    called right before vjp, for objects that keep what backward needs. Before a gradient is called WRONG, points close
+    by are tried, too: a mistake is the same there, while rounding and the jump at a kink are not.
 
     Parameters
     ----------
@@ -346,57 +134,200 @@ def gradcheck(
     >>> bool(gradcheck(f, vjp, inputs))
     True
     """
-    rng = np.random.default_rng(rng)
+    # A stream of its own: the user's inputs may have been drawn with the same seed.
+    rng = rng if isinstance(rng, np.random.Generator) else np.random.default_rng([rng, 1961])
     names, given = named(inputs)
     if unknown := set(methods or ()) - {"complex step", "central differences", "adjoint identity"}:
         raise ValueError(f"methods has {min(unknown)!r}, expected some of {', '.join(list(TOLERANCES)[:3])}")
     subject = Subject(f, vjp, names, given)
     upstream = upstream_of(subject.values, rng)
     gradients = subject.judged(given, upstream)
-    if subject.undecided:
+    if subject.changeable:
         return Report((), (), tuple(subject.remarks), tuple(subject.undecided))
 
-    inputs64, upstream = tuple(map(wide, given)), tuple(map(wide, upstream))
-    wants = [m for m in (methods or ()) if m != "adjoint identity"]
-    jvps, skipped = applicable(subject, inputs64, rng, wants)
-    narrowest = max((rounding(g) for g in gradients if g is not None), default=0.0)
-    # Where f computes in float32, so does the gradient, and 1 - h² of an h near 1 has lost some digits more.
-    coarse = max((400 * rounding(y) for y in subject(*inputs64) if y.dtype in (np.float32, np.float16)), default=0.0)
+    trial = Trial(subject, given, upstream, gradients, methods, rng)
     alternatives = {
-        name: checked(names, given, other(Arrays.of(inputs64, names), upstream))
+        name: checked(names, given, other(Arrays.of(trial.inputs, names), trial.upstream))
         for name, other in (others or {}).items()
     }
+    narrowest = max((rounding(g) for g in gradients if g is not None), default=0.0)
 
     def limit(name: str) -> float:
         return tolerance or max(TOLERANCES.get(name, TOLERANCES["complex step"]), 100 * narrowest)
 
     findings, looks = [], dict[str, list[str]]()
     for k, (name, g) in enumerate(zip(names, gradients)):
-        if g is None or g.size == 0:
+        if g is None or g.size == 0 or not differentiable(given[k]):
             continue
         chosen = np.arange(g.size) if g.size <= max_entries else rng.choice(g.size, max_entries, replace=False)
-        for m in methods or (next(iter(jvps)), "adjoint identity"):
+        for m in methods or (next(iter(trial.jvps)), "adjoint identity"):
             if m == "adjoint identity":
-                jvp = jvps[next(iter(jvps))]
-                findings.append(adjoint(jvp, inputs64, k, upstream, g, name, limit(m), rng))
-            elif m in jvps:
-                numeric, doubt = entries(jvps[m], inputs64, k, upstream, chosen)
-                doubt = np.maximum(doubt, coarse * largest(numeric))
-                findings.append(worst_entry(m, name, limit(m), g, chosen, numeric, doubt))
-                if findings[-1].verdict == "WRONG" and len(chosen) == g.size:
+                findings.append(trial.adjoint(k, limit(m), rng))
+            elif m in trial.jvps:
+                finding, numeric = trial.entries(m, k, limit(m), chosen)
+                findings.append(finding)
+                if finding.verdict == "WRONG" and len(chosen) == g.size:
                     sizes = [n for a in (*given, *subject.values) for n in a.shape]
-                    for said in causes(g, numeric.reshape(g.shape), max(1e-6, 10 * findings[-1].limit), sizes):
+                    for said in causes(g, numeric.reshape(g.shape), max(1e-6, 10 * finding.limit), sizes):
                         looks.setdefault(said, [])
                         if name not in looks[said]:
                             looks[said].append(name)
         for m, others_gradients in alternatives.items():
             if (other := others_gradients[k]) is not None:
-                findings.append(worst_entry(m, name, limit(m), g, np.arange(g.size), other.reshape(-1)))
-    wrong = any(f.verdict == "WRONG" for f in findings)
+                numbers = Numbers(other.reshape(-1), np.full(g.size, trial.jitter[k]), 0.0)
+                findings.append(worst_entry(m, name, limit(m), g, np.arange(g.size), numbers))
     remarks = [*subject.remarks, *hints(dict(zip(names, given)))]
-    reasons = [] if wrong or all(f.ok for f in findings) else [_why_not_decided(subject, findings, inputs64)]
+    if any(f.verdict == "WRONG" for f in findings):
+        reasons = []
+    else:
+        reasons = [*subject.undecided, *([] if all(f.ok for f in findings) else [trial.why_not_decided(findings)])]
     seen = tuple(Cause(tuple(of), what) for what, of in looks.items())
-    return Report(tuple(findings), skipped, tuple(remarks), tuple(reasons), seen)
+    return Report(tuple(findings), trial.skipped, tuple(remarks), tuple(reasons), seen)
+
+
+class Numbers(NamedTuple):
+    """Entries of a gradient as a method has them, by which nothing is called wrong that they cannot show."""
+
+    values: Array
+    doubt: Array  # how far each may be off
+    floor: float  # what is too small to matter, as an entry of this gradient
+
+
+class Trial:
+    """A gradient at one point, the methods that apply there, and what else is needed to judge them."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        given: Sequence[Array],
+        upstream: Sequence[Array],
+        gradients: Sequence[Array | None],
+        methods: Sequence[str] | None,
+        rng: np.random.Generator,
+    ) -> None:
+        self.subject, self.gradients = subject, gradients
+        self.inputs, self.upstream = tuple(map(wide, given)), tuple(map(wide, upstream))
+        wanted = [m for m in (methods or ()) if m != "adjoint identity"]
+        self.jvps, self.skipped = applicable(subject, self.inputs, rng, wanted)
+        outputs = [y for y in subject(*self.inputs) if differentiable(y)]
+        # Where f computes in float32, so does the gradient, and 1 - h² of an h near 1 has lost some digits more.
+        self.coarse = max((400 * rounding(y) for y in outputs if y.dtype in (np.float32, np.float16)), default=0.0)
+        self.uneven = ""  # a gradient's name, if it jumps here
+        self._look_nearby(given, upstream, rng)
+
+    def _look_nearby(self, given: Sequence[Array], upstream: Sequence[Array], rng: np.random.Generator) -> None:
+        """Gradients at nine points around: there a mistake stays what it is, and only rounding or a kink changes."""
+        lengths = [1e-7 * (largest(x) or 1.0) for x in given]
+        step = [d * rng.standard_normal(x.shape) if differentiable(x) else None for d, x in zip(lengths, given)]
+        points = [
+            [x if v is None else (wide(x) + n * v).astype(x.dtype) for x, v in zip(given, step)] for n in range(-4, 5)
+        ]
+        self.nearby = [(tuple(map(wide, point)), self.subject.gradients(point, upstream)) for point in points]
+        self.jitter = [
+            10 * jitter_of([wide(g) for g in of_one if g is not None], 0.9)
+            for of_one in zip(*(gradients for _, gradients in self.nearby))
+        ]
+
+    def entries(self, method: str, k: int, tolerance: float, chosen: Array) -> tuple[Finding, Array]:
+        """The worst of some entries of the gradient by input k, and those that a method has instead."""
+        gradient, name = self._gradient(k), self.subject.names[k]
+        jvp = self.jvps[method]
+        values, doubt, size = entries(lambda v: jvp(self.inputs, v), self.inputs, k, self.upstream, chosen)
+        doubt = np.maximum(doubt + self.jitter[k], self.coarse * largest(values))
+        natural = self._natural_size(k)
+        for _ in range(20):
+            numbers = Numbers(values, doubt + 10 * EPS * size, 1e-7 * natural)
+            finding = worst_entry(method, name, tolerance, gradient, chosen, numbers)
+            if finding.verdict != "WRONG" or np.isnan(finding.error):
+                break
+            direction = _unit(gradient.shape, finding.where)
+            unsure = max(10 * self._jitter_of_difference(jvp, k, direction), 100 * EPS * natural)
+            if unsure < abs(finding.gradient - finding.numeric):
+                break
+            self.uneven = f"{name}{list(finding.where)}"
+            doubt = np.maximum(doubt, unsure)
+        return finding, values
+
+    def adjoint(self, k: int, tolerance: float, rng: np.random.Generator) -> Finding:
+        """Compare ⟨Jᵀu, v⟩ with ⟨u, J v⟩ for a random v in input k."""
+        gradient, name = self._gradient(k), self.subject.names[k]
+        jvp = next(iter(self.jvps.values()))
+        v = rng.standard_normal(gradient.shape)
+        directions: list[Array | None] = [None] * len(self.inputs)
+        directions[k] = v
+        size = np.sqrt(gradient.size) * self._natural_size(k)
+        finding = adjoint(name, jvp(self.inputs, directions), self.upstream, gradient, v, tolerance, 1e-7 * size)
+        noise = 4 * np.sqrt(gradient.size) * self.jitter[k]
+        apart = abs(finding.gradient - finding.numeric)
+        if noise and apart:
+            finding = finding._replace(doubt=finding.doubt + noise * finding.error / apart)
+        if finding.verdict == "WRONG" and np.isfinite(finding.error):
+            unsure = max(10 * self._jitter_of_difference(jvp, k, v), 100 * EPS * size)
+            if unsure >= apart:
+                self.uneven = self.uneven or name
+                finding = finding._replace(doubt=unsure * finding.error / apart)
+        return finding
+
+    def _gradient(self, k: int) -> Array:
+        gradient = self.gradients[k]
+        assert gradient is not None
+        return gradient
+
+    def _jitter_of_difference(self, jvp: Differentiate, k: int, v: Array) -> float:
+        """How much the difference between the two derivatives along v in input k jitters from point to point."""
+        directions: list[Array | None] = [None] * len(self.inputs)
+        directions[k] = v
+        apart = [
+            inner([wide(g)], [v]) - inner(self.upstream, jvp(point, directions).values)
+            for point, gradients in self.nearby
+            if (g := gradients[k]) is not None
+        ]
+        return jitter_of([np.array(d) for d in apart], 1.0)
+
+    def _natural_size(self, k: int) -> float:
+        """What an entry of the gradient by input k is like if nothing is saturated and nothing cancels."""
+        outputs = zip(self.upstream, self.subject.values)
+        weighed = sum(float(np.sum(np.abs(u * y))) for u, y in outputs if differentiable(y))
+        return weighed / (largest(self.inputs[k]) or 1.0)
+
+    def why_not_decided(self, findings: Sequence[Finding]) -> str:
+        """The reason, and the words that decide it."""
+        doubt = max(f.doubt for f in findings)
+        if any(not np.isfinite(f.numeric) for f in findings):
+            return "f is not finite at these inputs or near them"
+        outputs = [y for y in self.subject(*self.inputs) if differentiable(y)]
+        if any(y.dtype in (np.float32, np.float16) for y in outputs):
+            return (
+                f"f computes in float32 or float16: the gradients agree to {doubt:.0e}, as far as its digits go; "
+                "let it compute in float64, or give a tolerance"
+            )
+        jitter, nearer = self._noise(1e-5), self._noise(1e-6)
+        if self.uneven or jitter > max(1e-9, 5 * nearer):
+            return (
+                f"the gradient jumps here{self.uneven and f', at {self.uneven}'}, as relu's does at 0, or all of it is "
+                "rounding: move the inputs a little, x + 0.01 * rng.standard_normal(x.shape)"
+            )
+        if jitter > 1e-12:
+            return (
+                f"the gradients agree to {doubt:.0e}: f's values jitter by {jitter:.0e} (does it compute in float32, "
+                "or round?); let it compute in float64, or give a tolerance"
+            )
+        if any(g is not None and j > DECIDES * largest(wide(g)) for g, j in zip(self.gradients, self.jitter)):
+            return f"the gradient itself is computed to {doubt:.0e} only (in float32?): let it compute in float64"
+        return f"the gradients agree to {doubt:.0e}, which is all that differences of this f show: is it smooth here?"
+
+    def _noise(self, distance: float) -> float:
+        """How much f jitters over so small a distance, relative to its values."""
+        rng = np.random.default_rng(0)
+        directions = [rng.standard_normal(x.shape) if differentiable(x) else None for x in self.inputs]
+        noise = noise_of(self.subject, self.inputs, directions, distance)
+        return max((e / (largest(y) or 1.0) for e, y in zip(noise, self.subject.values)), default=0.0)
+
+
+def _unit(shape: tuple[int, ...], where: tuple[int, ...]) -> Array:
+    found = np.zeros(shape)
+    found[where] = 1
+    return found
 
 
 def of_cell(cell: Cell, params: Any, x: Array, s0: States) -> Problem:
@@ -509,29 +440,23 @@ def upstream_of(outputs: Sequence[Array], rng: np.random.Generator) -> tuple[Arr
     return tuple(u.astype(y.dtype) if differentiable(y) else np.zeros(y.shape) for u, y in zip(drawn, outputs))
 
 
-def _why_not_decided(subject: Subject, findings: Sequence[Finding], inputs: Sequence[Array]) -> str:
-    doubt = max(f.doubt for f in findings)
-    if any(not np.isfinite(f.numeric) for f in findings):
-        return "f is not finite at these inputs or near them"
-    if any(y.dtype in (np.float32, np.float16) for y in subject(*inputs) if differentiable(y)):
-        return (
-            f"f computes in float32 or float16: the gradients agree to {doubt:.0e}, as far as its digits go; "
-            "let it compute in float64, or give a tolerance"
-        )
-    return f"the gradients agree to {doubt:.0e}, which is all that differences of this f show: is it smooth here?"
+def entries(
+    jvp: JVP, inputs: Sequence[Array], k: int, upstream: Sequence[Array], chosen: Array
+) -> tuple[Array, Array, float]:
+    """Entries of the gradient of Σ upstream ∘ f by input k, by their flat indices, and how far each may be off.
 
-
-def entries(jvp: JVP, inputs: Sequence[Array], k: int, upstream: Sequence[Array], chosen: Array) -> tuple[Array, Array]:
-    """Entries of the gradient of Σ upstream ∘ f by input k, by their flat indices, and how far each may be off."""
+    The last number is the largest sum of absolute values that an entry is made of, before they cancel.
+    """
     directions: list[Array | None] = [None] * len(inputs)
-    found, doubt = np.empty(len(chosen)), np.empty(len(chosen))
+    found, doubt, size = np.empty(len(chosen)), np.empty(len(chosen)), 0.0
     for n, flat in enumerate(chosen):
         direction = np.zeros(inputs[k].size)
         direction[flat] = 1
         directions[k] = direction.reshape(inputs[k].shape)
         Jv = jvp(directions)
         found[n], doubt[n] = inner(upstream, Jv.values), _doubt(upstream, Jv)
-    return found, doubt
+        size = max(size, inner(list(map(np.abs, upstream)), list(map(np.abs, Jv.values))))
+    return found, doubt, size
 
 
 def _doubt(upstream: Sequence[Array], Jv: Derivative) -> float:
@@ -553,13 +478,13 @@ def numeric_gradient(
     method : "complex step" or "central differences"
     """
     of = {"complex step": complex_step, "central differences": central_differences}[method]
-    found, _ = entries(lambda directions: of(f, inputs, directions), inputs, k, upstream, np.arange(inputs[k].size))
+    found, _, _ = entries(lambda directions: of(f, inputs, directions), inputs, k, upstream, np.arange(inputs[k].size))
     return found.reshape(inputs[k].shape)
 
 
 def applicable(
     f: Function, inputs: Sequence[Array], rng: np.random.Generator, wanted: Sequence[str] = ()
-) -> tuple[dict[str, JVP], tuple[str, ...]]:
+) -> tuple[dict[str, Differentiate], tuple[str, ...]]:
     """The methods that differentiate f, the best one first, and why another one is not used.
 
     Central differences are only among them if they are wanted, or the complex step does not apply.
@@ -570,46 +495,50 @@ def applicable(
     # A step at which rounding and the error of the series weigh alike: 0.01 in float64, 0.1 in float32.
     jitter = max((e / (largest(y) or 1.0) for e, y in zip(noise, outputs)), default=0.0)
     step = float(np.clip(jitter**0.125, 1e-2, 0.25))
+    lengths = [1.0 if v is None else length_of(f, inputs, k, step, noise, v) for k, v in enumerate(directions)]
 
-    def differences(directions: Sequence[Array | None]) -> Derivative:
-        return central_differences(f, inputs, directions, step, noise=noise)
+    def differences(inputs: Sequence[Array], directions: Sequence[Array | None]) -> Derivative:
+        length = min((l for l, v in zip(lengths, directions) if v is not None), default=1.0)
+        return central_differences(f, inputs, directions, step * length, noise=noise)
 
-    def complex_steps(directions: Sequence[Array | None]) -> Derivative:
+    def complex_steps(inputs: Sequence[Array], directions: Sequence[Array | None]) -> Derivative:
         return complex_step(f, inputs, directions)
 
     reason = ""
     try:
-        exact = complex_steps(directions)
+        exact = complex_steps(inputs, directions)
     except Exception as error:  # whatever somebody's code raises when it gets complex numbers
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = f"complex step, since f does not take complex numbers ({said})"
         if "Casting complex" in said or ("complex" in said.lower() and "float" in said.lower()):
             reason += "; a buffer takes them if it is made as np.zeros(shape, np.result_type(x, W))"
     else:
-        rough = differences(directions)
+        directions = [None if v is None else l * v for l, v in zip(lengths, directions)]
+        exact, rough = complex_steps(inputs, directions), central_differences(f, inputs, directions, step, noise=noise)
         scale = np.sqrt(inner(rough.values, rough.values)) + np.finfo(float).tiny
         apart = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(exact.values, rough.values)))
         doubt = 4 * np.sqrt(sum(np.sum(d**2) for d in rough.doubt))
         if not apart <= 1e-3 * scale + doubt:
             reason = "complex step, since f is not analytic (it may use abs or a conjugate)"
-    found: dict[str, JVP] = {} if reason else {"complex step": complex_steps}
+    found: dict[str, Differentiate] = {} if reason else {"complex step": complex_steps}
     if reason or "central differences" in wanted:
         found["central differences"] = differences
     return found, (reason,) if reason else ()
 
 
-def worst_entry(
-    method: str, name: str, tolerance: float, gradient: Array, chosen: Array, numeric: Array, doubt: Any = 0.0
-) -> Finding:
+def worst_entry(method: str, name: str, tolerance: float, gradient: Array, chosen: Array, right: Numbers) -> Finding:
     """Compare chosen entries of a gradient, by their flat indices, with what a method says of them.
 
     The worst entry is the one that is furthest beyond what it may be off by.
     """
+    numeric = right.values
     with np.errstate(invalid="ignore"):
         apart = np.abs(gradient.reshape(-1)[chosen] - numeric)
-    scale = max(largest(numeric[np.isfinite(numeric)]), float(np.finfo(float).tiny))
-    doubts = np.broadcast_to(doubt, apart.shape) / scale
+    scale = max(largest(numeric[np.isfinite(numeric)]), right.floor, float(np.finfo(float).tiny))
+    doubts = right.doubt / scale
     worst = int(np.argmax(apart / scale / np.maximum(tolerance, doubts)))  # the first NaN, if there is one
+    if not apart.any():
+        doubts = np.zeros_like(doubts)  # exactly the same numbers, as of an input that f does not use
     where = tuple(int(i) for i in np.unravel_index(chosen[worst], gradient.shape))
     error = float(apart[worst]) / scale
     return Finding(
@@ -618,48 +547,12 @@ def worst_entry(
 
 
 def adjoint(
-    jvp: JVP,
-    inputs: Sequence[Array],
-    k: int,
-    upstream: Sequence[Array],
-    gradient: Array,
-    name: str,
-    tolerance: float,
-    rng: np.random.Generator,
+    name: str, Jv: Derivative, upstream: Sequence[Array], gradient: Array, v: Array, tolerance: float, floor: float
 ) -> Finding:
-    """Compare ⟨Jᵀu, v⟩ with ⟨u, J v⟩ for a random v in input k, relative to the product of the norms."""
-    directions: list[Array | None] = [None] * len(inputs)
-    v = directions[k] = rng.standard_normal(gradient.shape)
-    Jv = jvp(directions)
+    """Compare ⟨Jᵀu, v⟩ with ⟨u, J v⟩, relative to the product of the norms or to what is too small to matter."""
     left, right = inner([gradient], [v]), inner(upstream, Jv.values)
     norms = np.sqrt(inner(upstream, upstream) * inner(Jv.values, Jv.values))
-    scale = max(float(norms + np.linalg.norm(gradient) * np.linalg.norm(v)), float(np.finfo(float).tiny))
+    scale = max(float(norms + np.linalg.norm(gradient) * np.linalg.norm(v)), floor, float(np.finfo(float).tiny))
     error = abs(left - right) / scale
-    return Finding("adjoint identity", name, error, tolerance, (), left, right, _doubt(upstream, Jv) / scale)
-
-
-def named(inputs: Mapping[str, Array] | Sequence[Array]) -> tuple[list[str], tuple[Array, ...]]:
-    """Names and copies of inputs that may come without names."""
-    if isinstance(inputs, Mapping):
-        return list(map(str, inputs)), tuple(map(np.array, inputs.values()))
-    return [f"input {k}" for k in range(len(inputs))], tuple(map(np.array, inputs))
-
-
-def checked(names: Sequence[str], inputs: Sequence[Array], gradients: Any) -> list[Array | None]:
-    """Copies of the gradients, if there is one of the right shape (or None) for each input; a dict has them by name."""
-    if isinstance(gradients, Mapping):
-        if unknown := [name for name in gradients if str(name) not in names]:
-            raise ValueError(f"vjp returned a gradient of {unknown[0]!r}, expected some of {', '.join(names)}")
-        gradients = [gradients.get(name) for name in names]
-    elif isinstance(gradients, np.ndarray) and len(inputs) == 1:
-        gradients = [gradients]
-    if not isinstance(gradients, Sequence):
-        came = type(gradients).__name__
-        raise ValueError(f"vjp returned {came}, expected {len(inputs)} gradients, in a sequence or by name in a dict")
-    if len(gradients) != len(inputs):
-        raise ValueError(f"vjp returned {len(gradients)} gradients, expected {len(inputs)}, one for each input")
-    found = [None if g is None else np.array(g) for g in gradients]
-    for name, x, g in zip(names, inputs, found):
-        if g is not None and g.shape != x.shape:
-            raise ValueError(f"the gradient of {name} has shape {g.shape}, expected {x.shape}, that of {name}")
-    return found
+    doubt = _doubt(upstream, Jv) / scale if error else 0.0
+    return Finding("adjoint identity", name, error, tolerance, (), left, right, doubt)
