@@ -97,9 +97,9 @@ def logit(s: Any) -> Any:
 # the cell's name → the field of its tape that has the gates, and what stands there in blocks of H rows
 ON_TAPE = {
     "lstm": ("oifgc", ("o", "i", "f", "g")),
-    "lstm_projection": ("gates", ("o", "i", "f", "g")),
+    "lstm_projection": ("oifgc", ("o", "i", "f", "g")),
     "gru": ("vrzn", ("v_n", "r", "z", "n")),
-    "gru_reset_before": ("gates", ("r", "z", "n")),
+    "gru_reset_before": ("vrzn", ("q", "r", "z", "n")),
 }
 
 
@@ -137,7 +137,6 @@ def gates_of(name: str, tape: Any, values: dict[str, Any]) -> dict[str, Any]:
         r, z, n = (found[gate].array for gate in "rzn")
         u_r, u_z, u_n = (values[f"u_{gate}"].array for gate in "rzn")
         found |= {
-            "q": Steps(r * values["h"].array[:-1]),
             "v_r": Steps(logit(r) - u_r),
             "v_z": Steps(logit(z) - u_z),
             "v_n": Steps(np.arctanh(n) - u_n),

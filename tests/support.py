@@ -29,10 +29,10 @@ CELLS = {
         (numpy_rnn.fast.rnn.TANH, torch_rnn.rnn.TANH),
         (numpy_rnn.fast.rnn.RELU, torch_rnn.rnn.RELU),
         (numpy_rnn.fast.lstm.LSTM, torch_rnn.lstm.LSTM),
-        (numpy_rnn.fast.lstm_projection.LSTM_PROJECTION, torch_rnn.lstm_projection.LSTM_PROJECTION),
-        (numpy_rnn.fast.lstm_peephole.LSTM_PEEPHOLE, torch_rnn.lstm_peephole.LSTM_PEEPHOLE),
+        (numpy_rnn.fast.lstm.LSTM_PROJECTION, torch_rnn.lstm_projection.LSTM_PROJECTION),
+        (numpy_rnn.fast.lstm.LSTM_PEEPHOLE, torch_rnn.lstm_peephole.LSTM_PEEPHOLE),
         (numpy_rnn.fast.gru.GRU, torch_rnn.gru.GRU),
-        (numpy_rnn.fast.gru_reset_before.GRU_RESET_BEFORE, torch_rnn.gru_reset_before.GRU_RESET_BEFORE),
+        (numpy_rnn.fast.gru.GRU_RESET_BEFORE, torch_rnn.gru_reset_before.GRU_RESET_BEFORE),
     )
 }
 

@@ -278,16 +278,16 @@ WORSE = {
     "dW accumulated in float32": (
         "lstm",
         (
-            "Params(da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, H),",
-            "Params(in_float32(np.matmul)(da, x.reshape(T * B, I)), in_float32(np.matmul)(da, h[:-1].reshape(T * B, H)),",
+            "[da @ x.reshape(T * B, I), da @ h[:-1].reshape(T * B, R),",
+            "[in_float32(np.matmul)(da, x.reshape(T * B, I)), in_float32(np.matmul)(da, h[:-1].reshape(T * B, R)),",
         ),
         "gradient",
     ),
     "dW accumulated in 49 bits": (
         "gru",
         (
-            "du @ x.reshape(T * B, I), dv @ merge_steps(h[:-1]).T",
-            "short_accumulator(du, x.reshape(T * B, I), T), short_accumulator(dv, merge_steps(h[:-1]).T, T)",
+            "du @ x.reshape(T * B, I), dW_hh, ",
+            "short_accumulator(du, x.reshape(T * B, I), T), short_accumulator(dv, h.T, T), ",
         ),
         "gradient",
     ),

@@ -57,17 +57,11 @@ BROKEN = [
     ("rnn_relu", "rnn", "transposed_copy(W_hh)", "W_hh", "dx"),
     ("lstm", "lstm", "(c, f * (1 - f), out=da_f)", "(c, f * (1 - f) * 1.001, out=da_f)", "dbias_hh_l0"),
     ("lstm", "lstm", "dc += dc_loss_t", "dc += 0 * dc_loss_t + 1e-9", "dc_0"),
-    (
-        "lstm_projection",
-        "lstm_projection",
-        "merge_steps(dh[1:]) @ merge_steps(o * tanh_c).T",
-        "merge_steps(dh[:-1]) @ merge_steps(o * tanh_c).T",
-        "dweight_hr_l0",
-    ),
-    ("lstm_peephole", "lstm_peephole", "da_o * c[1:]", "da_o * c[:-1]", "dweight_peephole_l0"),
+    ("lstm_projection", "lstm", "merge_steps(dhs) @", "merge_steps(dh_loss[:-1]) @", "dweight_hr_l0"),
+    ("lstm_peephole", "lstm", "da_o * oifgc[1:,", "da_o * oifgc[:-1,", "dweight_peephole_l0"),
     ("gru", "gru", "(du_n * v_n, r * (1 - r), out=dv_r)", "(du_n * n, r * (1 - r), out=dv_r)", "dweight_hh_l0"),
     ("gru", "gru", "sum_columns(dv)", "sum_columns(du)", "dbias_hh_l0"),
-    ("gru_reset_before", "gru_reset_before", "dh += dq * r_t", "dh += dq", "dh_0"),
+    ("gru_reset_before", "gru", "dh += dq * r_t", "dh += dq", "dh_0"),
 ]
 
 

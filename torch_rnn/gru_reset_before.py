@@ -9,7 +9,7 @@ For t = 0 … T-1; u is the input's side, v the state's side, three blocks of H 
           n       = tanh(u_n + v_n)
     (4)   h_{t+1} = (1 - z) ∘ n + z ∘ h_t        z keeps the old state
 
-`numpy_rnn.fast.gru_reset_before` has the same equations and, by hand, their transposes.
+`numpy_rnn.fast.gru` has the same equations and, by hand, their transposes.
 """
 
 from __future__ import annotations

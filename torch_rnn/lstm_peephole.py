@@ -9,7 +9,7 @@ For t = 0 … T-1; P has three blocks of H weights, P_i, P_f, P_o:
     (4)   o       = σ(a_o + P_o ∘ c_{t+1})
     (5)   h_{t+1} = o ∘ tanh(c_{t+1})
 
-`numpy_rnn.fast.lstm_peephole` has the same equations and, by hand, their transposes.
+`numpy_rnn.fast.lstm` has the same equations and, by hand, their transposes.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ For t = 0 … T-1:
     (4)   m_t     = o ∘ tanh(c_{t+1})
     (5)   h_{t+1} = W_hr m_t
 
-`numpy_rnn.fast.lstm_projection` has the same equations and, by hand, their transposes.
+`numpy_rnn.fast.lstm` has the same equations and, by hand, their transposes.
 """
 
 from __future__ import annotations

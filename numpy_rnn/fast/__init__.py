@@ -1,7 +1,7 @@
 """The same numbers as `numpy_rnn.textbook`, for whole batches, at speed: what the layers call.
 
-One module a cell, held against its textbook twin to 1e-12 by tests/test_textbook.py; `deep` runs cells over layers,
-directions and sequences of different lengths. Nobody needs to open them to understand what is computed.
+One module a family of cells, held against its textbook twins to 1e-12 by tests/test_textbook.py; `deep` runs cells
+over layers, directions and sequences of different lengths. Nobody needs to open them to understand what is computed.
 
 What the cells do otherwise than the textbook, and what it buys; docs/use/speed.md has the figures:
 
@@ -15,17 +15,6 @@ What the cells do otherwise than the textbook, and what it buys; docs/use/speed.
 * Results go into memory that is there already: `out`, by position, for a keyword takes a part of a small call's time.
 """
 
-from . import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, memory, numerics, rnn, truncated
+from . import deep, gru, lstm, memory, numerics, rnn, truncated
 
-__all__ = [
-    "deep",
-    "gru",
-    "gru_reset_before",
-    "lstm",
-    "lstm_peephole",
-    "lstm_projection",
-    "memory",
-    "numerics",
-    "rnn",
-    "truncated",
-]
+__all__ = ["deep", "gru", "lstm", "memory", "numerics", "rnn", "truncated"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from . import gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn
+from . import gru, lstm, rnn
 from .cell import Cell
 
 CELLS: dict[str, Cell] = {
@@ -17,10 +17,10 @@ CELLS: dict[str, Cell] = {
         rnn.TANH,
         rnn.RELU,
         lstm.LSTM,
-        lstm_projection.LSTM_PROJECTION,
-        lstm_peephole.LSTM_PEEPHOLE,
+        lstm.LSTM_PROJECTION,
+        lstm.LSTM_PEEPHOLE,
         gru.GRU,
-        gru_reset_before.GRU_RESET_BEFORE,
+        gru.GRU_RESET_BEFORE,
     )
 }
 

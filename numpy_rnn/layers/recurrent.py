@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..fast import deep, gru, gru_reset_before, lstm, lstm_peephole, lstm_projection, rnn, truncated
+from ..fast import deep, gru, lstm, rnn, truncated
 from ..fast.cell import Cell, Grads, States
 from ..fast.numerics import Array
 from ..fast.registry import parameter_name, parameter_shapes
@@ -416,8 +416,8 @@ class LSTM(Recurrent):
         if check_bool("peephole", peephole) and proj_size:
             raise ValueError(f"peephole=True came with proj_size={proj_size}, expected one of the two at most")
         if peephole:
-            return lstm_peephole.LSTM_PEEPHOLE
-        return lstm_projection.LSTM_PROJECTION if proj_size else lstm.LSTM
+            return lstm.LSTM_PEEPHOLE
+        return lstm.LSTM_PROJECTION if proj_size else lstm.LSTM
 
 
 class GRU(Recurrent):
@@ -471,4 +471,4 @@ class GRU(Recurrent):
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:
         """Choose the cell that the constructor's arguments call for."""
-        return gru.GRU if check_bool("reset_after", config["reset_after"]) else gru_reset_before.GRU_RESET_BEFORE
+        return gru.GRU if check_bool("reset_after", config["reset_after"]) else gru.GRU_RESET_BEFORE
