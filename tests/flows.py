@@ -15,7 +15,7 @@ from support import assert_close, columns, rng_of
 
 import numpy_rnn
 from numpy_rnn.fast import deep, truncated
-from numpy_rnn.study import gradflow
+from numpy_rnn.study.gradflow import jacobians as gradflow
 from numpy_rnn.study.notation import FormulaError
 from numpy_rnn.verify import rtrl
 

@@ -11,13 +11,13 @@ import re
 from typing import Any
 
 from docutils import nodes
+from latex import latex
 from latex2mathml.converter import convert
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
-from numpy_rnn.study.latex import latex
 from numpy_rnn.study.notation import FormulaError, expression, formulas, is_symbol, parse, runs, tokens
 
 PAGES = r"index$|learn/(derivation/(en|zh)/|gru-reset|from-textbook)"  # whose sentences are looked through

@@ -26,7 +26,7 @@ API = {
     "textbook": ["numpy_rnn.textbook.*"],
     "verify": ["numpy_rnn.verify.*"],
     "port": ["numpy_rnn.port.*"],
-    "study": ["numpy_rnn.study.*"],
+    "study": ["numpy_rnn.study.*", "numpy_rnn.study.gradflow.jacobians"],
     "train": ["numpy_rnn.train.*"],
     "torch_rnn": ["torch_rnn"],
 }

@@ -4,39 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 import numpy as np
-from click.core import ParameterSource
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from ..fast.numerics import Array
+from ..fast.registry import FAMILIES
+from ..study.document import plain
 from ..study.gradflow import figure
-from ..study.gradflow.settings import (
-    CELLS,
-    LABELS,
-    SETTINGS,
-    Clipping,
-    Flow,
-    Trained,
-    clipping,
-    flows,
-    reach,
-    trained_flows,
-    trained_reaches,
-)
+from ..study.gradflow.settings import Clipping, Flow, Job, Reach, Sizes, initial_jobs, trained_jobs
 from ..train import figures
 from ..train.checkpoint import read_language_model
 from ..train.text import read_text
 from ..train.threads import fitting_threads
-from .options import CellName, figure_path
+from .options import FIGURE, CellName
+from .progress import bar, given
 
 EXPLANATION = (
     "A step's Jacobian is J = E + A W_hh; a gradient is multiplied by one of them for every step that it goes back."
@@ -49,31 +37,16 @@ SYMBOLS = {
     "n back": "the gradient's norm n steps back; it is 1 at the last step",
     "1 % at": "the horizon: how many steps back the norm falls below 1 %",
 }
-SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping
-MAPPED = 40  # steps of the tables of contributions, at most
-
-
-class Results(NamedTuple):
-    """All that a figure and a table show."""
-
-    flows: list[Flow]
-    clippings: list[Clipping]
-    reaches: dict[str, Array]
 
 
 @click.command(context_settings={"show_default": True}, short_help="Measure where gradients vanish and explode.")
-@click.option("--cell", "cells", multiple=True, type=CellName(CELLS), default=tuple(CELLS), help="May be repeated.")
+@click.option("--cell", "cells", multiple=True, type=CellName(FAMILIES), default=FAMILIES, help="May be repeated.")
 @click.option("--steps", type=click.IntRange(1), default=100, help="T, how far back to look.")
 @click.option("--hidden", type=click.IntRange(1), default=32, help="Units.")
 @click.option("--inputs", type=click.IntRange(1), default=16, help="Numbers that a step reads, noise.")
 @click.option("--sequences", type=click.IntRange(1), default=8, help="How many to take the median of.")
 @click.option("--seed", type=click.IntRange(0), default=0)
-@click.option(
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    callback=figure_path,
-    help="Draw a figure: .png or .svg. An old one is replaced.",
-)
+@FIGURE
 @click.option(
     "--checkpoint",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -109,58 +82,35 @@ def gradflow(
     if checkpoint is None:
         if text is not None:
             raise click.UsageError("--text is read by a trained model: give its --checkpoint, too.")
-        work: Iterator[Any] = _initial(cells, steps, hidden, inputs, sequences, seed)
-        count = sum(s.cell.name.partition("_")[0] in cells for s in SETTINGS) + 2 * len(cells)
+        jobs = initial_jobs(cells, Sizes(steps, sequences, inputs, hidden, seed))
     else:
         for option in ("cells", "hidden", "inputs", "seed"):
-            if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            if given(ctx, option):
                 name = option.replace("cells", "cell")
                 raise click.UsageError(f"--{name} cannot be chosen for a trained model: leave it out.")
-        model = _trained(checkpoint, text, steps, sequences)
-        work, count = _of_model(model), 2 * len(model.after.rnn.params()) + 1
-    results = Results([], [], {})
-    errors = Console(stderr=True)
-    with (
-        fitting_threads(sequences, hidden),
-        Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress,
-    ):
-        for part in progress.track(work, total=count, description="measuring"):
-            _keep(results, part)
+        jobs = _of_model(checkpoint, text, steps, sequences)
+    with fitting_threads(sequences, hidden), bar(Console(stderr=True)) as progress:
+        results = [job() for job in progress.track(jobs, description="measuring")]
+    flows = [r for r in results if isinstance(r, Flow)]
+    clippings = [r for r in results if isinstance(r, Clipping)]
+    reaches = [r for r in results if isinstance(r, Reach)]
     if out is not None:
-        figures.write(figure.draw(results.flows, results.clippings, results.reaches), out)
+        figures.write(figure.draw(flows, clippings, reaches), out)
     if as_json:
-        click.echo(json.dumps(_document(results, out), indent=1))
+        document = {
+            "figure": None if out is None else str(out),
+            "flows": [_document(f) for f in flows],
+            "clipping": clippings,
+            "contributions": dict(reaches),
+        }
+        click.echo(json.dumps(plain(document), indent=1))
         return
-    _print(results)
+    _print(flows)
     if out is not None:
         click.echo(f"{out} holds the figure")
 
 
-def _initial(
-    cells: Sequence[str], steps: int, hidden: int, inputs: int, sequences: int, seed: int
-) -> Iterator[Flow | Clipping | tuple[str, Array]]:
-    yield from flows(steps, sequences, inputs, hidden, seed, cells)
-    for cell in CELLS:
-        if cell in cells:
-            yield clipping(cell, SCALES, steps, sequences, inputs, hidden, seed)
-            yield LABELS[cell], reach(cell, min(steps, MAPPED), inputs, hidden, seed)
-
-
-def _of_model(model: Trained) -> Iterator[Flow | dict[str, Array]]:
-    yield from trained_flows(model)
-    yield trained_reaches(model, MAPPED)
-
-
-def _keep(results: Results, part: Any) -> None:
-    if isinstance(part, Flow):
-        results.flows.append(part)
-    elif isinstance(part, Clipping):
-        results.clippings.append(part)
-    else:
-        results.reaches.update([part] if isinstance(part, tuple) else part)
-
-
-def _trained(path: Path, text: Path | None, steps: int, sequences: int) -> Trained:
+def _of_model(path: Path, text: Path | None, steps: int, sequences: int) -> list[Job]:
     """Read a model, make the one that its training began with, and take text from the part for validation."""
     found, vocabulary = read_language_model(path)
     read = read_text(text, vocabulary.kind)
@@ -171,61 +121,38 @@ def _trained(path: Path, text: Path | None, steps: int, sequences: int) -> Train
         raise click.UsageError(f"the text's last tenth has {len(codes)} symbols, too few for --steps {steps}.")
     starts = np.linspace(0, len(codes) - steps, sequences, dtype=int)
     symbols = np.stack([codes[start : start + steps] for start in starts], axis=1)
-    return Trained(found.initial_model(), found.model(), symbols)
+    return trained_jobs(found.initial_model(), found.model(), symbols)
 
 
-def _document(results: Results, out: Path | None) -> dict[str, Any]:
-    def number(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    return {
-        "figure": None if out is None else str(out),
-        "flows": [
-            {
-                "group": f.group,
-                "setting": f.label,
-                "norm_W_hh": f.weight,
-                "spectral_radius": f.radius,
-                "activation": f.activation,
-                "other": f.other,
-                "lyapunov_exponent": number(f.exponent),
-                "horizon": number(f.horizon),
-                "norms": np.median(f.norms, axis=1)[::-1].tolist(),  # by steps back
-            }
-            for f in results.flows
-        ],
-        "clipping": [
-            {"cell": c.label, "scales": c.scales.tolist(), "norms": c.norms.tolist(), "clipped": c.clipped.tolist()}
-            for c in results.clippings
-        ],
-        "contributions": {label: table.tolist() for label, table in results.reaches.items()},
-    }
+def _document(f: Flow) -> dict[str, Any]:
+    """A flow; of its norms the median sequence's, by steps back."""
+    return {**f._asdict(), "horizon": f.horizon, "norms": np.median(f.norms, axis=1)[::-1]}
 
 
-def _print(results: Results) -> None:
+def _print(flows: Sequence[Flow]) -> None:
     console = Console()
     console.print(EXPLANATION, highlight=False)
     symbols = Table.grid(padding=(0, 2))
     for symbol, meaning in SYMBOLS.items():
         symbols.add_row(symbol, meaning)
     console.print(symbols, "")
-    T = len(results.flows[0].norms) - 1
+    T = len(flows[0].norms) - 1
     after = sorted({steps for steps in (10, 50, T) if steps <= T})
-    for group, members in groupby(results.flows, key=lambda f: f.group):
+    for group, members in groupby(flows, key=lambda f: f.group):
         console.print(_table(group, list(members), after, console.width))
 
 
 def _table(group: str, members: Sequence[Flow], after: Sequence[int], width: int) -> Table:
     """One row a setting; on a narrow terminal without the columns that matter least."""
     columns = {
-        "\n‖W_hh‖": [f"{f.weight:.2f}" for f in members],
+        "\n‖W_hh‖": [f"{f.norm_W_hh:.2f}" for f in members],
         "\nA": [f"{f.activation:.2f}" for f in members],
         "\nE": [f"{f.other:.2f}" for f in members],
-        "\nλ₁": [f"{f.exponent:+.2f}" for f in members],
+        "\nλ₁": [f"{f.lyapunov_exponent:+.2f}" for f in members],
         **{f"{steps}\nback": [f"{f.after(steps):.0e}" for f in members] for steps in after},
         "1 %\nat": [f"{f.horizon:.0f}" if math.isfinite(f.horizon) else "never" for f in members],
     }
-    room = width - 2 - max(len(f.label) for f in members)
+    room = width - 2 - max(len(f.setting) for f in members)
     for least in ("\n‖W_hh‖", "\nE", "\nA", *(f"{steps}\nback" for steps in after[1:])):
         if sum(1 + max(map(len, (*head.split("\n"), *cells))) for head, cells in columns.items()) > room:
             del columns[least]
@@ -234,5 +161,5 @@ def _table(group: str, members: Sequence[Flow], after: Sequence[int], width: int
     for head in columns:
         table.add_column(head, justify="right", no_wrap=True)
     for f, cells in zip(members, zip(*columns.values())):
-        table.add_row(f.label, *cells)
+        table.add_row(f.setting, *cells)
     return table

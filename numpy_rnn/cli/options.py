@@ -91,3 +91,11 @@ def figure_path(ctx: click.Context, param: click.Parameter, value: Path | None) 
         figures.matplotlib()
         check_writable(value)
     return value
+
+
+FIGURE = click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=figure_path,
+    help="Draw a figure: .png or .svg. An old one is replaced.",
+)

@@ -85,8 +85,7 @@ def trace(
 
 
 def _print(console: Console, found: Walk, judged: Verdict, seed: int) -> None:
-    T, _, I = found.case.x.shape
-    H = found.case.params[0][0].W_ih.shape[0] // found.cell.gates
+    T, I, H, _ = found.sizes.values()
     heading = f"{found.cell.name}: T = {T} steps, I = {I} inputs, H = {H} units, one sequence, seed {seed}."
     console.print(Text(heading, style="bold"))
     activation = f" f is {found.cell.name.removeprefix('rnn_')}." if found.cell.name.startswith("rnn_") else ""
@@ -144,8 +143,7 @@ class _Numbers:
 
 def _given(found: Walk) -> Table:
     table = _table("Given", "name", "value", "what it is")
-    for index in found.given:
-        value = found.values[index]
+    for value in found.values[: found.given]:
         table.add_row(value.name, _Numbers(value.array), value.meaning)
     return table
 

@@ -49,10 +49,8 @@ def loss(walk: Walk) -> str:
 
 def command(walk: Walk, seed: int) -> str:
     """What a user types to get this walk."""
-    T, _, I = walk.case.x.shape
-    params = walk.case.params[0][0]
-    H = params.W_ih.shape[0] // walk.cell.gates
-    projection = f" --projection {params.W_hh.shape[1]}" if "W_hr" in params._fields else ""
+    T, I, H, R = walk.sizes.values()
+    projection = f" --projection {R}" if "W_hr" in walk.params else ""
     return f"numpy-rnn trace --cell {walk.cell.name} --steps {T} --input {I} --hidden {H}{projection} --seed {seed}"
 
 
@@ -72,29 +70,25 @@ def document(walk: Walk, verdict: Verdict, seed: int) -> dict[str, Any]:
     dict
         values, lines and moments refer to one another by index. Matrices and vectors are lists of rows.
     """
-    T, _, I = walk.case.x.shape
-    params = walk.case.params[0][0]
     found = {
         "ok": verdict.ok,
         "cell": walk.cell.name,
         "module": f"{module_of(walk.cell).__name__.replace('.', '/')}.py",
-        "sizes": {"T": T, "I": I, "H": params.W_ih.shape[0] // walk.cell.gates, "R": params.W_hh.shape[1]},
+        "sizes": walk.sizes,
         "seed": seed,
         "command": command(walk, seed),
         "loss": loss(walk),
         "fields": walk.cell.State._fields,
-        "given": walk.given,
-        "values": [
-            {"name": v.name, "rows": v.array.tolist(), "line": v.line, "meaning": v.meaning} for v in walk.values
-        ],
+        "given": range(walk.given),
+        "values": [{"name": v.name, "rows": v.array, "line": v.line, "meaning": v.meaning} for v in walk.values],
         "lines": [_line(walk, line) for line in walk.lines],
-        "moments": [m._asdict() for m in walk.moments],
-        "jacobians": [_jacobian(j) for j in walk.jacobians],
+        "moments": walk.moments,
+        "jacobians": [{**j._asdict(), "stretch": stretch(j)} for j in walk.jacobians],
         "gradients": {name: _gradient(verdict, name) for name in verdict.gradients[BY_HAND]},
         "tolerance": TOLERANCE,
         "note": verdict.note,
     }
-    return {key: _finite(value) for key, value in found.items()}
+    return {key: plain(value) for key, value in found.items()}
 
 
 def _line(walk: Walk, line: Line) -> dict[str, Any]:
@@ -109,13 +103,8 @@ def _line(walk: Walk, line: Line) -> dict[str, Any]:
         "before": line.before,
         "outputs": line.outputs,
         "names": _names(walk, line),
-        "code": [c._asdict() for c in line.code],
+        "code": line.code,
     }
-
-
-def _jacobian(j: Jacobian) -> dict[str, Any]:
-    arrays = ("matrix", "arrived", "carried", "loss", "result")
-    return {**j._asdict(), **{name: getattr(j, name).tolist() for name in arrays}, "stretch": stretch(j)}
 
 
 def stretch(j: Jacobian) -> float:
@@ -124,14 +113,21 @@ def stretch(j: Jacobian) -> float:
 
 
 def _gradient(verdict: Verdict, name: str) -> dict[str, Any]:
-    ways = {way: found[name].tolist() for way, found in verdict.gradients.items()}
+    ways = {way: found[name] for way, found in verdict.gradients.items()}
     return {"ways": ways, "errors": {way: verdict.error(way, name) for way in ways if way != BY_HAND}}
 
 
-def _finite(value: Any) -> Any:
-    """The same without NaN and infinities, which JSON does not have: they become words."""
+def plain(value: Any) -> Any:
+    """What JSON can hold: of a named tuple a mapping, of an array lists, of NaN and infinities, which it lacks, text.
+
+    Examples
+    --------
+    >>> plain({"norms": np.array([1.0, np.inf]), "steps": (1, 2)})
+    {'norms': [1.0, 'inf'], 'steps': [1, 2]}
+    """
+    value = value.tolist() if isinstance(value, np.ndarray) else getattr(value, "_asdict", lambda: value)()
     if isinstance(value, Mapping):
-        return {key: _finite(v) for key, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(v) for v in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,11 +9,14 @@ equation is a remark.
 
 from __future__ import annotations
 
-import ast
+import operator
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from ..fast.numerics import Array
 from .notation import NAME, FormulaError, Node, Token, expression, formulas, tokens
 
 
@@ -22,12 +25,11 @@ class Equation(NamedTuple):
 
     number: str  # as in the docstring, such as "3'"
     text: str  # as in the docstring
-    left: str  # the left side; several names for one value, as "du_r = dv_r"
-    targets: tuple[str, ...]  # names that receive the value; the parts of [a; b] apart
+    targets: tuple[str, ...]  # names that receive the value: of [a; b] a part each, of du_r = dv_r = … all of it
     adds: bool  # += or Σ_t: the value is added to what is there
     tokens: tuple[Token, ...]  # of the right side
-    python: str  # the right side, in which at("W_hh") stands for what is called W_hh
-    others: tuple[str, ...]  # further right sides, where the docstring has the same in another form
+    right: Node  # the same as a tree
+    others: tuple[Node, ...]  # further right sides, where the docstring has the same in another form
     remark: str  # what stands beside it
 
 
@@ -59,8 +61,8 @@ def of_docstring(text: str) -> tuple[tuple[Equation, ...], tuple[Equation, ...]]
     >>> forward, backward = of_docstring(gru.__doc__)
     >>> [f"({e.number}) {e.text}" for e in forward[:3]]
     ['(1) u_t = W_ih x_t + b_ih', '(1) v_t = W_hh h_t + b_hh', '(2) r = σ(u_r + v_r)']
-    >>> backward[6].targets, backward[6].python
-    (('du_r', 'dv_r'), "at('dr') * at('r') * (1 - at('r'))")
+    >>> backward[6].text, backward[6].targets
+    ('du_r = dv_r = dr ∘ r ∘ (1 - r)', ('du_r', 'dv_r'))
     """
     _, _, text = text.partition("\nForward,")
     forward, _, backward = text.partition("\nBackward,")
@@ -69,16 +71,16 @@ def of_docstring(text: str) -> tuple[tuple[Equation, ...], tuple[Equation, ...]]
 
 def _equation(number: str, text: str) -> Equation:
     sides = re.split(r" (\+?=) ", text)
-    lefts, rights = [sides[0]], sides[2::2]
-    while len(rights) > 1 and _names(rights[0]):  # du_r = dv_r = …
-        lefts.append(rights.pop(0))
-    targets = tuple(name for left in lefts for name in _names(left))
+    targets, rights = _names(sides[0]), sides[2::2]
+    while len(rights) > 1 and (more := _names(rights[0])):  # du_r = dv_r = …
+        targets += more
+        del rights[0]
     if not targets or not rights:
         raise FormulaError(f"{text!r} is no equation")
-    right, *others = (python(expression(side)) for side in rights)
     pieces = tokens(rights[0])
     adds = sides[1] == "+=" or any(t.kind == "big" for t in pieces)
-    return Equation(number, text, " = ".join(lefts), targets, adds, pieces, right, tuple(others), "")
+    right, *others = map(expression, rights)
+    return Equation(number, text, targets, adds, pieces, right, tuple(others), "")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -97,46 +99,41 @@ def _apart(text: str) -> list[str]:
     return [f"{name} = {value}" for name, value in zip(names, values)]
 
 
-_FUNCTIONS = {"f": "f", "f'": "slope", "tanh": "tanh", "σ": "sigmoid", "diag": "diag"}
-_OPERATORS = {"+": ast.Add, "-": ast.Sub, "∘": ast.Mult, "·": ast.Mult, "/": ast.Div, "@": ast.MatMult, "^": ast.Pow}
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "neg": operator.neg,
+    "∘": operator.mul,
+    "·": operator.mul,
+    "/": operator.truediv,
+    "@": operator.matmul,
+    "^": operator.pow,
+    "T": np.transpose,
+    "stack": lambda *parts: np.concatenate(parts),
+}
 
 
-def python(node: Node) -> str:
-    """An expression as one of Python, in which at("W_hh") stands for what is called W_hh; of Σ_t one step's term.
+def evaluate(node: Node, value_of: Callable[[str], Array], functions: Mapping[str, Callable[[Array], Array]]) -> Any:
+    """The value of a right side; of Σ_t one step's term.
 
-    Raises
-    ------
-    FormulaError
-        If it says what the equations of a cell do not need.
+    Parameters
+    ----------
+    node : Node
+    value_of : function of str
+        What a name such as "da_t", or a Jacobian such as "∂h_{t+1}/∂a_t", stands for.
+    functions : mapping of str to function
 
     Examples
     --------
-    >>> python(expression("W_hhᵀ da_t + dh_{t+1} ∘ (1 - tanh²(c_t))"))
-    "at('W_hh').T @ at('da_t') + at('dh_{t+1}') * (1 - tanh(at('c_t')) ** 2)"
+    >>> evaluate(expression("x ∘ tanh²(x)"), {"x": np.ones(1)}.__getitem__, {"tanh": np.tanh}).round(3).item()
+    0.58
     """
-    return ast.unparse(_python(node))
-
-
-def _python(node: Node) -> ast.expr:
     kind, *parts = node
     if kind == "number":
-        return ast.Constant(int(parts[0]) if parts[0] == int(parts[0]) else parts[0])
+        return parts[0]
     if kind in ("name", "jacobian"):
-        return _call("at", ast.Constant(parts[0] if kind == "name" else f"∂{parts[0]}/∂{parts[1]}"))
-    if kind == "call" and parts[0] in _FUNCTIONS:
-        return _call(_FUNCTIONS[parts[0]], _python(parts[1]))
-    if kind == "sum" and parts[0] == "t":
-        return _python(parts[1])
-    if kind == "stack":
-        return _call("below", *map(_python, parts))
-    if kind == "T":
-        return ast.Attribute(_python(parts[0]), "T", ast.Load())
-    if kind == "neg":
-        return ast.UnaryOp(ast.USub(), _python(parts[0]))
-    if kind in _OPERATORS:
-        return ast.BinOp(_python(parts[0]), _OPERATORS[kind](), _python(parts[1]))
-    raise FormulaError(f"the equations of a cell have no {kind} of {parts}")
-
-
-def _call(name: str, *arguments: ast.expr) -> ast.Call:
-    return ast.Call(ast.Name(name, ast.Load()), list(arguments), keywords=[])
+        return value_of(parts[0] if kind == "name" else f"∂{parts[0]}/∂{parts[1]}")
+    if kind in ("call", "sum"):
+        value = evaluate(parts[1], value_of, functions)
+        return functions[parts[0]](value) if kind == "call" else value
+    return _OPERATIONS[kind](*(evaluate(part, value_of, functions) for part in parts))

@@ -16,38 +16,36 @@ _RNN = """
           ∂h_{t+1}/∂h_t = ∂h_{t+1}/∂a_t W_hh
 """
 
-_MEMORY = """
-          ∂c_{t+1}/∂a_i = diag(g ∘ i ∘ (1 - i))
+_GATES = """
+    (∂)   ∂c_{t+1}/∂a_i = diag(g ∘ i ∘ (1 - i))
           ∂c_{t+1}/∂a_f = diag(c_t ∘ f ∘ (1 - f))
           ∂c_{t+1}/∂a_g = diag(i ∘ (1 - g²))
           ∂c_{t+1}/∂h_t = ∂c_{t+1}/∂a_i W_hi + ∂c_{t+1}/∂a_f W_hf + ∂c_{t+1}/∂a_g W_hg
 """
 
-_LSTM = f"""
-    (∂)   {_MEMORY.strip()}
-          ∂c_{{t+1}}/∂c_t = diag(f)
-          ∂h_{{t+1}}/∂a_o = diag(tanh(c_{{t+1}}) ∘ o ∘ (1 - o))
-          ∂h_{{t+1}}/∂c_{{t+1}} = diag(o ∘ (1 - tanh²(c_{{t+1}})))
-          ∂h_{{t+1}}/∂h_t = ∂h_{{t+1}}/∂a_o W_ho + ∂h_{{t+1}}/∂c_{{t+1}} ∂c_{{t+1}}/∂h_t
-          ∂h_{{t+1}}/∂c_t = ∂h_{{t+1}}/∂c_{{t+1}} ∂c_{{t+1}}/∂c_t
+_OUTPUT = """
+          ∂h_{t+1}/∂h_t = ∂h_{t+1}/∂a_o W_ho + ∂h_{t+1}/∂c_{t+1} ∂c_{t+1}/∂h_t
+          ∂h_{t+1}/∂c_t = ∂h_{t+1}/∂c_{t+1} ∂c_{t+1}/∂c_t
 """
 
-_PROJECTION = f"""
-    (∂)   {_MEMORY.strip()}
-          ∂c_{{t+1}}/∂c_t = diag(f)
-          ∂m_t/∂a_o = diag(tanh(c_{{t+1}}) ∘ o ∘ (1 - o))
-          ∂m_t/∂c_{{t+1}} = diag(o ∘ (1 - tanh²(c_{{t+1}})))
-          ∂h_{{t+1}}/∂h_t = W_hr (∂m_t/∂a_o W_ho + ∂m_t/∂c_{{t+1}} ∂c_{{t+1}}/∂h_t)
-          ∂h_{{t+1}}/∂c_t = W_hr ∂m_t/∂c_{{t+1}} ∂c_{{t+1}}/∂c_t
+_LSTM = """
+          ∂c_{t+1}/∂c_t = diag(f)
+          ∂h_{t+1}/∂a_o = diag(tanh(c_{t+1}) ∘ o ∘ (1 - o))
+          ∂h_{t+1}/∂c_{t+1} = diag(o ∘ (1 - tanh²(c_{t+1})))
 """
 
-_PEEPHOLE = f"""
-    (∂)   {_MEMORY.strip()}
-          ∂c_{{t+1}}/∂c_t = diag(f) + ∂c_{{t+1}}/∂a_i diag(P_i) + ∂c_{{t+1}}/∂a_f diag(P_f)
-          ∂h_{{t+1}}/∂a_o = diag(tanh(c_{{t+1}}) ∘ o ∘ (1 - o))
-          ∂h_{{t+1}}/∂c_{{t+1}} = diag(o ∘ (1 - tanh²(c_{{t+1}}))) + ∂h_{{t+1}}/∂a_o diag(P_o)
-          ∂h_{{t+1}}/∂h_t = ∂h_{{t+1}}/∂a_o W_ho + ∂h_{{t+1}}/∂c_{{t+1}} ∂c_{{t+1}}/∂h_t
-          ∂h_{{t+1}}/∂c_t = ∂h_{{t+1}}/∂c_{{t+1}} ∂c_{{t+1}}/∂c_t
+_PROJECTION = """
+          ∂c_{t+1}/∂c_t = diag(f)
+          ∂m_t/∂a_o = diag(tanh(c_{t+1}) ∘ o ∘ (1 - o))
+          ∂m_t/∂c_{t+1} = diag(o ∘ (1 - tanh²(c_{t+1})))
+          ∂h_{t+1}/∂h_t = W_hr (∂m_t/∂a_o W_ho + ∂m_t/∂c_{t+1} ∂c_{t+1}/∂h_t)
+          ∂h_{t+1}/∂c_t = W_hr ∂m_t/∂c_{t+1} ∂c_{t+1}/∂c_t
+"""
+
+_PEEPHOLE = """
+          ∂c_{t+1}/∂c_t = diag(f) + ∂c_{t+1}/∂a_i diag(P_i) + ∂c_{t+1}/∂a_f diag(P_f)
+          ∂h_{t+1}/∂a_o = diag(tanh(c_{t+1}) ∘ o ∘ (1 - o))
+          ∂h_{t+1}/∂c_{t+1} = diag(o ∘ (1 - tanh²(c_{t+1}))) + ∂h_{t+1}/∂a_o diag(P_o)
 """
 
 _GRU = """
@@ -71,9 +69,9 @@ _RESET_BEFORE = """
 JACOBIANS = {
     "rnn_tanh": _RNN,
     "rnn_relu": _RNN,
-    "lstm": _LSTM,
-    "lstm_projection": _PROJECTION,
-    "lstm_peephole": _PEEPHOLE,
+    "lstm": _GATES + _LSTM + _OUTPUT,
+    "lstm_projection": _GATES + _PROJECTION,
+    "lstm_peephole": _GATES + _PEEPHOLE + _OUTPUT,
     "gru": _GRU,
     "gru_reset_before": _RESET_BEFORE,
 }

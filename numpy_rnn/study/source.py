@@ -35,33 +35,6 @@ def module_of(cell: Cell) -> ModuleType:
     return import_module(f"numpy_rnn.textbook.{textbook_module(cell.name)}")
 
 
-def _assigned(line: str) -> set[str]:
-    """Names that a line of code gives a value to, or adds to.
-
-    Examples
-    --------
-    >>> sorted(_assigned("v_r, v_z = 1, 2  # (1)")), _assigned("dc[t + 1] += dm * o")
-    (['v_r', 'v_z'], {'dc'})
-    """
-    left = re.split(r" \+?= ", line, maxsplit=1)[0]
-    return set(re.sub(r"\[[^\]]*\]", "", left).split(", "))
-
-
-def _means(name: str, variable: str) -> bool:
-    """Whether a variable of the code is what an equation names, or a part of it.
-
-    Examples
-    --------
-    >>> _means("h_{t+1}", "h"), _means("a_t", "a_i"), _means("dW_h{r,z}", "dW_hz"), _means("dh_t", "h")
-    (True, True, True, False)
-    """
-    root = re.sub(r"_(t|\{t\+1\})$", "", name)
-    start, _, letters = root.partition("{")
-    if letters:
-        return variable in [start + letter for letter in letters.rstrip("}").split(",")]
-    return variable == root or (name.endswith("_t") and variable.startswith(f"{root}_"))
-
-
 @cache
 def code_lines(cell: Cell, function: str, number: str, name: str) -> tuple[CodeLine, ...]:
     """The lines that compute an equation.
@@ -83,8 +56,10 @@ def code_lines(cell: Cell, function: str, number: str, name: str) -> tuple[CodeL
     >>> [line.text for line in code_lines(CELLS["gru"], "backward", "1'", "dx_t")]
     ["dx[t] = W_ih.T @ du  # (1') of u_t = W_ih x_t + b_ih"]
     """
+    # a_t is the variable a or its parts a_i, a_f, …; W_h{r,z} is W_hr and W_hz.
+    variable = re.sub("_t$", r"(_\\w)?", name.replace("_{t+1}", "")).replace("{r,z}", "[rz]")
+    computed = re.compile(rf"\b{variable}\b.* \+?= .*# \({re.escape(number)}\)")
     module = module_of(cell)
     file = f"{module.__name__.replace('.', '/')}.py"
     lines, first = inspect.getsourcelines(getattr(module, function))
-    numbered = [CodeLine(file, k, line.strip()) for k, line in enumerate(lines, first) if f"# ({number})" in line]
-    return tuple(line for line in numbered if any(_means(name, variable) for variable in _assigned(line.text)))
+    return tuple(CodeLine(file, k, line.strip()) for k, line in enumerate(lines, first) if computed.search(line))

@@ -7,15 +7,13 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..fast.numerics import Array
 from ..fast.registry import CELLS
 from ..verify.case import Case
 from ..verify.difference import TOLERANCES, error
 from ..verify.gradcheck import numeric_gradient, of_cell
 from .source import module_of
-from .walk import Walk
+from .walk import Walk, dstates
 
 TOLERANCE = TOLERANCES["float64"]
 BY_HAND = "by hand"  # numpy_rnn's backward; what all others are held against
@@ -56,15 +54,6 @@ def verdict(walk: Walk) -> Verdict:
     if importlib.util.find_spec("torch") is None:
         return Verdict(ways, NO_TORCH)
     return Verdict(ways | {"autograd": by_autograd(case)}, "")
-
-
-def dstates(case: Case) -> tuple[Array, ...]:
-    """What the loss sends to every state of the trajectory directly, (T+1, B, ·) each."""
-    found = tuple(np.zeros((len(case.x) + 1, *ds_n.shape[1:])) for ds_n in case.ds_n)
-    found[0][1:] = case.doutput
-    for ds, ds_n in zip(found, case.ds_n):
-        ds[-1] += ds_n[0]
-    return found
 
 
 def _named(case: Case, grads: Any, dx: Array, ds0: Any) -> dict[str, Array]:

@@ -7,17 +7,16 @@ h_t, K what arrives at the final state. So dh_T begins as G_T + K_h, dc_T as K_c
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from ..fast.cell import Cell
 from ..fast.numerics import Array, relu
 from ..fast.registry import CELLS
 from ..textbook.functions import sigmoid
 from ..verify.case import Case, make_case
-from .equations import Equation, of_docstring, read
+from .equations import Equation, evaluate, of_docstring, read
 from .jacobian import JACOBIANS
 from .source import FUNCTIONS, CodeLine, code_lines, module_of
 
@@ -69,23 +68,6 @@ class Jacobian(NamedTuple):
     result: Array  # ds_t as the equations (4') … (1') have it
 
 
-class Walk(NamedTuple):
-    """A case, carried out."""
-
-    cell: Cell
-    case: Case
-    values: tuple[Value, ...]
-    lines: tuple[Line, ...]
-    moments: tuple[Moment, ...]  # all forward ones, then all backward ones
-    jacobians: tuple[Jacobian, ...]  # in the order of the steps backwards
-    given: tuple[int, ...]  # indices of values: parameters, inputs, h_0, G, K, and dh_t as the loss sends it
-    gradients: Mapping[str, Array]  # as `Case.named` calls them, in the shapes of parameters, x (T, B, I) and states
-
-    def value(self, name: str) -> Array:
-        """What a name stands for in the end, such as "h_3", "i_0", "dc_1" or "dW_hh"; vectors are columns."""
-        return next(v.array for v in reversed(self.values) if v.name == name)
-
-
 def small_case(cell: str, steps: int, inputs: int, hidden: int, projection: int, seed: int) -> Case:
     """A single sequence of random numbers with two decimals, so that a pocket calculator can follow.
 
@@ -123,32 +105,25 @@ def walk(case: Case) -> Walk:
     >>> found.value("h_3").shape, found.value("dW_hh").shape
     ((2, 1), (8, 2))
     """
-    walker = _Walker(case)
-    T = len(case.x)
-    for t in range(T):
-        walker.step("forward", t)
-    for t in reversed(range(T)):
-        walker.step("backward", t)
-    return walker.done()
+    found = Walk(case)
+    for t in range(found.sizes["T"]):
+        found.take_step("forward", t)
+    for t in reversed(range(found.sizes["T"])):
+        found.take_step("backward", t)
+    return found
 
 
-Key = tuple[str, int | None]  # a name without its step, and the step; None for what all steps share
-
-
-def _at(name: str, t: int) -> Key:
-    """What a name means at step t.
+def called(name: str, t: int) -> str:
+    """What the quantity that an equation names is called at step t.
 
     Examples
     --------
-    >>> _at("h_{t+1}", 2), _at("da_t", 2), _at("i", 2), _at("W_hh", 2), _at("∂h_{t+1}/∂a_t", 2)
-    (('h', 3), ('da', 2), ('i', 2), ('W_hh', None), ('∂h_{t+1}/∂a_t', 2))
+    >>> called("h_{t+1}", 2), called("da_t", 2), called("i", 2), called("W_hh", 2), called("∂h_{t+1}/∂a_t", 2)
+    ('h_3', 'da_2', 'i_2', 'W_hh', '∂h_3/∂a_2')
     """
-    if "/" in name:
-        return name, t
-    if name.endswith("_{t+1}"):
-        return name.removesuffix("_{t+1}"), t + 1
-    shared = re.match(r"d?(W_|b_|P(_|$))", name)
-    return name.removesuffix("_t"), None if shared else t
+    found = with_step(name, t)
+    complete = found != name or "/" in name or re.match(r"d?(W_|b_|P(_|$))", name)
+    return found if complete else f"{name}_{t}"
 
 
 def with_step(text: str, t: int) -> str:
@@ -164,173 +139,176 @@ def with_step(text: str, t: int) -> str:
     return re.sub(r"_t(?![A-Za-z_])", f"_{t}", text.replace("_{t+1}", f"_{t + 1}"))
 
 
-def _functions(cell: str) -> dict[str, Callable[..., Array]]:
-    """What equations call."""
-    f, slope = (relu, lambda a: 1.0 * (a > 0)) if cell == "rnn_relu" else (np.tanh, lambda a: 1 - np.tanh(a) ** 2)
+def functions_of(cell: str) -> dict[str, Callable[[Array], Array]]:
+    """What the equations of a cell call."""
     return {
-        "f": f,
-        "slope": slope,
         "tanh": np.tanh,
-        "sigmoid": sigmoid,
-        "below": lambda *parts: np.concatenate(parts),
+        "σ": sigmoid,
         "diag": lambda v: np.diag(v[:, 0]),
+        "f": relu if cell == "rnn_relu" else np.tanh,
+        "f'": (lambda a: 1.0 * (a > 0)) if cell == "rnn_relu" else (lambda a: 1 - np.tanh(a) ** 2),
     }
 
 
-class _Walker:
-    """The state of a walk: what each name stands for now, and all that has been noted."""
+def dstates(case: Case) -> tuple[Array, ...]:
+    """What the loss sends to every state of the trajectory directly, (T+1, B, ·) each."""
+    found = tuple(np.zeros((len(case.x) + 1, *ds_n.shape[1:])) for ds_n in case.ds_n)
+    found[0][1:] = case.doutput
+    for ds, ds_n in zip(found, case.ds_n):
+        ds[-1] += ds_n[0]
+    return found
+
+
+class Walk:
+    """A case, carried out by `walk`.
+
+    Attributes
+    ----------
+    case, cell : Case, Cell
+    sizes : dict of str to int
+        T, I, H and R, the units of h.
+    values : list of Value
+        The given ones come first: parameters, inputs, h_0, G, K, and dh_t as the loss sends it.
+    given : int
+        How many these are.
+    lines, moments : list of Line, list of Moment
+        All forward ones, then all backward ones.
+    jacobians : list of Jacobian
+        In the order of the steps backwards.
+    """
 
     def __init__(self, case: Case) -> None:
         self.case, self.cell = case, CELLS[case.cell]
-        self.gates = GATES[self.cell.gates]
-        self.functions = _functions(case.cell)
-        self.equations = dict(zip(FUNCTIONS, of_docstring(str(module_of(self.cell).__doc__))))
-        self.now: dict[Key, int] = {}
+        self.params = {name: w if w.ndim == 2 else w[:, None] for name, w in case.params[0][0]._asdict().items()}
+        (T, _, I), (GH, R) = case.x.shape, self.params["W_hh"].shape
+        self.sizes = {"T": T, "I": I, "H": GH // self.cell.gates, "R": R}
         self.values: list[Value] = []
         self.lines: list[Line] = []
         self.moments: list[Moment] = []
         self.jacobians: list[Jacobian] = []
-        self.loss: dict[Key, Array] = {}
-        self.fields: tuple[str, ...] = self.cell.State._fields
+        self._fields: tuple[str, ...] = self.cell.State._fields
+        self._gates = GATES[self.cell.gates]
+        self._functions = functions_of(case.cell)
+        self._equations = dict(zip(FUNCTIONS, of_docstring(str(module_of(self.cell).__doc__))))
+        self._now: dict[str, int] = {}  # which value a name stands for
+        self._sent = dstates(case)
         self._give()
-        self._send()
-        self.given = tuple(range(len(self.values)))
-        self._zero_gradients()
+        self.given = len(self.values)
+        for name, w in self.params.items():
+            self._set(f"d{name}", np.zeros_like(w), meaning="no step has added to it yet")
+
+    def value(self, name: str) -> Array:
+        """What a name stands for in the end, such as "h_3", "i_0", "dc_1" or "dW_hh"; vectors are columns."""
+        return self.values[self._now[name]].array
+
+    @property
+    def gradients(self) -> dict[str, Array]:
+        """By the names of `Case.named`, in the shapes of parameters, x (T, B, I) and states."""
+        found = {"dx": np.stack([self.value(f"dx_{t}").T for t in range(self.sizes["T"])])}
+        found |= {f"d{field}_0": self.value(f"d{field}_0").T[None] for field in self._fields}
+        shapes = {name: w.shape for name, w in self.case.params[0][0]._asdict().items()}
+        return found | {f"d{name}": self.value(f"d{name}").reshape(shape) for name, shape in shapes.items()}
 
     def _give(self) -> None:
-        case, T = self.case, len(self.case.x)
-        for name, w in case.params[0][0]._asdict().items():
-            self._set((name, None), w if w.ndim == 2 else w[:, None], None, "parameter")
-        for t in range(T):
-            self._set(("x", t), case.x[t].T, None, f"input of step {t}")
-        for field, s in zip(self.fields, case.s0):
-            self._set((field, 0), s[0].T, None, "initial state")
-
-    def _send(self) -> None:
-        """Begin the gradients of the states with what the loss sends them directly, and say how it is made up."""
-        case, T = self.case, len(self.case.x)
-        for t in range(T):
-            self._set(("G", t + 1), case.doutput[t].T, None, f"arrives at the output of step {t}")
-        for field, ds_n in zip(self.fields, case.ds_n):
-            self._set((f"K_{field}", None), ds_n[0].T, None, f"arrives at the final {field}_{T}")
+        case, T = self.case, self.sizes["T"]
+        for name, w in self.params.items():
+            self._set(name, w, meaning="parameter")
+        for t, x_t in enumerate(case.x):
+            self._set(f"x_{t}", x_t.T, meaning=f"input of step {t}")
+        for field, s_0 in zip(self._fields, case.s0):
+            self._set(f"{field}_0", s_0[0].T, meaning="initial state")
+        for t, G in enumerate(case.doutput):
+            self._set(f"G_{t + 1}", G.T, meaning=f"arrives at the output of step {t}")
+        for field, K in zip(self._fields, case.ds_n):
+            self._set(f"K_{field}", K[0].T, meaning=f"arrives at the final {field}_{T}")
         for t in range(T + 1):
-            for field, ds_n in zip(self.fields, case.ds_n):
+            for field, ds in zip(self._fields, self._sent):
                 terms = [f"G_{t}"] * (field == "h" and t > 0) + [f"K_{field}"] * (t == T)
-                zero = np.zeros_like(ds_n[0].T)
-                sent = sum((v.array for v in self.values if v.name in terms), zero)
-                self.loss[f"d{field}", t] = sent
-                meaning = f"from the loss: {' + '.join(terms) or 'nothing'}"
-                self._set((f"d{field}", t), sent, None, meaning)
+                self._set(f"d{field}_{t}", ds[t].T, meaning=f"from the loss: {' + '.join(terms) or 'nothing'}")
 
-    def _zero_gradients(self) -> None:
-        for name, w in self.case.params[0][0]._asdict().items():
-            zero = np.zeros_like(w if w.ndim == 2 else w[:, None])
-            self._set((f"d{name}", None), zero, None, "no step has added to it yet")
-
-    def _set(self, key: Key, array: Array, line: int | None, meaning: str = "") -> int:
-        name, t = key
-        label = name if t is None else with_step(name, t) if "/" in name else f"{name}_{t}"
-        self.values.append(Value(label, array, line, meaning))
-        self.now[key] = len(self.values) - 1
-        return self.now[key]
+    def _set(self, name: str, array: Array, line: int | None = None, meaning: str = "") -> int:
+        self.values.append(Value(name, array, line, meaning))
+        self._now[name] = len(self.values) - 1
+        return self._now[name]
 
     def _part(self, name: str) -> tuple[str, slice] | None:
         """The whole that a name is a part of, and its rows: W_hn of W_hh, a_i of a_t, P_o of P, W_h{r,z} of W_hh."""
-        match = re.fullmatch(r"(d?)(W_h|b_h|P_|[auv]_)(?:\{(.*)\}|([a-z]))", name)
-        letters = PEEPHOLES if match and match[2] == "P_" else self.gates
-        if match is None or not set(chosen := (match[3] or match[4]).split(",")) <= set(letters):
+        match = re.fullmatch(r"(d?)(W_h|b_h|P_|[auv]_)\{?(\w(?:,\w)*)\}?", name)
+        letters = PEEPHOLES if match and match[2] == "P_" else self._gates
+        if match is None or not set(chosen := match[3].split(",")) <= set(letters):
             return None
         whole = match[1] + {"W_h": "W_hh", "b_h": "b_hh", "P_": "P"}.get(match[2], f"{match[2]}t")
-        H = self.case.params[0][0].W_ih.shape[0] // self.cell.gates
-        first = letters.index(chosen[0])
+        H, first = self.sizes["H"], letters.index(chosen[0])
         return whole, slice(first * H, (first + len(chosen)) * H)
 
     def _index(self, name: str, t: int) -> int:
         """The value that a name stands for at step t; parts and wholes are made of one another where need be."""
-        key = _at(name, t)
-        if key in self.now:
-            return self.now[key]
+        label = called(name, t)
+        if label in self._now:
+            return self._now[label]
         if (part := self._part(name)) is not None:
             whole, rows = part
             value = self.values[self._index(whole, t)]
-            return self._set(key, value.array[rows], value.line, value.meaning or f"rows of {value.name}")
-        parts = [self.values[self._index(name.removesuffix("t") + gate, t)] for gate in self.gates]
+            return self._set(label, value.array[rows], value.line, value.meaning or f"rows of {value.name}")
+        parts = [self.values[index] for index in self._parts(name, t)]
         meaning = f"{', '.join(v.name for v in parts)}, one below another"
-        return self._set(key, np.concatenate([v.array for v in parts]), parts[-1].line, meaning)
+        return self._set(label, np.concatenate([v.array for v in parts]), parts[-1].line, meaning)
 
-    def step(self, direction: str, t: int) -> None:
+    def _parts(self, name: str, t: int) -> list[int]:
+        """Those of a_t, u_t, v_t and their gradients, gate by gate."""
+        return [self._index(name.removesuffix("t") + gate, t) for gate in self._gates]
+
+    def take_step(self, direction: str, t: int) -> None:
         """Carry out a step's equations, number by number."""
-        arrived = self._state(t + 1) if direction == "backward" else None
-        equations = self.equations[direction]
+        arrived = self._gradient(t + 1)
+        equations = self._equations[direction]
         for number in dict.fromkeys(e.number for e in equations):
             lines = tuple(self._carry_out(e, direction, t) for e in equations if e.number == number)
             self.moments.append(Moment(direction, t, number, lines))
-        if arrived is not None:
-            self.jacobians.append(self._jacobian(t, arrived))
+        if direction == "backward":
+            self._add_jacobian(t, arrived)
 
-    def _state(self, t: int) -> Array:
-        """The gradient of the whole state t as it is now."""
-        return np.concatenate([self.values[self.now[f"d{field}", t]].array for field in self.fields])
+    def _gradient(self, t: int) -> Array:
+        """The gradient by the whole state t as it is now."""
+        return np.concatenate([self.value(f"d{field}_{t}") for field in self._fields])
 
     def _carry_out(self, equation: Equation, direction: str, t: int) -> int:
+        """Note an equation's line, and give what comes out to the names on its left."""
         inputs: dict[str, int] = {}
 
-        def at(name: str) -> Array:
+        def value_of(name: str) -> Array:
             inputs[name] = self._index(name, t)
             return self.values[inputs[name]].array
 
-        result = eval(equation.python, {**self.functions, "at": at})
+        result = evaluate(equation.right, value_of, self._functions)
         before = self._index(equation.targets[0], t) if equation.adds else None
         if before is not None:
             result = self.values[before].array + result
-        line = len(self.lines)
-        outputs = tuple(self._outputs(equation, result, t, line))
-        code = code_lines(self.cell, direction, equation.number, equation.targets[0]) if equation.number != "∂" else ()
-        self.lines.append(Line(equation, direction, t, inputs, before, result, outputs, code))
+        line, targets, outputs = len(self.lines), equation.targets, list[int]()
+        stacked = equation.text.startswith("[")
+        for name, array in zip(targets, np.split(result, len(targets)) if stacked else [result] * len(targets)):
+            self._add_to_whole(name, array, line)
+            index = self._set(called(name, t), array, line)
+            outputs += self._parts(name, t) if self._gates and re.fullmatch("[auv]_t", name) else [index]
+        if len(targets) > 1 and not stacked:
+            outputs = outputs[:1]
+        code = code_lines(self.cell, direction, equation.number, targets[0]) if equation.number != "∂" else ()
+        self.lines.append(Line(equation, direction, t, inputs, before, result, tuple(outputs), code))
         return line
 
-    def _outputs(self, equation: Equation, result: Array, t: int, line: int) -> Sequence[int]:
-        """Give the result to the names on the left."""
-        stacked = equation.left.startswith("[")
-        parts = np.split(result, len(equation.targets)) if stacked else [result] * len(equation.targets)
-        found = []
-        for name, array in zip(equation.targets, parts):
-            part = self._part(name)
-            if part is not None and part[0].startswith("d") and (whole := _at(part[0], t)) in self.now:
-                sums = self.values[self.now[whole]].array.copy()  # dP_i, of dP
-                sums[part[1]] = array
-                self._set(whole, sums, line)
-            index = self._set(_at(name, t), array, line)
-            if self.gates and re.fullmatch(r"[auv]_t", name):
-                found += [self._index(name.removesuffix("t") + gate, t) for gate in self.gates]
-            else:
-                found.append(index)
-        return found if stacked or len(found) > len(equation.targets) else found[:1]
+    def _add_to_whole(self, name: str, array: Array, line: int) -> None:
+        """Where a sum of gradients such as dP_i is a part of one such as dP, keep that up to date."""
+        part = self._part(name)
+        if part is not None and part[0] in self._now:
+            whole = self.value(part[0]).copy()
+            whole[part[1]] = array
+            self._set(part[0], whole, line)
 
-    def _jacobian(self, t: int, arrived: Array) -> Jacobian:
+    def _add_jacobian(self, t: int, arrived: Array) -> None:
         lines = tuple(self._carry_out(e, "backward", t) for e in read(JACOBIANS[self.case.cell]))
-        blocks = [
-            [self.values[self.now[f"∂{new}_{{t+1}}/∂{old}_t", t]].array for old in self.fields] for new in self.fields
-        ]
-        matrix: Array = np.block(blocks)
-        loss = np.concatenate([self.loss[f"d{field}", t] for field in self.fields])
-        return Jacobian(t, self.fields, lines, matrix, arrived, matrix.T @ arrived, loss, self._state(t))
-
-    def done(self) -> Walk:
-        """All that has been noted."""
-        case = self.case
-        final = {name: self.values[index].array for name, index in self.now.items()}
-        gradients = {"dx": np.stack([final["dx", t].T for t in range(len(case.x))])}
-        gradients |= {f"d{field}_0": final[f"d{field}", 0].T[None] for field in self.fields}
-        for name, w in case.params[0][0]._asdict().items():
-            gradients[f"d{name}"] = final[f"d{name}", None].reshape(w.shape)
-        return Walk(
-            self.cell,
-            case,
-            tuple(self.values),
-            tuple(self.lines),
-            tuple(self.moments),
-            tuple(self.jacobians),
-            self.given,
-            gradients,
+        matrix: Array = np.block(
+            [[self.value(f"∂{new}_{t + 1}/∂{old}_{t}") for old in self._fields] for new in self._fields]
         )
+        loss = np.concatenate([ds[t].T for ds in self._sent])
+        carried = matrix.T @ arrived
+        self.jacobians.append(Jacobian(t, self._fields, lines, matrix, arrived, carried, loss, self._gradient(t)))

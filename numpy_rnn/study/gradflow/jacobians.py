@@ -167,31 +167,6 @@ def singular_values(M: Array) -> Array:
     return np.where(finite[..., 0], sigma, np.nan)
 
 
-def bound(steps: Steps, W_hh: Array) -> Array:
-    """Bounds of ‖∂s_T/∂s_k‖ for all k, by the norms of each step's factors (T4).
-
-    Parameters
-    ----------
-    steps : Steps
-    W_hh : array (G·H, R)
-
-    Returns
-    -------
-    array (T+1, B)
-        Index k.
-
-    Raises
-    ------
-    ValueError
-        If the steps have no A.
-    """
-    if steps.A is None:
-        raise ValueError("A is None, expected Jacobians of a cell in which W_hh does not stand behind itself")
-    factor = norms(steps.E) + norms(steps.A) * norms(W_hh)  # (T4)
-    products = np.cumprod(factor[::-1], axis=0)[::-1]
-    return np.concatenate([products, np.ones((1, factor.shape[1]))])
-
-
 def horizon(norms: Array, fraction: float = 0.01) -> Array:
     """How many steps back a gradient falls below a fraction of what it was, for the first time.
 

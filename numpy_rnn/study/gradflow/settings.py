@@ -6,35 +6,37 @@ what it is; its scale is the largest singular value ‖W_hh‖, so that for the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...fast import gru, lstm, registry, rnn
+from ...fast import registry
 from ...fast.cell import Cell, States
 from ...fast.numerics import Array, linear, linear_dx
 from ...fast.registry import FAMILIES
-from ...layers.arguments import check_size
 from ...layers.losses import softmax_cross_entropy
 from ...layers.network import Network
 from ...layers.optim import clip_grad_norm
 from ...verify.case import random_params, random_state
 from . import jacobians
 
-CELLS = {family: registry.CELLS[name] for family, name in FAMILIES.items()}
-LABELS = {family: family.upper() for family in FAMILIES}
-
 Change = Callable[[Any, np.random.Generator], Any]  # of initial parameters
 
+SCALES = np.linspace(0.25, 3.0, 12)  # of W_hh, for clipping
+MAX_NORM = 1.0  # what is clipped to
+MAPPED = 40  # steps of the tables of contributions, at most
 
-class Setting(NamedTuple):
-    """A cell and how its initial weights differ from the usual ones."""
 
-    group: str
-    label: str
-    cell: Cell
-    change: Change
+class Sizes(NamedTuple):
+    """How large problems are, and what their numbers are drawn from: the same for all cells."""
+
+    T: int
+    B: int
+    I: int
+    H: int
+    seed: int
 
 
 class Problem(NamedTuple):
@@ -50,15 +52,13 @@ class Flow(NamedTuple):
     """What is measured of a problem."""
 
     group: str
-    label: str
-    norms: Array  # (T+1, B), ‖∂s_T/∂s_k‖ by k
-    weight: float  # ‖W_hh‖
-    radius: (
-        float  # the largest eigenvalue's absolute value, of the block that makes the candidate where there are gates
-    )
+    setting: str
+    norm_W_hh: float
+    spectral_radius: float  # of W_hh; where there are gates, of the rows that make the candidate
     activation: float  # mean of A_t's singular values (root mean square), the activations' factor
     other: float  # the same of E_t, what goes past W_hh
-    exponent: float  # λ₁, mean over sequences
+    lyapunov_exponent: float  # λ₁, mean over sequences
+    norms: Array  # (T+1, B), ‖∂s_T/∂s_k‖ by k
 
     @property
     def horizon(self) -> float:
@@ -70,6 +70,25 @@ class Flow(NamedTuple):
         return float(np.median(self.norms[-1 - steps]))
 
 
+class Clipping(NamedTuple):
+    """Length of the gradient of all parameters before and after clipping, by the scale of W_hh."""
+
+    cell: str
+    scales: Array  # (N,), ‖W_hh‖ of each gate
+    norms: Array  # (N,)
+    clipped: Array  # (N,)
+
+
+class Reach(NamedTuple):
+    """‖C_{t,k}‖: how much of dW_hh comes from the loss by h_{t+1} through the use of W_hh at step k; one sequence."""
+
+    label: str
+    table: Array  # (T, T), index t, k; 0 for k > t
+
+
+Job = Callable[[], Flow | Clipping | Reach]
+
+
 def usual(params: Any, rng: np.random.Generator) -> Any:
     """Change nothing."""
     return params
@@ -77,22 +96,16 @@ def usual(params: Any, rng: np.random.Generator) -> Any:
 
 def orthogonal(scale: float) -> Change:
     """W_hh = scale · a random orthogonal matrix, for each gate its own (Saxe, McClelland & Ganguli 2014,
-    arXiv:1312.6120v3).
+    arXiv:1312.6120v3), all alike likely (Mezzadri 2007, arXiv:math-ph/0609050v2).
     """
 
     def change(params: Any, rng: np.random.Generator) -> Any:
-        H = params.W_hh.shape[1]
-        blocks = [_orthogonal(H, rng) for _ in range(len(params.W_hh) // H)]
-        return params._replace(W_hh=scale * np.concatenate(blocks))
+        GH, H = params.W_hh.shape
+        Q, R = np.linalg.qr(rng.standard_normal((GH // H, H, H)))
+        signs = np.sign(np.diagonal(R, axis1=1, axis2=2))
+        return params._replace(W_hh=scale * (Q * signs[:, None]).reshape(GH, H))
 
     return change
-
-
-def _orthogonal(H: int, rng: np.random.Generator) -> Array:
-    """Draw an orthogonal matrix, all alike likely (Mezzadri 2007, arXiv:math-ph/0609050v2)."""
-    Q, R = np.linalg.qr(rng.standard_normal((H, H)))
-    orthogonal: Array = Q * np.sign(np.diagonal(R))
-    return orthogonal
 
 
 def identity(params: Any, rng: np.random.Generator) -> Any:
@@ -118,47 +131,43 @@ WEIGHTS = "What the recurrent weights do to the plain RNN"
 USUAL = "RNN, LSTM and GRU as they start"
 FORGET = "What the LSTM's forget bias does"
 
-SETTINGS: Sequence[Setting] = (
-    Setting(WEIGHTS, "contracting: 0.5 · orthogonal", rnn.TANH, orthogonal(0.5)),
-    Setting(WEIGHTS, "uniform ± 1/√H", rnn.TANH, usual),
-    Setting(WEIGHTS, "orthogonal", rnn.TANH, orthogonal(1.0)),
-    Setting(WEIGHTS, "expanding: 2 · orthogonal", rnn.TANH, orthogonal(2.0)),
-    Setting(WEIGHTS, "identity, relu", rnn.RELU, identity),
-    Setting(USUAL, "RNN", rnn.TANH, usual),
-    Setting(USUAL, "LSTM", lstm.LSTM, usual),
-    Setting(USUAL, "GRU", gru.GRU, usual),
-    Setting(FORGET, "forget bias 0", lstm.LSTM, forget_bias(0.0)),
-    Setting(FORGET, "forget bias 1", lstm.LSTM, forget_bias(1.0)),
-    Setting(FORGET, "forget bias 3", lstm.LSTM, forget_bias(3.0)),
-)
+# By group and label: the cell, and how its initial weights differ from the usual ones.
+SETTINGS: dict[tuple[str, str], tuple[str, Change]] = {
+    (WEIGHTS, "contracting: 0.5 · orthogonal"): ("rnn_tanh", orthogonal(0.5)),
+    (WEIGHTS, "uniform ± 1/√H"): ("rnn_tanh", usual),
+    (WEIGHTS, "orthogonal"): ("rnn_tanh", orthogonal(1.0)),
+    (WEIGHTS, "expanding: 2 · orthogonal"): ("rnn_tanh", orthogonal(2.0)),
+    (WEIGHTS, "identity, relu"): ("rnn_relu", identity),
+    (USUAL, "RNN"): ("rnn_tanh", usual),
+    (USUAL, "LSTM"): ("lstm", usual),
+    (USUAL, "GRU"): ("gru", usual),
+    (FORGET, "forget bias 0"): ("lstm", forget_bias(0.0)),
+    (FORGET, "forget bias 1"): ("lstm", forget_bias(1.0)),
+    (FORGET, "forget bias 3"): ("lstm", forget_bias(3.0)),
+}
 
 
-def problem(cell: Cell, change: Change, T: int, B: int, I: int, H: int, seed: int) -> Problem:
-    """A cell with initial weights, B sequences of noise, and zero initial states.
+def family(cell: str) -> str:
+    """The name under which commands know a cell and its variants: rnn, lstm or gru."""
+    return cell.partition("_")[0]
 
-    Parameters
-    ----------
-    cell : Cell
-    change : Change
-        What makes the parameters differ from the usual ones.
-    T, B, I, H : int
-        Steps, sequences, inputs, units.
-    seed : int
-        The same seed gives all cells the same inputs.
-    """
-    T, B, I, H = (check_size(name, size) for name, size in (("T", T), ("B", B), ("I", I), ("H", H)))
+
+def problem(cell: str, change: Change, sizes: Sizes) -> Problem:
+    """A cell with initial weights, B sequences of noise, and zero initial states."""
+    T, B, I, H, seed = sizes
     noise, rng = np.random.default_rng([seed, 0]), np.random.default_rng([seed, 1])
-    params = random_params(cell, I, H, H, lambda *shape: rng.uniform(-1, 1, shape) / np.sqrt(H))
-    s0 = random_state(cell, (B,), H, H, lambda *shape: np.zeros(shape))
-    return Problem(cell, change(params, rng), noise.standard_normal((T, B, I)), s0)
+    kind = registry.CELLS[cell]
+    params = random_params(kind, I, H, H, lambda *shape: rng.uniform(-1, 1, shape) / np.sqrt(H))
+    s0 = random_state(kind, (B,), H, H, lambda *shape: np.zeros(shape))
+    return Problem(kind, change(params, rng), noise.standard_normal((T, B, I)), s0)
 
 
-def flow(group: str, label: str, p: Problem) -> Flow:
+def flow(group: str, setting: str, p: Problem) -> Flow:
     """Measure how gradients flow from the last state to all before it.
 
     Parameters
     ----------
-    group, label : str
+    group, setting : str
     p : Problem
         Of a cell whose steps have an A, see `jacobians.step_jacobians`.
     """
@@ -168,117 +177,92 @@ def flow(group: str, label: str, p: Problem) -> Flow:
     assert steps.A is not None
     return Flow(
         group,
-        label,
-        jacobians.norms(jacobians.temporal_jacobians(steps.J)),
-        float(jacobians.norms(p.params.W_hh)),
-        float(np.abs(np.linalg.eigvals(candidate)).max()),
-        _typical(steps.A),
-        _typical(steps.E),
-        float(jacobians.lyapunov_exponents(steps.J)[:, 0].mean()),
+        setting,
+        norm_W_hh=float(jacobians.norms(p.params.W_hh)),
+        spectral_radius=float(np.abs(np.linalg.eigvals(candidate)).max()),
+        activation=typical_stretch(steps.A),
+        other=typical_stretch(steps.E),
+        lyapunov_exponent=float(jacobians.lyapunov_exponents(steps.J)[:, 0].mean()),
+        norms=jacobians.norms(jacobians.temporal_jacobians(steps.J)),
     )
 
 
-def _typical(M: Array) -> float:
+def typical_stretch(M: Array) -> float:
     """By how much matrices stretch a vector of the smaller side, as a root mean square over directions."""
     return float(np.sqrt(np.mean(np.sum(M**2, axis=(-2, -1)) / min(M.shape[-2:]))))
 
 
-def flows(T: int, B: int, I: int, H: int, seed: int, cells: Sequence[str] = tuple(CELLS)) -> Iterator[Flow]:
-    """Measure all settings of some cells, one after the other."""
-    for setting in SETTINGS:
-        if setting.cell.name.partition("_")[0] in cells:
-            yield flow(setting.group, setting.label, problem(setting.cell, setting.change, T, B, I, H, seed))
-
-
-class Clipping(NamedTuple):
-    """Length of the gradient of all parameters before and after clipping, by the scale of W_hh."""
-
-    label: str
-    scales: Array  # (N,), ‖W_hh‖ of each gate
-    norms: Array  # (N,)
-    clipped: Array  # (N,)
-
-
-def clipping(cell: str, scales: Array, T: int, B: int, I: int, H: int, seed: int, max_norm: float = 1.0) -> Clipping:
+def clipping(cell: str, sizes: Sizes, scales: Array = SCALES) -> Clipping:
     """Clip the gradient of a loss that reads the last state alone, W_hh being scale · orthogonal.
 
-    Parameters
-    ----------
-    cell : "rnn", "lstm" or "gru"
-    scales : array (N,)
-    T, B, I, H, seed : int
-    max_norm : float
-        What the length is clipped to (Pascanu, Mikolov & Bengio 2013).
+    The loss's gradient by that state has length 1; clipping is that of Pascanu, Mikolov & Bengio 2013.
     """
-    before, after = [], []
+    lengths = []
     for scale in scales:
-        c, params, x, s0 = problem(CELLS[cell], orthogonal(float(scale)), T, B, I, H, seed)
-        _, tape = c.forward(params, x, s0)
-        dstates = c.State(*(np.zeros((T + 1, *s.shape)) for s in s0))
-        dstates.h[T] = np.random.default_rng([seed, 2]).standard_normal(s0.h.shape) / np.sqrt(B * H)  # of length 1
-        grads, _, _ = c.backward(tape, dstates)
+        p = problem(FAMILIES[cell], orthogonal(float(scale)), sizes)
+        dh = np.random.default_rng([sizes.seed, 2]).standard_normal(p.s0.h.shape) / np.sqrt(p.s0.h.size)
+        _, tape = p.cell.forward(*p[1:])
+        grads, _, _ = p.cell.backward(tape, _of_outputs(p, np.concatenate([np.zeros((sizes.T, *dh.shape)), dh[None]])))
         clipped = grads._asdict()
-        before.append(float(clip_grad_norm(clipped, max_norm)))
-        after.append(float(np.sqrt(sum(np.sum(g**2) for g in clipped.values()))))
-    return Clipping(LABELS[cell], np.asarray(scales), np.array(before), np.array(after))
+        before = clip_grad_norm(clipped, MAX_NORM)
+        lengths.append((before, np.sqrt(sum(np.sum(g**2) for g in clipped.values()))))
+    return Clipping(cell.upper(), scales, *np.array(lengths).T)
 
 
-def reach(cell: str, T: int, I: int, H: int, seed: int) -> Array:
-    """‖C_{t,k}‖: how much of dW_hh stems from the loss by h_{t+1} through the use of W_hh at step k, for one sequence.
+def reach(cell: str, sizes: Sizes) -> Reach:
+    """How far back a random loss reaches that is of the same size at every step."""
+    p = problem(FAMILIES[cell], usual, sizes._replace(T=min(sizes.T, MAPPED), B=1))
+    dh = np.random.default_rng([sizes.seed, 2]).standard_normal((len(p.x), *p.s0.h.shape))
+    return _reach(cell.upper(), p, dh)
 
-    The loss is random, and of the same size at every step.
 
-    Parameters
-    ----------
-    cell : "rnn", "lstm" or "gru"
-    T, I, H, seed : int
+def _reach(label: str, p: Problem, dh: Array) -> Reach:
+    """How far back a loss reaches whose gradient by h_1 … h_T is dh (T, B, H)."""
+    dstates = _of_outputs(p, np.concatenate([np.zeros_like(dh[:1]), dh]))
+    return Reach(label, jacobians.contributions(*p, dstates, lambda grads: np.linalg.norm(grads.W_hh)))
 
-    Returns
-    -------
-    array (T, T)
-        Index t, k; 0 for k > t.
+
+def _of_outputs(p: Problem, dh: Array) -> States:
+    """Gradients by whole states, of a loss that reads h alone."""
+    return p.cell.State(dh, *(np.zeros((len(dh), *s.shape)) for s in p.s0[1:]))
+
+
+def initial_jobs(cells: Sequence[str], sizes: Sizes) -> list[Job]:
+    """What is to be measured of some families of cells as they start."""
+    jobs: list[Job] = [
+        partial(flow, *names, problem(cell, change, sizes))
+        for names, (cell, change) in SETTINGS.items()
+        if family(cell) in cells
+    ]
+    for cell in (cell for cell in FAMILIES if cell in cells):
+        jobs += [partial(clipping, cell, sizes), partial(reach, cell, sizes)]
+    return jobs
+
+
+def trained_jobs(before: Network, after: Network, symbols: Array) -> list[Job]:
+    """What is to be measured of a language model before and after training, while it reads symbols (T, B).
+
+    Each layer is a group of flows, and reads what the one below it gives.
     """
-    c, params, x, s0 = problem(CELLS[cell], usual, T, 1, I, H, seed)
-    dstates = c.State(*(np.zeros((T + 1, *s.shape)) for s in s0))
-    dstates.h[1:] = np.random.default_rng([seed, 2]).standard_normal(dstates.h[1:].shape)
-    return jacobians.contributions(c, params, x, s0, dstates, _dW_hh)
+    models = {"before": before, "after": after}
+    layers = zip(*(layer_problems(model, symbols) for model in models.values()))
+    return [
+        *(
+            partial(flow, f"{family(p.cell.name).upper()}, layer {l}", f"{label} training", p)
+            for l, both in enumerate(layers, start=1)
+            for label, p in zip(models, both)
+        ),
+        *(partial(trained_reach, label, model, symbols[:MAPPED, :1]) for label, model in models.items()),
+    ]
 
 
-class Trained(NamedTuple):
-    """A language model before and after training, and text for it to read."""
-
-    before: Network
-    after: Network
-    symbols: Array  # (T, B)
-
-
-def trained_flows(trained: Trained) -> Iterator[Flow]:
-    """Measure each layer of a language model before and after training, on the same text.
-
-    Yields
-    ------
-    Flow
-        One group a layer; a layer reads what the one below it gives.
-    """
-    layers = [layer_problems(model, trained.symbols) for model in (trained.before, trained.after)]
-    for l, both in enumerate(zip(*layers), start=1):
-        for label, p in zip(("before training", "after training"), both):
-            yield flow(f"{LABELS[p.cell.name.partition('_')[0]]}, layer {l}", label, p)
-
-
-def trained_reaches(trained: Trained, T: int) -> dict[str, Array]:
-    """`reach` of the last layer, before and after training, on the first T steps of one sequence, by its own loss."""
-    found = {}
-    for label, model in (("before", trained.before), ("after", trained.after)):
-        *_, (cell, params, x, s0) = layer_problems(model, trained.symbols[:T, :1])
-        states, _ = cell.forward(params, x, s0)
-        head = model.state_dict()
-        logits = linear(states.h[1:-1], head["head.weight"].astype(float), head["head.bias"].astype(float))
-        _, dlogits = softmax_cross_entropy(logits, trained.symbols[1:T, :1], reduction="sum")
-        dstates = cell.State(*(np.zeros(s[:-1].shape) for s in states))
-        dstates.h[1:] = linear_dx(dlogits, head["head.weight"].astype(float))
-        found[label] = jacobians.contributions(cell, params, x[:-1], s0, dstates, _dW_hh)
-    return found
+def trained_reach(label: str, model: Network, symbols: Array) -> Reach:
+    """How far back a language model's own loss reaches in its last layer, on one sequence (T, 1)."""
+    p = layer_problems(model, symbols[:-1])[-1]
+    states, _ = p.cell.forward(*p[1:])
+    weight, bias = (model.state_dict()[f"head.{name}"].astype(float) for name in ("weight", "bias"))
+    _, dlogits = softmax_cross_entropy(linear(states.h[1:], weight, bias), symbols[1:], reduction="sum")
+    return _reach(label, p, linear_dx(dlogits, weight))
 
 
 def layer_problems(model: Network, symbols: Array) -> list[Problem]:
@@ -289,16 +273,10 @@ def layer_problems(model: Network, symbols: Array) -> list[Problem]:
     model : Network
     symbols : integer array (T, B)
     """
-    x, found = model.state_dict()["embedding.weight"][symbols].astype(float), []
+    x, cell, found = model.state_dict()["embedding.weight"][symbols].astype(float), model.rnn.cell, []
     for (params,) in model.rnn.params():
         p = type(params)(*(w.astype(float) for w in params))
-        H = p.W_hh.shape[1]
-        s0 = model.rnn.cell.State(*(np.zeros((symbols.shape[1], H)) for _ in model.rnn.cell.State._fields))
-        found.append(Problem(model.rnn.cell, p, x, s0))
-        states, _ = model.rnn.cell.forward(p, x, s0)
-        x = np.ascontiguousarray(states.h[1:])
+        s0 = cell.State(*(np.zeros((symbols.shape[1], p.W_hh.shape[1])) for _ in cell.State._fields))
+        found.append(Problem(cell, p, x, s0))
+        x = np.ascontiguousarray(cell.forward(p, x, s0)[0].h[1:])
     return found
-
-
-def _dW_hh(grads: Any) -> Any:
-    return np.linalg.norm(grads.W_hh)

@@ -1,11 +1,11 @@
-"""Formulas as LaTeX."""
+"""Formulas as LaTeX: what the site turns into MathML."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from .notation import CLOSING, RELATIONS, FormulaError, Token, tokens
+from numpy_rnn.study.notation import CLOSING, RELATIONS, FormulaError, Token, tokens
 
 _SIGNS = {
     **{"∘": r" \circ ", "·": r" \cdot ", "≤": r" \le ", "≥": r" \ge ", "<": r" \lt ", ">": r" \gt ", "=": " = "},
