@@ -40,7 +40,7 @@ SYMBOLS = {
 
 
 @click.command(context_settings={"show_default": True}, short_help="Measure where gradients vanish and explode.")
-@click.option("--cell", "cells", multiple=True, type=CellName(FAMILIES), default=FAMILIES, help="May be repeated.")
+@click.option("--cell", "cells", multiple=True, type=CellName(FAMILIES), default=[*FAMILIES], help="May be repeated.")
 @click.option("--steps", type=click.IntRange(1), default=100, help="T, how far back to look.")
 @click.option("--hidden", type=click.IntRange(1), default=32, help="Units.")
 @click.option("--inputs", type=click.IntRange(1), default=16, help="Numbers that a step reads, noise.")

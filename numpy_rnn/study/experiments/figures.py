@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...train.figures import BLUE, GREEN, ORANGE, PINK, RC, WIDTH, matplotlib
-from .tasks import Task
-from .training import Descent, Run
+from .tasks import TASKS, Task
+from .training import Run
 
 # Markers and dashes are for those who print in grey.
 STYLES: dict[str, dict[str, Any]] = {
@@ -25,19 +25,17 @@ BASELINE: dict[str, Any] = dict(color="black", linestyle=":", linewidth=1.4, lab
 HEIGHT = 2.7  # inches of a row of panels
 
 
-def runs(task: Task, found: Sequence[Run]) -> Any:
+def scores(found: Sequence[Run]) -> Any:
     """Draw the score against the lag, and for each lag the score against the steps of training.
 
     Parameters
     ----------
-    task : Task
     found : sequence of Run
-        At least one.
+        At least one, all of one task.
     """
-    lags = _distinct(run.settings.lag for run in found)
+    task, lags = TASKS[found[0].settings.task], sorted({run.settings.lag for run in found})
     with matplotlib().rc_context(RC):
-        figure, panels = _panels(1 + len(lags))
-        figure.supylabel(task.measure, fontsize=RC["font.size"])
+        figure, panels = _panels(1 + len(lags), task.measure)
         _against_lag(panels[0], task, found, lags)
         for panel, lag in zip(panels[1:], lags):
             _against_steps(panel, task, [run for run in found if run.settings.lag == lag], lag)
@@ -47,30 +45,25 @@ def runs(task: Task, found: Sequence[Run]) -> Any:
     return figure
 
 
-def descents(found: Sequence[Descent], clip: float) -> Any:
+def bursts(found: Sequence[Run]) -> Any:
     """Draw the gradient's norm against the steps of training, without and with clipping, for each cell and lag.
 
     Parameters
     ----------
-    found : sequence of Descent
-        At least one.
-    clip : float
+    found : sequence of Run
+        At least one, all that clip to the same norm.
     """
-    kinds = _distinct((d.settings.cell, d.settings.lag) for d in found)
+    kinds = sorted({(run.settings.cell, run.settings.lag) for run in found})
+    clip = max(run.settings.clip for run in found)
     with matplotlib().rc_context(RC):
-        figure, panels = _panels(len(kinds))
-        figure.supylabel("gradient's norm before clipping", fontsize=RC["font.size"])
-        for panel, (cell, lag) in zip(panels, kinds):
-            shown = [d for d in found if (d.settings.cell, d.settings.lag) == (cell, lag)]
-            _norms(panel, shown)
-            unclipped = [d for d in shown if not d.settings.clip]
-            bursts = sum(d.burst is not None for d in unclipped)
-            panel.set_title(f"{cell.upper()}, T = {lag}: {bursts} of {len(unclipped)} burst")
+        figure, panels = _panels(len(kinds), "gradient's norm before clipping")
+        ticks = {10.0**k: f"$10^{{{k}}}$" for k in range(-6, 37, 6)} | {ABOVE: "inf, NaN"}
+        for panel, kind in zip(panels, kinds):
+            _norms(panel, *kind, [run for run in found if (run.settings.cell, run.settings.lag) == kind])
             panel.sharey(panels[0])
         for panel in panels:
             panel.set_ylim(top=10 * ABOVE)
-            ticks = [10.0**k for k in range(-6, 37, 6)]
-            panel.set_yticks([*ticks, ABOVE], [*(f"$10^{{{math.log10(t):.0f}}}$" for t in ticks), "inf, NaN"])
+            panel.set_yticks(list(ticks), ticks.values())
             panel.set_yticks([], minor=True)
         lines = [panels[0].plot([], [], **style)[0] for style in (UNCLIPPED, CLIPPED)]
         lines += panels[0].plot([], [], "kX", markersize=7)
@@ -79,35 +72,29 @@ def descents(found: Sequence[Descent], clip: float) -> Any:
     return figure
 
 
-def _distinct(values: Iterable[Any]) -> list[Any]:
-    return sorted(set(values))
-
-
-def _panels(count: int) -> tuple[Any, list[Any]]:
-    """As many panels as needed, in rows of at most four."""
+def _panels(count: int, measure: str) -> tuple[Any, list[Any]]:
+    """As many panels as needed, in rows of at most four; what all of them measure stands at the side."""
     rows = math.ceil(count / 4)
     across = math.ceil(count / rows)
     figure = matplotlib().figure.Figure(figsize=(WIDTH, rows * HEIGHT + 0.4), layout="constrained")
+    figure.supylabel(measure, fontsize=RC["font.size"])
     return figure, [figure.add_subplot(rows, across, k + 1) for k in range(count)]
 
 
 def _against_lag(panel: Any, task: Task, found: Sequence[Run], lags: Sequence[int]) -> None:
     """The mean over the seeds, and a bar from the worst to the best."""
     for cell in _in_order(found):
-        style, points = STYLES[cell], []
+        points = []
         for lag in lags:
-            scores = [r.score for r in found if (r.settings.cell, r.settings.lag) == (cell, lag)]
-            if scores:
-                points.append((lag, sum(scores) / len(scores), min(scores), max(scores)))
+            at = [r.score for r in found if (r.settings.cell, r.settings.lag) == (cell, lag)]
+            points += [(lag, sum(at) / len(at), min(at), max(at))] if at else []
         x, mean, low, high = zip(*points)
-        panel.plot(x, mean, markersize=5, **style)
-        panel.vlines(x, low, high, color=style["color"], alpha=0.4, linewidth=3)
+        panel.plot(x, mean, markersize=5, **STYLES[cell])
+        panel.vlines(x, low, high, color=STYLES[cell]["color"], alpha=0.4, linewidth=3)
     panel.plot(lags, [task.baseline(lag) for lag in lags], **BASELINE)
-    panel.set_xscale("log")
+    panel.set(xscale="log", xlabel="lag T, steps", title="at the end of training")
     panel.set_xticks(lags, [str(lag) for lag in lags], rotation=45 if len(lags) > 4 else 0)
     panel.set_xticks([], minor=True)
-    panel.set_xlabel("lag T, steps")
-    panel.set_title("at the end of training")
     if task.rising:
         panel.set_ylim(0, 1.05)
     else:
@@ -123,13 +110,11 @@ def _against_steps(panel: Any, task: Task, found: Sequence[Run], lag: int) -> No
     for cell in _in_order(found):
         style = {**STYLES[cell], "label": None}
         for run in (run for run in found if run.settings.cell == cell):
-            steps, scores = zip(*run.curve)
-            panel.plot(steps, scores, **style, markevery=max(1, len(steps) // 5), markersize=4, linewidth=1)
-            panel.plot(steps[-1], scores[-1], **{**style, "markersize": 7})
+            steps, curve = zip(*run.curve)
+            panel.plot(steps, curve, **style, markevery=max(1, len(steps) // 5), markersize=4, linewidth=1)
+            panel.plot(steps[-1], curve[-1], **style, markersize=7)
     panel.axhline(task.baseline(lag), **{**BASELINE, "label": None})
-    panel.set_xlabel("steps of training")
-    panel.set_title(f"T = {lag}")
-    panel.set_xlim(0, 1.05 * max(run.settings.steps for run in found))
+    panel.set(xlabel="steps of training", title=f"T = {lag}", xlim=(0, 1.05 * max(run.settings.steps for run in found)))
     # From 0 to 1, or to twice the baseline: what is beyond it tells nothing.
     panel.set_ylim(0, 1.05 if task.rising else 2 * task.baseline(lag))
 
@@ -140,13 +125,16 @@ def _in_order(found: Sequence[Run]) -> list[str]:
     return [cell for cell in STYLES if cell in present]
 
 
-def _norms(panel: Any, found: Sequence[Descent]) -> None:
-    for d in sorted(found, key=lambda d: d.settings.clip, reverse=True):  # the unclipped ones on top
-        style = CLIPPED if d.settings.clip else UNCLIPPED
-        norms = [*d.norms[:-1], ABOVE] if d.burst else d.norms
+def _norms(panel: Any, cell: str, lag: int, found: Sequence[Run]) -> None:
+    for run in sorted(found, key=lambda run: run.settings.clip, reverse=True):  # the unclipped ones on top
+        style = CLIPPED if run.settings.clip else UNCLIPPED
+        norms = [result.norm for result in run.results]
+        norms[-1] = ABOVE if run.burst else norms[-1]
         panel.plot(range(1, len(norms) + 1), norms, linewidth=0.9, alpha=0.8, **style)
-        if d.burst:
-            panel.plot(d.burst, ABOVE, "X", color=style["color"], markeredgecolor="black", markersize=8, clip_on=False)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xlabel("steps of training")
+        if run.burst:
+            panel.plot(
+                run.burst, ABOVE, "X", color=style["color"], markeredgecolor="black", markersize=8, clip_on=False
+            )
+    unclipped = [run.burst for run in found if not run.settings.clip]
+    panel.set(xscale="log", yscale="log", xlabel="steps of training")
+    panel.set_title(f"{cell.upper()}, T = {lag}: {sum(map(bool, unclipped))} of {len(unclipped)} burst")

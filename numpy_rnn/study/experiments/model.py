@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ...fast.registry import FAMILIES
 from ...layers.network import Network
@@ -16,9 +15,7 @@ LAYER = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 IRNN_WEIGHT = 0.001  # standard deviation of the weights from the input
 
 
-def initial_network(
-    cell: str, sizes: dict[str, Any], memory: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
-) -> Network:
+def initial_network(cell: str, sizes: dict[str, Any], memory: int, rng: np.random.Generator) -> Network:
     """Make a network that training starts from.
 
     Parameters
@@ -34,7 +31,6 @@ def initial_network(
         How many steps the chrono cells are to hold, at least 2: the bias of their forget gates (the GRU's z, which in
         torch.nn's form keeps) is log u with u uniform in [1, memory - 1], that of the LSTM's input gates -log u.
     rng : numpy.random.Generator
-    dtype : dtype
 
     Examples
     --------
@@ -43,7 +39,7 @@ def initial_network(
     >>> network.state_dict()["rnn.weight_hh_l0"].tolist()
     [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
-    network, H = Network(CELLS[cell], **sizes, dtype=dtype, rng=rng), sizes["hidden_size"]
+    network, H = Network(CELLS[cell], **sizes, dtype=np.float32, rng=rng), sizes["hidden_size"]
     W_ih, W_hh, b_ih, b_hh = (network.state_dict()[f"rnn.{name}_l0"] for name in LAYER)
     held = np.log(rng.uniform(1, memory - 1, H)) if "chrono" in cell else 1
     if cell.startswith("lstm"):

@@ -47,13 +47,9 @@ class Task(NamedTuple):
         """Judge a network's output."""
         return accuracy(y, batch.target[0]) if self.rising else float(objective.loss((self.part,), y, batch)[0])
 
-    def solved(self, lag: int) -> float:
-        """The score that counts as solved."""
-        return 1 - SOLVED if self.rising else SOLVED * self.baseline(lag)
-
     def solves(self, score: float, lag: int) -> bool:
-        """Whether a score is as good as `solved`, or better; NaN is not."""
-        return score >= self.solved(lag) if self.rising else score <= self.solved(lag)
+        """Whether a score counts as solved; NaN does not."""
+        return score >= 1 - SOLVED if self.rising else score <= SOLVED * self.baseline(lag)
 
 
 def adding(lag: int, B: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
@@ -86,7 +82,7 @@ def adding(lag: int, B: int, rng: np.random.Generator, dtype: DTypeLike = np.flo
     >>> batch.target[0].round(2).item()
     1.08
     """
-    T = _checked(lag, B, least=2)
+    T, B = check_size("lag", lag, least=2), check_size("batch", B)
     numbers = rng.random((T, B))
     marks = np.zeros((T, B))
     marks[rng.integers(0, T // 2, B), np.arange(B)] = 1
@@ -117,7 +113,7 @@ def copying(lag: int, B: int, rng: np.random.Generator, dtype: DTypeLike = np.fl
     >>> batch.target[0][:, 0].tolist()
     [8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 6, 5, 4, 2, 2, 0, 0, 0, 1, 6]
     """
-    T = _checked(lag, B, least=1)
+    T, B = check_size("lag", lag, least=1), check_size("batch", B)
     symbols = rng.integers(0, KINDS, (COPIED, B))
     seen = np.full((T + 2 * COPIED, B), BLANK)
     target = seen.copy()
@@ -147,7 +143,7 @@ def recall(lag: int, B: int, rng: np.random.Generator, dtype: DTypeLike = np.flo
     >>> batch.x.shape, batch.x.sum(axis=(1, 2)).tolist(), batch.target[0].tolist()
     ((3, 4, 8), [4.0, 0.0, 0.0], [6, 5, 4, 2])
     """
-    T = _checked(lag, B, least=0)
+    T, B = check_size("lag", lag, least=0), check_size("batch", B)
     symbols = rng.integers(0, KINDS, B)
     x = np.zeros((T + 1, B, KINDS), dtype)
     x[0] = np.eye(KINDS, dtype=dtype)[symbols]
@@ -165,13 +161,8 @@ def accuracy(logits: Array, target: Array) -> float:
     return float(np.mean(logits.argmax(axis=-1) == target)) if np.isfinite(logits).all() else math.nan
 
 
-def _checked(lag: int, B: int, *, least: int) -> int:
-    check_size("batch", B)
-    return check_size("lag", lag, least=least)
-
-
-TASKS = {
-    "adding": Task(
+_TASKS = (
+    Task(
         name="adding",
         input_size=2,
         part=Part("sum", "numbers", 1),
@@ -180,7 +171,7 @@ TASKS = {
         measure="mean squared error",
         baseline=lambda lag: 2 / 12,  # the variance of a number uniform in [0, 1) is 1/12; the two are independent
     ),
-    "copying": Task(
+    Task(
         name="copying",
         input_size=DELIMITER + 1,
         part=Part("symbol", "classes", KINDS + 1),
@@ -189,7 +180,7 @@ TASKS = {
         measure="cross-entropy, nats a step",
         baseline=lambda lag: COPIED * math.log(KINDS) / (lag + 2 * COPIED),
     ),
-    "lag": Task(
+    Task(
         name="lag",
         input_size=KINDS,
         part=Part("symbol", "classes", KINDS),
@@ -199,4 +190,5 @@ TASKS = {
         baseline=lambda lag: 1 / KINDS,
         rising=True,
     ),
-}
+)
+TASKS = {task.name: task for task in _TASKS}

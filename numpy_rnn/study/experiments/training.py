@@ -6,13 +6,12 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ...layers.network import Network
 from ...layers.optim import SGD
-from ...train.learner import History, NumPyLearner, Problem
+from ...train.learner import History, NumPyLearner, Problem, Result
 from ...train.loop import DivergedError, fit
 from ...train.objective import Batch
 from .model import CELLS, initial_network
@@ -42,12 +41,14 @@ class Settings:
     clip: float  # largest norm of the gradient; 0: no limit
     seed: int
     interval: int  # steps between two scores
+    optimizer: Literal["adam", "sgd"] = "adam"
 
 
 class Run(NamedTuple):
     """What came of a training."""
 
     settings: Settings
+    results: list[Result]  # of each step the loss before it and the gradient's norm before clipping
     curve: list[tuple[int, float]]  # after how many steps, score on the sequences kept aside
     complete: bool  # it was not interrupted
     seconds: float
@@ -67,6 +68,16 @@ class Run(NamedTuple):
         """Whether the last score is as good as the task asks."""
         return TASKS[self.settings.task].solves(self.score, self.settings.lag)
 
+    @property
+    def burst(self) -> int | None:
+        """The first step, counted from 1, at which the loss or the gradient's norm was infinite or not a number."""
+        return None if all(r.finite for r in self.results[-1:]) else len(self.results)
+
+    @property
+    def largest_norm(self) -> float:
+        """The largest finite norm of a gradient."""
+        return max((r.norm for r in self.results if math.isfinite(r.norm)), default=math.nan)
+
 
 class Learner(NumPyLearner):
     """The learner of `train`, on a task of this package; what it evaluates is the task's score."""
@@ -80,7 +91,7 @@ class Learner(NumPyLearner):
             "hidden_size": settings.hidden,
             "output_size": self.task.part.size,
         }
-        model: Network = initial_network(settings.cell, sizes, max(settings.lag, 2), initial)
+        model = initial_network(settings.cell, sizes, max(settings.lag, 2), initial)
         problem = Problem(
             network={"cell": CELLS[settings.cell], **sizes},
             parts=(self.task.part,),
@@ -92,85 +103,40 @@ class Learner(NumPyLearner):
             seed=settings.seed,
             dtype="float32",
         )
-        super().__init__(problem, model)
+        optimizer = SGD(model.state_dict(), settings.lr) if settings.optimizer == "sgd" else None
+        super().__init__(problem, model, optimizer)
         self.aside = self.task.batch(settings.lag, KEPT_ASIDE, aside, model.dtype)
+        self.results: list[Result] = []
 
     def batch(self, step: int) -> Batch:
         """Make the fresh sequences of a step."""
         return self.task.batch(self.settings.lag, self.settings.batch, self._learning, self.model.dtype)
+
+    def step(self, batch: Batch) -> Result:
+        """Learn from a batch, and note what came of it even where that is not finite."""
+        self.results.append(super().step(batch))
+        return self.results[-1]
 
     def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean score over batches."""
         return float(np.mean([self.task.score(y, batch) for batch, y in self.outputs(batches)]))
 
 
-def train(settings: Settings, stepped: Callable[[int, float], bool] = lambda step, score: True) -> Run:
+def train(settings: Settings, stepped: Callable[[History], bool] = lambda history: True) -> Run:
     """Train a network until the task is solved, the steps are used up or a number is no longer finite.
 
-    Parameters
-    ----------
-    settings : Settings
-    stepped : function of int and float
-        Called after each step with their number and the last score; returns whether to go on.
-
-    Raises
-    ------
-    ValueError
-        If a setting is out of range.
-    """
-    start, learner = time.perf_counter(), Learner(settings)
-    history = History([], [(0, learner.evaluate([learner.aside]))])
-    complete = True
-
-    def watch(history: History, validated: bool) -> bool:
-        nonlocal complete
-        score = history.validation[-1][1]
-        complete = stepped(history.steps, score)
-        solved = len(history.validation) > 1 and learner.task.solves(score, settings.lag)
-        return solved or not complete
-
-    try:
-        fit(learner, learner.batch, lambda: [learner.aside], history, {}, settings.steps, settings.interval, 0, watch)
-    except DivergedError:
-        history.validation.append((history.steps, math.nan))
-    return Run(settings, history.validation, complete, time.perf_counter() - start)
-
-
-class Descent(NamedTuple):
-    """What plain gradient descent had to report, step by step."""
-
-    settings: Settings
-    losses: list[float]  # before each step
-    norms: list[float]  # of the gradient, before clipping
-    complete: bool  # it was not interrupted
-
-    @property
-    def burst(self) -> int | None:
-        """The first step, counted from 1, at which the loss or the gradient's norm was infinite or not a number."""
-        finite = all(map(math.isfinite, (*self.losses[-1:], *self.norms[-1:])))
-        return None if finite else len(self.losses)
-
-    @property
-    def largest_norm(self) -> float:
-        """The largest finite norm of a gradient."""
-        return max(filter(math.isfinite, self.norms), default=math.nan)
-
-
-def descend(settings: Settings, stepped: Callable[[int, float], bool] = lambda step, norm: True) -> Descent:
-    """Train by gradient descent, with clipping or without, until the steps are used up or a number is not finite.
-
-    The gradient that has come back over k steps holds a product of k factors W_hhᵀ f'(a_t). Where these are larger
-    than 1 on average it grows exponentially with k. tanh holds it down, since tanh' is near 0 where the states are
-    large; relu does not, so that one step along such a gradient throws the weights so far that the next states, which
-    grow as W_hhᵏ, are no longer numbers. Scaling the gradient to a norm of at most 1 keeps its direction and takes a
-    step of bounded length (Pascanu, Mikolov & Bengio, ICML 2013, arXiv 1211.5063 v2, section 3.2).
+    By plain gradient descent the last is easily seen. The gradient that has come back over k steps holds a product of
+    k factors W_hhᵀ f'(a_t). Where these are larger than 1 on average it grows exponentially with k. tanh holds it down,
+    since tanh' is near 0 where the states are large; relu does not, so that one step along such a gradient throws the
+    weights so far that the next states, which grow as W_hhᵏ, are no longer numbers. Scaling the gradient to a norm of
+    at most 1 keeps its direction and takes a step of bounded length (Pascanu, Mikolov & Bengio, ICML 2013, arXiv
+    1211.5063 v2, section 3.2).
 
     Parameters
     ----------
     settings : Settings
-        `clip` of 0 for none; `interval` has no meaning here.
-    stepped : function of int and float
-        Called after each step with their number and the gradient's norm; returns whether to go on.
+    stepped : function of History
+        Called after each step with all that has happened; returns whether to go on.
 
     Raises
     ------
@@ -179,22 +145,25 @@ def descend(settings: Settings, stepped: Callable[[int, float], bool] = lambda s
 
     Examples
     --------
-    >>> without = Settings("adding", "irnn", 100, 32, 32, steps=50, lr=0.3, clip=0, seed=0, interval=1)
-    >>> descend(without).burst
+    >>> without = Settings("adding", "irnn", 100, 32, 32, 50, lr=0.3, clip=0, seed=0, interval=50, optimizer="sgd")
+    >>> train(without).burst
     2
     >>> from dataclasses import replace
-    >>> descend(replace(without, clip=1)).burst is None
+    >>> train(replace(without, clip=1)).burst is None
     True
     """
-    learner = Learner(settings)
-    learner.optimizer = SGD(learner.model.state_dict(), settings.lr)
-    found = Descent(settings, [], [], True)
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is what is looked for
-        for step in range(1, settings.steps + 1):
-            loss, norm = learner.step(learner.batch(step))
-            found.losses.append(loss)
-            found.norms.append(norm)
-            go_on = stepped(step, norm)
-            if found.burst or not go_on:
-                return found._replace(complete=go_on)
-    return found
+    start, learner = time.perf_counter(), Learner(settings)
+    history = History([], [(0, learner.evaluate([learner.aside]))])
+    complete = True
+
+    def watch(history: History, validated: bool) -> bool:
+        nonlocal complete
+        complete = stepped(history)
+        solved = validated and learner.task.solves(history.validation[-1][1], settings.lag)
+        return solved or not complete
+
+    try:
+        fit(learner, learner.batch, lambda: [learner.aside], history, {}, settings.steps, settings.interval, 0, watch)
+    except DivergedError:
+        history.validation.append((history.steps, math.nan))
+    return Run(settings, learner.results, history.validation, complete, time.perf_counter() - start)
