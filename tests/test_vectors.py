@@ -268,7 +268,7 @@ def test_right_answers_in_float32_are_not_right_in_float64(name):
 @pytest.mark.long
 @pytest.mark.parametrize("cell", CELLS)
 def test_every_mistake_of_the_zoo_moves_a_tensor_by_a_hundred_times_the_tolerance(cell):
-    names = [f"{cell}-{kind}" for kind in ("plain", "stacked", "square")]
+    names = [f"{cell}-{case.name}" for case in zoo.cases(cell)]
     for mistake in zoo.mistakes(cell):
         # Those of precision are none in float32.
         tolerance = TIERS["f64" if mistake.group == "precision" else "f32"]

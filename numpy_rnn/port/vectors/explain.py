@@ -19,11 +19,11 @@ import numpy as np
 from ...fast.numerics import Array
 from ...verify.case import Case
 from ...verify.zoo import Mistake, mistakes
+from ...verify.zoo.mistake import RUNS_WRONG
 from .document import GIVEN, Tensors, case_of, tensors_of
 from .first import First, is_cell
 
 Bounds = Mapping[str, float]
-RUNS_WRONG = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)  # a half that needs both
 
 
 class Cause(NamedTuple):

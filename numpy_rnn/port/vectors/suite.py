@@ -88,7 +88,13 @@ def suite() -> Sequence[Entry]:
             "lstm-saturated", 10, 10, "gates that are 0 or 1 to the last digit", lambda: _scaled("lstm", weights=16.0)
         ),
         Entry("rnn_relu-large", 10, 10, "values of many thousands", lambda: _scaled("rnn_relu", x=512.0)),
-        Entry("rnn_relu-zeros", 10, 10, "pre-activations that are 0 and -0: relu's derivative there is 0", _zeros),
+        Entry(
+            "rnn_relu-zeros",
+            10,
+            10,
+            "pre-activations that are 0 and -0: relu's derivative there is 0",
+            _zoo("rnn_relu", 3),
+        ),
         Entry("lstm-probe", 10, 10, "one weight of W_hh is 1, all others 0", lambda: _probe("lstm")),
         Entry("gru-probe", 10, 10, "one weight of W_hh is 1, all others 0", lambda: _probe("gru")),
         Entry("rnn_tanh-no-steps", 11, 11, "T = 0: final states are initial states", lambda: _steps("rnn_tanh", 0)),
@@ -130,13 +136,6 @@ def _scaled(cell: str, weights: float = 1.0, biases: float = 1.0, x: float = 1.0
     case = random_case("scaled", cell, T=3, B=2, I=3, H=4, R=2)
     scaled = _with(case, lambda f, w: w * (biases if f.startswith("b") else weights))
     return scaled._replace(x=case.x * x)
-
-
-def _zeros() -> Case:
-    case = random_case("zeros", "rnn_relu", T=3, B=2, I=2, H=3, R=2, zero_state=True)
-    x = case.x.copy()
-    x[0], x[1] = 0.0, -0.0
-    return _with(case, lambda f, w: w * (not f.startswith("b")))._replace(x=x)
 
 
 def _probe(cell: str) -> Case:

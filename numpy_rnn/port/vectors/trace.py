@@ -21,7 +21,7 @@ from ...fast.numerics import Array
 from ...fast.registry import CELLS
 from ...verify.case import Case
 from ...verify.zoo import Mistake
-from ...verify.zoo.mistake import LAYERS, Machine, assemble, patched, textbook_module
+from ...verify.zoo.mistake import LAYERS, Machine, assemble, changes_of, patched, textbook_module
 
 Direction = tuple[int, int]  # layer, direction
 
@@ -127,7 +127,7 @@ def noting_machine(cell: str, mistakes: Sequence[Mistake], notes: Notes) -> Mach
     >>> notes.steps["forward"][0].values["a"].shape == case.params[0][0].b_hh.shape
     True
     """
-    changes = [change for m in mistakes for change in m.changes[cell]]
+    changes = changes_of(cell, mistakes)
     modules = []
     for name in (textbook_module(cell), LAYERS):
         text = patched(name, changes)
@@ -220,8 +220,11 @@ def _summed(case: Case, steps: Sequence[Step]) -> dict[Direction, dict[str, Arra
     T, fields = case.x.shape[0], CELLS[case.cell].Params._fields
     places = _places(case, backwards=True)
     found: dict[Direction, dict[str, Array]] = {(l, d): {} for l, d, _ in places}
+    last = max((step.call for step in steps), default=0) // len(places) * len(places) if places else 0
     for call, t, values in steps:
-        l, d, _ = places[call]
+        if call < last:  # a mistake may run everything twice; the second run counts
+            continue
+        l, d, _ = places[call - last]
         for name in (f"d{field}" for field in fields):
             array = found[l, d].setdefault(name, np.zeros((T, *values[name].shape), values[name].dtype))
             array[t] += values[name]

@@ -24,6 +24,7 @@ def cases(cell: str) -> tuple[Case, ...]:
     tuple of Case
         "plain": one layer, one direction, all sequences of full length. "stacked": two layers, two directions,
         lengths that differ, dropout between the layers. "square": as many inputs as units, and zero initial states.
+        For relu alone, "zeros": no biases, and rows of zeros in x, where relu's argument is exactly 0.
 
     Examples
     --------
@@ -35,11 +36,20 @@ def cases(cell: str) -> tuple[Case, ...]:
 
 @cache
 def _cases(cell: str) -> tuple[Case, ...]:
-    return (
+    found = (
         random_case("plain", cell, T=4, B=2, I=3, H=5, R=4),
         random_case("stacked", cell, T=5, B=3, I=2, H=4, R=3, L=2, D=2, lengths=(2, 5, 1)),
         random_case("square", cell, T=3, B=2, I=3, H=3, R=2, zero_state=True),
     )
+    return (*found, _zeros()) if cell == "rnn_relu" else found
+
+
+def _zeros() -> Case:
+    case = random_case("zeros", "rnn_relu", T=3, B=2, I=2, H=3, R=2, zero_state=True)
+    x = case.x.copy()
+    x[0], x[1] = 0.0, -0.0
+    ((p,),) = case.params
+    return case._replace(params=[[p._replace(b_ih=0 * p.b_ih, b_hh=0 * p.b_hh)]], x=x)
 
 
 def random_case(name: str, cell: str, *, zero_state: bool = False, **sizes: Any) -> Case:

@@ -35,7 +35,8 @@ class Subject:
 
     def __init__(self, cell: str, *mistakes: Mistake) -> None:
         self.machine, self.mistakes = machine(cell, *mistakes), mistakes
-        self.plain, self.stacked, self.square = self.cases = cases(cell)
+        self.cases = cases(cell)
+        self.plain, self.stacked, self.square = self.cases[:3]
 
     def run(self, case: Case) -> Results:
         """Everything that it says of a case."""

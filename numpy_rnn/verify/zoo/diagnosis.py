@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,12 @@ from ...fast.numerics import Array
 from ..case import Case, check_case, check_tensors
 from ..difference import FORWARD, TOLERANCES, Difference, error, first_difference, tolerance_of
 from .cases import run
-from .mistake import Mistake, machine
+from .mistake import RUNS_WRONG, Mistake, machine
 from .mistakes import mistakes
 
 Pair = tuple[Mistake, ...]  # one mistake or two
-READ_ONCE = ("gate order", "transposition")  # groups of which nobody makes two mistakes at once
+READ_ONCE = ("gate order",)  # groups of which nobody makes two mistakes at once
+RUN_AT_MOST = 600  # pairs; one takes some milliseconds
 
 
 class Diagnosis(NamedTuple):
@@ -128,7 +130,7 @@ def diagnose(
     printed = []  # to how many decimals, where that is coarser than the dtype
     for name, a in got.items():
         half = 0.51 * 10.0 ** -_decimals(a) / (float(np.max(np.abs(expected[name]), initial=0)) or 1.0)
-        if half > tolerances[name]:
+        if half > tolerances[name] and _decimals(a) < _decimals(expected[name]):
             printed.append(_decimals(a))
             tolerances[name] = half
     problem = _Problem(case, got, expected, tolerances)
@@ -160,14 +162,22 @@ def diagnose(
 
 
 def _explained(problem: _Problem, wrong: Sequence[str], right: Sequence[str], pairs: bool) -> tuple[list[Pair], str]:
-    """Mistakes, alone or in pairs, that make all the numbers; or what else is to be said of numbers nearly right."""
+    """Mistakes, or halves or pairs of them, that make all the numbers; or what to say of numbers nearly right."""
     names = [*wrong, *right]  # most mistakes are ruled out by the first
     fits = _fits(problem, ((m,) for m in mistakes(problem.case.cell)), names)
+    fits = fits or _fits(problem, ((half,) for half in _halves(problem.case.cell)), names)
     if not fits and (remark := _rounding(problem, wrong)):
         return [], remark
     if not fits and pairs:
         fits = _fits(problem, _pairs(problem, wrong), names)
     return fits, ""
+
+
+@cache
+def _halves(cell: str) -> tuple[Mistake, ...]:
+    """Mistakes of forward and backward, made in one of them alone."""
+    found = ((m.only(cell, side), side) for m in mistakes(cell) for side in ("forward", "backward"))
+    return tuple(half._replace(what=f"in {side} alone, {half.what}") for half, side in found if half)
 
 
 def _axes_changed(problem: _Problem) -> str:
@@ -241,7 +251,8 @@ def _fits(problem: _Problem, candidates: Iterator[Pair], names: Sequence[str]) -
         if prediction is not None and (error := problem.error(prediction, names)) <= 1:
             found.append((error, len(found), candidate))
     found.sort()
-    return [candidate for error, _, candidate in found if error <= max(3 * found[0][0], 0.01)]
+    fits = [candidate for error, _, candidate in found if error <= max(3 * found[0][0], 0.01)]
+    return sorted(fits, key=lambda pair: len({m.group for m in pair}))  # one slip makes two of a group more often
 
 
 def _outputs_fit(problem: _Problem, candidate: Pair, names: Sequence[str]) -> bool:
@@ -253,7 +264,7 @@ def _outputs_fit(problem: _Problem, candidate: Pair, names: Sequence[str]) -> bo
     try:
         with np.errstate(all="ignore"):
             output, s_n, _ = machine(case.cell, *candidate).forward(case)
-    except (LookupError, ValueError):
+    except RUNS_WRONG:
         return False
     return problem.error(dict(zip(FORWARD, (output, *s_n))), given) <= 1
 
@@ -263,7 +274,7 @@ def _pairs(problem: _Problem, wrong: Sequence[str]) -> Iterator[Pair]:
 
     A mistake that by itself spoils a tensor found right is left out: two mistakes seldom cancel. Where the outputs
     are wrong as one mistake alone would have them, the other one is looked for in backward only; where no output is
-    known to be wrong, both are.
+    known to be wrong, both are. Those that are likely come first, and only so many.
     """
     case, got = problem.case, problem.got
     alone = {m: found for m in mistakes(case.cell) if (found := _prediction(case, (m,))) is not None}
@@ -282,24 +293,38 @@ def _pairs(problem: _Problem, wrong: Sequence[str]) -> Iterator[Pair]:
     else:
         likely = itertools.combinations(backward, 2)
 
-    def apart(a: Mistake, b: Mistake) -> bool:
-        """Whether what `a` spoils and `b` does not is as `a` has it; only asked of two that are in backward."""
-        return b not in backward or problem.error(alone[a], sorted(spoilt[a] - spoilt[b])) <= 1
-
-    for a, b in likely:
-        if (
-            (a.group != b.group or a.group not in READ_ONCE)
-            and spoilt[a] | spoilt[b] >= set(wrong)
-            and (a in forward or (apart(a, b) and apart(b, a)))
-        ):
+    for a, b in _most_likely(problem, alone, [*likely]):
+        if (a.group != b.group or a.group not in READ_ONCE) and spoilt[a] | spoilt[b] >= set(wrong):
             yield a, b
+
+
+def _most_likely(problem: _Problem, alone: Mapping[Mistake, Mapping[str, Array]], pairs: list[Pair]) -> list[Pair]:
+    """The pairs that are worth running, likely ones first.
+
+    What two mistakes do together is about the sum of what each does alone. So for each tensor it is compared with what
+    was given, and the sum over the tensors of what is left, at most 1 of each, is how unlikely a pair is.
+    """
+    one_of = sorted({m for pair in pairs for m in pair}, key=lambda m: m.name)
+    place = {m: k for k, m in enumerate(one_of)}
+    left = np.zeros((len(one_of), len(one_of)))
+    with np.errstate(all="ignore"):
+        for name, got in problem.got.items():
+            right = problem.expected[name]
+            off = (got - right).ravel()
+            moved = np.array([(alone[m][name] - right).ravel() for m in one_of]).reshape(len(one_of), off.size)
+            size, toward, products = np.sum(off**2), moved @ off, moved @ moved.T
+            norms = np.diag(products) - 2 * toward
+            apart = size + norms[:, None] + norms + 2 * products
+            left += np.nan_to_num(np.minimum(apart / max(size, 1e-300), 1), nan=1.0)
+    unlikely = np.array([left[place[a], place[b]] for a, b in pairs])
+    return [pairs[k] for k in np.argsort(unlikely, kind="stable")[:RUN_AT_MOST]]
 
 
 def _prediction(case: Case, planted: Pair) -> dict[str, Array] | None:
     """What comes out with these mistakes; None if nothing does, or two mistakes need the same line."""
     try:
         return run(case, *planted)
-    except (LookupError, ValueError):
+    except RUNS_WRONG:
         return None
 
 

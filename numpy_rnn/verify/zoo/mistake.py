@@ -15,6 +15,7 @@ from ...fast.numerics import Array
 from ..case import Case
 
 TEXTBOOK = Path(textbook.__file__).parent
+RUNS_WRONG = (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError)  # not as it is planted
 LAYERS = "stack"  # the textbook's module that runs a cell over layers, directions and sequences
 
 
@@ -155,6 +156,11 @@ def patched(module: str, changes: Iterable[Change]) -> str:
     return text
 
 
+def changes_of(cell: str, mistakes: Iterable[Mistake]) -> list[Change]:
+    """The changes that mistakes make together: one that several of them make, as a name for a part, is made once."""
+    return list(dict.fromkeys(change for m in mistakes for change in m.changes[cell]))
+
+
 @cache
 def _module(name: str, text: str) -> Any:
     """A module made of this text; it is never imported, so the textbook itself stays as it is."""
@@ -181,5 +187,8 @@ def machine(cell: str, *mistakes: Mistake) -> Machine:
 
     LookupError if two of the mistakes need the same line.
     """
-    changes = [change for m in mistakes for change in m.changes[cell]]
-    return assemble(cell, *(_module(name, patched(name, changes)) for name in (textbook_module(cell), LAYERS)))
+    changes = changes_of(cell, mistakes)
+    try:
+        return assemble(cell, *(_module(name, patched(name, changes)) for name in (textbook_module(cell), LAYERS)))
+    except SyntaxError as error:  # what is left of a line that both have changed
+        raise LookupError(f"{' and '.join(m.name for m in mistakes)} need the same line") from error

@@ -8,6 +8,9 @@ numbers come out when …"; threads where people met it follow "Seen:". Then com
 "where" names one cell or several, a class for all its cells, "all", or "stack" for the module that runs a cell over
 layers and sequences, followed by cells if not all can have the mistake. Letters in brackets are gates: the change is
 made for each of them, and `$` stands for the letter. Further lines of what the mistake writes stand below its first.
+
+An entry whose name has letters in brackets behind it stands for a mistake of each letter, which the sign in its name,
+`$` or `%`, stands for everywhere in the entry; with two signs, of each two letters that differ.
 """
 
 from __future__ import annotations
@@ -21,13 +24,14 @@ from . import mistakes_cells, mistakes_layers, mistakes_weights
 from .mistake import LAYERS, Change, Mistake, source, textbook_module
 
 TOLD = re.compile(r"(?P<name>\S+): (?P<what>.*?)\. (?P<story>.*)")
+SEVERAL = re.compile(r"([^\s\[]+)((?:\[\w+\])+)(?=: )")
 CHANGE = re.compile(r"^    ([\w ]+)(?:\[(\w+)\])?: (.*?)\s+=> (.*(?:\n {11}.*)*)", re.MULTILINE)
 
 
 def _read(text: str) -> Iterator[Mistake]:
     """The mistakes of a text, in its order."""
     group = ""
-    for entry in text.strip().split("\n\n"):
+    for entry in itertools.chain.from_iterable(map(_for_each_letter, text.strip().split("\n\n"))):
         if entry.startswith("# "):
             group = entry[2:]
             continue
@@ -41,6 +45,21 @@ def _read(text: str) -> Iterator[Mistake]:
                     change = _change(module, original.replace("$", gate), broken.replace("$", gate))
                     changes[cell] = (*changes.get(cell, ()), change)
         yield Mistake(group=group, changes=changes, **matched.groupdict())
+
+
+def _for_each_letter(entry: str) -> Iterator[str]:
+    """The entries that one stands for, itself if its name has no letters in brackets."""
+    matched = SEVERAL.match(entry)
+    if not matched:
+        yield entry
+        return
+    name, brackets = matched.groups()
+    for letters in itertools.product(*re.findall(r"\w+", brackets)):
+        if len(set(letters)) == len(letters):
+            told = name + entry[matched.end() :]
+            for sign, letter in zip(re.findall("[$%]", name), letters):
+                told = told.replace(sign, letter)
+            yield told
 
 
 def _cells(where: str) -> list[str]:

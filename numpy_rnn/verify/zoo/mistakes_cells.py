@@ -84,6 +84,29 @@ all four blocks, applied in one call.
     LSTM: np.tanh(a_g) => sigmoid(a_g)
     LSTM: da_g = dg * (1 - g**2) => da_g = dg * g * (1 - g)
 
+lstm-relu-for-tanh: relu stands for tanh, in g and around c. The layer's activation is relu, as Keras' option has it,
+where tanh was meant. Choose tanh, or compare with a layer of relu.
+    LSTM: np.tanh(a_g) => np.where(a_g.real > 0, a_g, 0)
+    LSTM: o * np.tanh(c[t + 1]) => o * np.where(c[t + 1].real > 0, c[t + 1], 0)
+    LSTM: (1 - g**2) => (g.real > 0)
+    lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = dh[t + 1] * np.maximum(c[t + 1], 0)
+    lstm_projection: do = dm * np.tanh(c[t + 1]) => do = dm * np.maximum(c[t + 1], 0)
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (c[t + 1] > 0)
+
+candidate-with-relu: the candidate has gone through relu instead of tanh. Only the candidate's activation was changed.
+Take tanh.
+    LSTM: np.tanh(a_g) => np.where(a_g.real > 0, a_g, 0)
+    LSTM: (1 - g**2) => (g.real > 0)
+    gru: np.tanh(u_n + r * v_n) => np.where((u_n + r * v_n).real > 0, u_n + r * v_n, 0)
+    gru_reset_before: np.tanh(u_n + v_n) => np.where((u_n + v_n).real > 0, u_n + v_n, 0)
+    GRU: (1 - n**2) => (n.real > 0)
+
+lstm-output-with-relu: h is o ∘ relu(c) instead of o ∘ tanh(c). Only the output's activation was changed. Take tanh.
+    LSTM: o * np.tanh(c[t + 1]) => o * np.where(c[t + 1].real > 0, c[t + 1], 0)
+    lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = dh[t + 1] * np.maximum(c[t + 1], 0)
+    lstm_projection: do = dm * np.tanh(c[t + 1]) => do = dm * np.maximum(c[t + 1], 0)
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (c[t + 1] > 0)
+
 nonlinearity-ignored: the other nonlinearity is used: relu for tanh, or tanh for relu. The option is ignored.
     rnn_tanh: f, _ = NONLINEARITIES[nonlinearity] => f, _ = NONLINEARITIES["relu"]
     rnn_tanh: _, df = NONLINEARITIES[nonlinearity] => _, df = NONLINEARITIES["relu"]
@@ -218,6 +241,70 @@ whose output has no tanh.
     lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = dh[t + 1] * c[t + 1]
     lstm_projection: do = dm * np.tanh(c[t + 1]) => do = dm * c[t + 1]
 
+lstm-tanh-derivative-of-tanh-c: the derivative of tanh(c) is taken of tanh(c), which has gone through tanh already. 1 -
+tanh(tanh(c))² stands for 1 - tanh²(c): the derivative takes tanh once more. Hand it c, or leave tanh out of it.
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (1 - np.tanh(np.tanh(c[t + 1])) ** 2)
+
+lstm-derivatives-of-activated-values: σ' and tanh' are taken of values that have gone through σ and tanh already, all of
+them. The derivative functions apply σ and tanh themselves, and are handed the gates. Hand them the pre-activations, or
+write y (1 - y) and 1 - y².
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * sigmoid($) * (1 - sigmoid($))
+    LSTM: (1 - g**2) => (1 - np.tanh(g) ** 2)
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (1 - np.tanh(np.tanh(c[t + 1])) ** 2)
+
+sigmoid-derivative-for-tanh: tanh' is h (1 - h), which is the derivative of σ. One derivative for all blocks, the
+candidate's included, or σ' left over from another layer. Write 1 - h².
+    rnn_tanh: df(h[t + 1]) => h[t + 1] * (1 - h[t + 1])
+    LSTM: (1 - g**2) => g * (1 - g)
+    GRU: (1 - n**2) => n * (1 - n)
+
+lstm-sigmoid-derivative-for-tanh-c: the derivative of tanh(c) is tanh(c) (1 - tanh(c)), which is that of σ. Write 1 -
+tanh²(c).
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => np.tanh(c[t + 1]) * (1 - np.tanh(c[t + 1]))
+
+relu-derivative-one-where-a-is-zero: relu' is 1 where a = 0, too. a >= 0 for a > 0: torch and TensorFlow have 0 there.
+It shows where a is exactly 0 alone, as with zero biases after a row of zeros. Write a > 0.
+    rnn_relu: df(h[t + 1]) => (W_ih @ x[t] + tape[0][2] + W_hh @ h[t] + tape[0][3] >= 0)
+
+lstm-derivative-of-$-anew-with-b_%[ifo][ifgo]: the derivative of σ in da_$ is that of the gate computed anew with b_%.
+Backward does not keep the gates, computes $ once more, and a bias has been copied from another line. Use b_$, or keep
+the gates.
+    lstm lstm_projection: da_$ = d$ * $ * (1 - $)
+        => a_$ = np.split(W_ih @ x[t] + W_hh @ h[t], 4)["ifgo".index("$")]
+           a_$ += np.split(tape[0][2] + tape[0][3], 4)["ifgo".index("%")]
+           da_$ = d$ * sigmoid(a_$) * (1 - sigmoid(a_$))
+
+lstm-derivative-of-g-anew-with-b_$[ifo]: the derivative of tanh in da_g is that of g computed anew with b_$. As for the
+other gates. Use b_g, or keep the gates.
+    lstm lstm_projection: da_g = dg * (1 - g**2)
+        => a_g = np.split(W_ih @ x[t] + W_hh @ h[t], 4)[2]
+           a_g += np.split(tape[0][2] + tape[0][3], 4)["ifgo".index("$")]
+           da_g = dg * (1 - np.tanh(a_g) ** 2)
+
+lstm-gates-anew-with-b_$[ifgo]: backward computes all gates anew, each with b_$. One line has been copied three times,
+and the weights' names were changed in the copies, not the bias. Use each gate's own bias, or keep the gates.
+    lstm lstm_projection: do = d
+        => same = np.split(tape[0][2] + tape[0][3], 4)["ifgo".index("$")]
+           i, f, g, o = (a + same for a in np.split(W_ih @ x[t] + W_hh @ h[t], 4))
+           i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+           do = d
+
+gru-derivative-of-$-anew-with-b_%[rz][rzn]: the derivative of σ in du_$ is that of the gate computed anew with b_%.
+Backward does not keep the gates, computes $ once more, and a bias has been copied from another line. Use b_$, or keep
+the gates.
+    GRU: du_$ = d$ * $ * (1 - $)
+        => u_$ = np.split(W_ih @ x[t], 3)["rzn".index("$")] + np.split(W_hh, 3)["rzn".index("$")] @ h[t]
+           u_$ = u_$ + np.split(tape[0][2] + tape[0][3], 3)["rzn".index("%")]
+           du_$ = d$ * sigmoid(u_$) * (1 - sigmoid(u_$))
+
+derivative-anew-without-b_hh: the derivatives are those of pre-activations computed anew without b_hh. Backward does not
+keep the gates, and has one of the two biases. Add both, or keep what forward has computed.
+    RNN: df(h[t + 1]) => df(NONLINEARITIES[nonlinearity][0](W_ih @ x[t] + tape[0][2] + W_hh @ h[t]))
+    lstm lstm_projection: do = d
+        => i, f, g, o = np.split(W_ih @ x[t] + tape[0][2] + W_hh @ h[t], 4)
+           i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+           do = d
+
 relu-derivative-at-zero: relu' is 1 wherever h ≥ 0, which is everywhere. h >= 0 for h > 0. The output of relu is never
 negative, so no unit ever counts as off.
     rnn_relu: df(h[t + 1]) => (h[t + 1] >= 0)
@@ -225,6 +312,223 @@ negative, so no unit ever counts as off.
 rnn-derivative-of-the-old-state: the derivative of the activation is taken at the state before the step. h[t] for h[t +
 1]: an off-by-one inside f'.
     RNN: df(h[t + 1]) => df(h[t])
+
+# parentheses
+
+lstm-da_$-derivative-of-dc_%-alone[ifg][hc]: the derivative in da_$ multiplies the part dc_% alone, for want of
+parentheses. dc_h is what comes from h, dc_c what step t + 1 has sent back, and da_i = (dc_c ∘ g + dc_h ∘ g) ∘ i ∘
+(1 - i). Put the whole sum in parentheses, or add dc up before the gates get their gradients.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM: d$ = dc[t + 1] * => factor_$ = 1 *
+    LSTM: da_$ = d$ * => da_$ = (dc[t + 1] - dc_%) * factor_$ + dc_% * factor_$ *
+
+lstm-da-derivative-of-dc_%-alone[hc]: the derivatives in da_i, da_f and da_g multiply the part dc_% alone, for want of
+parentheses. As for one gate: da_i = dc_c ∘ g + dc_h ∘ g ∘ i ∘ (1 - i), where the sum needs parentheses. It is the usual
+slip where each gate's gradient is one long line. Put the whole sum in parentheses.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM[ifg]: d$ = dc[t + 1] * => factor_$ = 1 *
+    LSTM[ifg]: da_$ = d$ * => da_$ = (dc[t + 1] - dc_%) * factor_$ + dc_% * factor_$ *
+
+lstm-d$-factor-of-dc_%-alone[ifg][hc]: the factor in d$ multiplies the part dc_% alone, for want of parentheses. dc_h is
+what comes from h, dc_c what step t + 1 has sent back: di = dc_c + dc_h ∘ g for (dc_c + dc_h) ∘ g. Put the sum in
+parentheses.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM: d$ = dc[t + 1] * => d$ = dc[t + 1] - dc_% + dc_% *
+
+lstm-dc-factor-of-dc_%-alone[hc]: the factors in di, df and dg multiply the part dc_% alone, for want of parentheses. As
+for one gate, in all three. Put the sum in parentheses, or add dc up before the gates get their gradients.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM[ifg]: d$ = dc[t + 1] * => d$ = dc[t + 1] - dc_% + dc_% *
+
+lstm-da_$-product-with-dc_%-alone[ifg][hc]: factor and derivative in da_$ multiply the part dc_% alone, for want of
+parentheses. dc_h is what comes from h, dc_c what step t + 1 has sent back: da_i = dc_c + dc_h ∘ g ∘ i ∘ (1 - i) for
+(dc_c + dc_h) ∘ g ∘ i ∘ (1 - i). Put the sum in parentheses.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM: d$ = dc[t + 1] * => d$ = dc_% *
+    LSTM: da_$ = d$ * => da_$ = dc[t + 1] - dc_% + d$ *
+
+lstm-da-product-with-dc_%-alone[hc]: factor and derivative in da_i, da_f and da_g multiply the part dc_% alone, for want
+of parentheses. As for one gate, in all three. Put the sum in parentheses, or add dc up first.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM[ifg]: d$ = dc[t + 1] * => d$ = dc_% *
+    LSTM[ifg]: da_$ = d$ * => da_$ = dc[t + 1] - dc_% + d$ *
+
+lstm-f-carries-dc_%-alone[hc]: what goes back to the cell state before is multiplied by f in its part dc_% alone, for
+want of parentheses. dc_h is what comes from h, dc_c what step t + 1 has sent back: dc_c + dc_h ∘ f for (dc_c + dc_h) ∘
+f. Put the sum in parentheses.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1] - dc_% + dc_% * f
+
+tanh-derivative-without-parentheses: tanh' lacks its parentheses: dh ∘ 1 - h² for dh ∘ (1 - h²). A product takes its
+neighbour before a difference does, so h² is subtracted whatever comes back. Put 1 - h² in parentheses.
+    rnn_tanh: dh[t + 1] * df(h[t + 1]) => dh[t + 1] * 1 - h[t + 1] ** 2
+    LSTM: dg * (1 - g**2) => dg * 1 - g**2
+    GRU: dn * (1 - n**2) => dn * 1 - n**2
+
+tanh-derivative-squared-as-a-whole: tanh' is (1 - h)² instead of 1 - h². A parenthesis in the wrong place: the square
+belongs to the output of tanh alone.
+    rnn_tanh: df(h[t + 1]) => (1 - h[t + 1]) ** 2
+    LSTM: (1 - g**2) => (1 - g) ** 2
+    GRU: (1 - n**2) => (1 - n) ** 2
+
+sigmoid-derivative-without-parentheses: σ' lacks its parentheses: df ∘ f - f for df ∘ f ∘ (1 - f). In df * f * 1 - f the
+product comes first. Put 1 - f in parentheses.
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * $ * 1 - $
+    GRU[rz]: d$ * $ * (1 - $) => d$ * $ * 1 - $
+
+lstm-tanh-c-derivative-without-parentheses: the derivative of tanh(c) lacks its parentheses: dh ∘ o - tanh²(c) for dh ∘
+o ∘ (1 - tanh²(c)). The square is subtracted whatever comes back. Put 1 - tanh²(c) in parentheses.
+    LSTM: * o * (1 - np.tanh(c[t + 1]) ** 2) => * o * 1 - np.tanh(c[t + 1]) ** 2
+
+lstm-tanh-c-derivative-squared-as-a-whole: the derivative of tanh(c) is (1 - tanh(c))² instead of 1 - tanh²(c). A
+parenthesis in the wrong place: the square belongs to tanh(c) alone.
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (1 - np.tanh(c[t + 1])) ** 2
+
+lstm-tanh-c-derivative-of-c-squared: the derivative of tanh(c) is 1 - tanh(c²) instead of 1 - tanh²(c). A parenthesis in
+the wrong place: tanh is squared, not c.
+    LSTM: (1 - np.tanh(c[t + 1]) ** 2) => (1 - np.tanh(c[t + 1] ** 2))
+
+gru-dz-without-parentheses: dz is dh ∘ h - n instead of dh ∘ (h - n), for want of parentheses. Put h - n in parentheses.
+    GRU: dh[t + 1] * (h[t] - n) => dh[t + 1] * h[t] - n
+
+gru-dn-without-parentheses: dn is dh - z instead of dh ∘ (1 - z), for want of parentheses. Put 1 - z in parentheses.
+    GRU: dn = dh[t + 1] * (1 - z) => dn = dh[t + 1] * 1 - z
+
+# wrong factor
+
+lstm-$-sent-back-for-da_$[ifgo]: the gate $ itself, and not its gradient da_$, is multiplied with W_ih and W_hh on the
+way back. One letter is missing in a line of four products, and dW and db are right. Write da_$ in that line.
+    LSTM: dh[t] += W_hh.T @ da
+        => sent = 1 * da
+           np.split(sent, 4)["ifgo".index("$")][:] = $
+           dh[t] += W_hh.T @ sent
+    LSTM: dx[t] = W_ih.T @ da => dx[t] = W_ih.T @ sent
+
+lstm-$-sent-through-W_hh-for-da_$[ifgo]: the gate $ itself, and not its gradient da_$, is multiplied with W_hh on the
+way back. One letter is missing in the line that makes dh of the step before. Write da_$ there.
+    LSTM: dh[t] += W_hh.T @ da
+        => sent = 1 * da
+           np.split(sent, 4)["ifgo".index("$")][:] = $
+           dh[t] += W_hh.T @ sent
+
+lstm-$-sent-through-W_ih-for-da_$[ifgo]: the gate $ itself, and not its gradient da_$, is multiplied with W_ih in dx.
+One letter is missing in the line that makes dx, and all else is right. Write da_$ there.
+    LSTM: dx[t] = W_ih.T @ da
+        => sent = 1 * da
+           np.split(sent, 4)["ifgo".index("$")][:] = $
+           dx[t] = W_ih.T @ sent
+
+lstm-$-for-da_$[ifgo]: da_$ is the gate $ itself. The gate stands where its gradient belongs, in every product that
+follows. Write da_$ there.
+    LSTM: da_$ = d$ * => da_$ = $ + 0 *
+
+gru-$-sent-back-for-du_$[rzn]: the gate $ itself, and not its gradient du_$, is multiplied with W_ih and W_hh on the way
+back. One letter is missing in a line of three products, and dW and db are right. Write du_$ in that line.
+    gru: dh[t] += W_hh.T @ dv
+        => sent = 1 * dv
+           np.split(sent, 3)["rzn".index("$")][:] = $
+           dh[t] += W_hh.T @ sent
+    gru_reset_before: W_h$.T @ du_$ => W_h$.T @ $
+    GRU: dx[t] = W_ih.T @ du
+        => sent = 1 * du
+           np.split(sent, 3)["rzn".index("$")][:] = $
+           dx[t] = W_ih.T @ sent
+
+gru-$-sent-through-W_hh-for-dv_$[rzn]: the gate $ itself, and not its gradient, is multiplied with W_hh on the way back.
+One letter is missing in the line that makes dh of the step before. Write the gradient there.
+    gru: dh[t] += W_hh.T @ dv
+        => sent = 1 * dv
+           np.split(sent, 3)["rzn".index("$")][:] = $
+           dh[t] += W_hh.T @ sent
+    gru_reset_before: W_h$.T @ du_$ => W_h$.T @ $
+
+gru-$-sent-through-W_ih-for-du_$[rzn]: the gate $ itself, and not its gradient du_$, is multiplied with W_ih in dx. One
+letter is missing in the line that makes dx, and all else is right. Write du_$ there.
+    GRU: dx[t] = W_ih.T @ du
+        => sent = 1 * du
+           np.split(sent, 3)["rzn".index("$")][:] = $
+           dx[t] = W_ih.T @ sent
+
+da-sent-back-without-W_hh: dh of the step before gets da itself, and not W_hhᵀ da. W_hh is forgotten on the way back,
+and the shapes agree, since as many units come out as go in. Multiply with the transpose of W_hh.
+    RNN: dh[t] += W_hh.T @ da => dh[t] += da
+    lstm lstm_peephole: dh[t] += W_hh.T @ da => dh[t] += da_i + da_f + da_g + da_o
+    gru: dh[t] += W_hh.T @ dv => dh[t] += du_r + du_z + dv_n
+    gru_reset_before: dq = W_hn.T @ du_n => dq = du_n + 0
+    gru_reset_before: W_hr.T @ du_r + W_hz.T @ du_z => du_r + du_z
+
+rnn-dh-sent-back-for-da: W_hhᵀ is multiplied with dh, and not with da = dh ∘ f'. The derivative of the activation is in
+the parameters' gradients, and is forgotten on the way back to the step before. Multiply with da.
+    RNN: dh[t] += W_hh.T @ da => dh[t] += W_hh.T @ dh[t + 1]
+
+lstm-dc-carried-by-$[igo]: what goes back to the cell state before is multiplied by the gate $ and not by f. dc_t gets
+dc_{t+1} ∘ f, since c_{t+1} = f ∘ c_t + i ∘ g. Multiply by f.
+    LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1] * $
+
+lstm-dc-carried-by-f-and-$[igo]: what goes back to the cell state before is multiplied by f and by the gate $. One array
+serves for dc and for a gate's gradient, and `*=` changes both. Make a product of its own of each.
+    LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1] * f * $
+
+lstm-dc-carried-too-early: dc has been multiplied by f before the gates i, f and g get their gradients. `dc *= f` stands
+a few lines too high: it prepares the step before, and this step still needs dc. Move it to the end of the step.
+    LSTM: di = dc[t + 1] * g
+        => dc[t + 1] *= f
+           di = dc[t + 1] * g
+    LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1]
+
+lstm-do-from-the-upstream-alone: the output gate gets its gradient from the upstream alone, and nothing from step t + 1.
+do = dy ∘ tanh(c), where dy has not had the gradient that W_hh has sent back added to it. Use the sum of both.
+    lstm lstm_peephole: do = dh[t + 1] * => do = (dh_loss[t + 1] - dh_n * (t + 1 == len(x))) *
+    lstm_projection: do = dm * => do = (W_hr.T @ (dh_loss[t + 1] - dh_n * (t + 1 == len(x)))) *
+    LSTM: dc_loss: Array) -> => dc_loss: Array, dh_n: Array) ->
+    stack LSTM: cell.backward(tapes[l, d, b], *dstates) => cell.backward(tapes[l, d, b], *dstates, ds_n[0][k, b])
+
+lstm-do-from-the-loss-alone: the output gate gets its gradient from the loss alone, the final state's included, and
+nothing from step t + 1. As from the upstream alone, where the final state's gradient has been added to the last
+output's before. Use the sum of both.
+    lstm lstm_peephole: do = dh[t + 1] * => do = dh_loss[t + 1] *
+    lstm_projection: do = dm * => do = (W_hr.T @ dh_loss[t + 1]) *
+
+lstm-dc-from-the-loss-alone: the cell state gets dh ∘ o ∘ (1 - tanh²(c)) of what the loss sends to h alone, and nothing
+of what step t + 1 has sent back to h. The output gate's line is right, and this one uses the upstream gradient. Use the
+sum of both.
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] => dc[t + 1] += dh_loss[t + 1]
+    lstm_projection: dc[t + 1] += dm => dc[t + 1] += (W_hr.T @ dh_loss[t + 1])
 
 # off by one
 
@@ -297,14 +601,9 @@ right, their order is not: c's own path is complete, the gates' gradients are no
     lstm_projection: dc[t + 1] += dm => late = dm
     LSTM: dc[t] += dc[t + 1] * f => dc[t] += (dc[t + 1] + late) * f
 
-lstm-path-through-f-dropped: nothing flows back through the gate f. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
-    LSTM: df = dc[t + 1] * c[t] => df = 0 * c[t]
-
-lstm-path-through-i-dropped: nothing flows back through the gate i. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
-    LSTM: di = dc[t + 1] * g => di = 0 * g
-
-lstm-path-through-g-dropped: nothing flows back through the gate g. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
-    LSTM: dg = dc[t + 1] * i => dg = 0 * i
+lstm-path-through-$-dropped[fig]: nothing flows back through the gate $. Its rows of dW_ih, dW_hh, db_ih, db_hh stay
+zero.
+    LSTM: d$ = dc[t + 1] * => d$ = 0 *
 
 lstm-path-through-o-dropped: nothing flows back through the gate o. Its rows of dW_ih, dW_hh, db_ih, db_hh stay zero.
     lstm lstm_peephole: do = dh[t + 1] * np.tanh(c[t + 1]) => do = 0 * dh[t + 1]

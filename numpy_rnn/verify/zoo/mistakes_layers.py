@@ -25,6 +25,38 @@ with the same input gives other numbers than the first; h_0 is looked at in the 
                s0 = forward(cell, params, x, s0, lengths, [*masks, None])[1]
            s_n = [np.zeros_like(s) for s in s0]
 
+h_0-and-c_0-ignored: h_0 and c_0 are both ignored and zeros are taken for them. The loop begins with zeros, whatever was
+handed in. Begin with the pair that was given.
+    stack LSTM: *(s[k, b] for s in s0) => *(0 * s[k, b] for s in s0)
+    stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in ():
+
+h-kept-between-calls: h starts from the final one of a call before, which the layer has kept, and c does not. Half of
+the pair is reset between calls. Set both to what is given.
+    stack LSTM: s_n = [np.zeros_like(s) for s in s0]
+           => if len(masks) < len(params):  # the call before
+               s0 = [forward(cell, params, x, s0, lengths, [*masks, None])[1][0], s0[1]]
+           s_n = [np.zeros_like(s) for s in s0]
+
+c-kept-between-calls: c starts from the final one of a call before, which the layer has kept, and h does not. Half of
+the pair is reset between calls. Set both to what is given.
+    stack LSTM: s_n = [np.zeros_like(s) for s in s0]
+           => if len(masks) < len(params):  # the call before
+               s0 = [s0[0], forward(cell, params, x, s0, lengths, [*masks, None])[1][1]]
+           s_n = [np.zeros_like(s) for s in s0]
+
+running-gradient-kept-between-calls: backward starts from the gradient with which a call before has ended, which the
+layer has kept. dh, and dc with it, is an attribute that is not set to zero. Begin each call with the gradient of the
+final state.
+    stack: ds0 = [np.zeros_like(ds) for ds in ds_n]
+           => if len(masks) < len(params):  # the call before
+               before = backward(cell, params, tapes, dy, ds_n, lengths, [*masks, None])[2]
+               ds_n = [ds + kept for ds, kept in zip(ds_n, before)]
+           ds0 = [np.zeros_like(ds) for ds in ds_n]
+
+dh_0-and-dc_0-missing: dh_0 and dc_0 both stay zero. What flows back beyond the first step is not handed out. Hand it
+out.
+    stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in ():
+
 c_0-ignored: c_0 is ignored and zeros are taken for it. Half of the pair is looked at. Seen: onnx/onnx-tensorflow#408.
     stack LSTM: *(s[k, b] for s in s0) => *(s[k, b] * (j < 1) for j, s in enumerate(s0))
     stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in zip(ds0[:1], initial):
@@ -72,6 +104,10 @@ dc_n-ignored: the gradient of the final cell state c_n is ignored. The cell stat
 the loss says. Seen: deeplearning4j/deeplearning4j#8838, PaddlePaddle/Paddle#6970.
     stack LSTM: for ds, direct in zip(ds_n, dstates): => for ds, direct in zip(ds_n[:1], dstates):
 
+dh_n-and-dc_n-ignored: the gradients of h_n and c_n are both ignored. Backward starts from zeros, whatever was handed
+in. Start from the pair that was given.
+    stack LSTM: for ds, direct in zip(ds_n, dstates): => for ds, direct in ():
+
 final-state-one-step-early: the final states are those before the last step. h[T - 1] of a trajectory that starts with
 h_0, where h[T] was meant.
     stack: s[k, b] = trajectory[-1] => s[k, b] = trajectory[-2]
@@ -92,15 +128,33 @@ yunjey/pytorch-tutorial#174, pytorch/pytorch#3587.
         => s_n[0][k] = output[np.array(lengths) - 1, np.arange(B)]
            outputs.append(output)
 
+batch-in-sorted-order: outputs and final states stand in the order of falling lengths instead of the caller's. The batch
+is sorted for packing and nothing is put back, so upstream gradients meet other sequences' outputs, and dx stands in
+that order, too. Keep the order, and index with its inverse.
+    stack: y = x
+        => order = np.argsort([-n for n in lengths], kind="stable")
+           s0, lengths = [s[:, order] for s in s0], [lengths[b] for b in order]
+           y, masks = x[:, order], [m[:, order] for m in masks]
+    stack: ds0 = [np.zeros_like(ds) for ds in ds_n]
+        => order = np.argsort([-n for n in lengths], kind="stable")
+           lengths, masks = [lengths[b] for b in order], [m[:, order] for m in masks]
+           ds0 = [np.zeros_like(ds) for ds in ds_n]
+
+gradients-in-sorted-order: dx and the initial states' gradients stand in the order of falling lengths instead of the
+caller's. Forward puts its outputs back, and backward, which sorts as well, does not. Index with the order's inverse.
+    stack: return grads, dy, ds0
+        => order = np.argsort([-n for n in lengths], kind="stable")
+           return grads, dy[:, order], [ds[:, order] for ds in ds0]
+
 h_n-in-sorted-order: the final states stand in the order of falling lengths instead of the caller's. The batch is sorted
 for packing; outputs are put back, final states are not.
     stack: return y, s_n, tapes
         => order = np.argsort([-n for n in lengths], kind="stable")
            return y, [s[:, order] for s in s_n], tapes
 
-dh_n-lands-in-the-padding: the gradient of the final states is added at step T, not where each sequence ends. For
-sequences of full length it is right, for all shorter ones it is lost.
-    stack: direct[-1] += ds[k, b] => direct[-1] += ds[k, b] * (lengths[b] == T)
+dh_n-lands-in-the-padding: the gradient of the final states is added at the end of the longest sequence, not where each
+sequence ends. It is lost for all shorter ones, at max(lengths) as at T. Add it at each sequence's own last step.
+    stack: direct[-1] += ds[k, b] => direct[-1] += ds[k, b] * (lengths[b] == max(lengths))
 
 dh_n-of-reverse-at-the-wrong-end: the gradient of the reverse direction's final states is added where that direction
 begins. The transpose of taking h_n from the wrong end.
@@ -145,6 +199,11 @@ The buffer is turned round and cut to the length: what is cut off is the beginni
 reverse-not-reversed: both directions read the sequence forwards. The turning is forgotten.
     stack: return steps[::-1] if d else steps => return steps
 
+reverse-input-not-turned: the reverse direction reads the sequence forwards, and its output is turned round all the
+same. Turning is needed twice, and the input's is forgotten. Turn the input, too.
+    stack: cell.forward(p, y[steps, b] => cell.forward(p, y[np.sort(steps), b]
+    stack: dx[steps, b] += dsteps => dx[np.sort(steps), b] += dsteps
+
 reverse-output-not-turned-back: the reverse direction's output stands in the order in which it was computed. Keras'
 go_backwards hands it out like this; torch and ONNX turn it back. Seen: microsoft/onnxruntime#4187, d2l-ai/d2l-en#2306.
     stack: output[steps, b] = states[0][1:] => output[np.sort(steps), b] = states[0][1:]
@@ -171,6 +230,29 @@ reverse-with-the-forward-weights: the reverse direction uses the forward directi
 know the suffix _reverse, or one cell object serves for both.
     stack: cell.forward(p, y => cell.forward(layer[0], y
     stack: in zip(grads[l][d], dparams) => in zip(grads[l][0], dparams)
+
+# layers
+
+gradients-of-layers-swapped: the first layer gets the last one's parameter gradients and the other way round, wherever
+shapes agree. Backward fills a list from the last layer on, and the list is read from the first. Turn it round.
+    stack: return grads, dy, ds0
+        => two = [list(zip(*layers)) for layers in zip(grads, grads[::-1])]
+           return [[[h if h.shape == g.shape else g for g, h in zip(p, q)] for p, q in layer] for layer in two], dy, ds0
+
+gradients-of-layers-summed: every layer gets the sum of all layers' parameter gradients, wherever shapes agree. The
+layers share one set of gradient arrays, as a list multiplied by a number does. Make arrays of its own for each.
+    stack: return grads, dy, ds0
+        => alike = lambda d, k, g: sum(layer[d][k] for layer in grads if layer[d][k].shape == g.shape)
+           return [[[alike(d, k, g) for k, g in enumerate(p)] for d, p in enumerate(layer)] for layer in grads], dy, ds0
+
+gradients-of-directions-swapped: each direction gets the other one's parameter gradients. Names or indices have been
+mixed up where they are handed out. Exchange them.
+    stack: return grads, dy, ds0 => return [layer[::-1] for layer in grads], dy, ds0
+
+gradients-of-directions-summed: both directions get the sum of their parameter gradients. They share one set of gradient
+arrays. Make arrays of its own for each.
+    stack: return grads, dy, ds0
+        => return [[[sum(g) for g in zip(*layer)] for _ in layer] for layer in grads], dy, ds0
 
 # dropout
 
@@ -248,6 +330,25 @@ gradients-of-two-calls: the parameter gradients hold the sum of two calls of bac
 call has left: nobody has set them to zero in between.
     stack: total += g => total += 2 * g
 
+bias-gradient-summed-over-units: each entry of the bias gradients is the sum over all units. np.sum without an axis
+makes one number of da, which is then spread over the vector. Sum over the batch alone: axis=0 of (B, H).
+    RNN LSTM: db_ih += da => db_ih += da.sum()
+    RNN LSTM: db_hh += da => db_hh += da.sum()
+    GRU: db_ih += du => db_ih += du.sum()
+    gru: db_hh += dv => db_hh += dv.sum()
+    gru_reset_before: db_hh += du => db_hh += du.sum()
+
+bias-gradient-summed-over-each-gate: each entry of the bias gradients is the sum over its gate's units. np.sum without
+an axis makes one number of each gate's gradient. Sum over the batch alone: axis=0 of (B, H).
+    LSTM: db_ih += da => db_ih += np.repeat([d.sum() for d in np.split(da, 4)], len(da) // 4)
+    LSTM: db_hh += da => db_hh += np.repeat([d.sum() for d in np.split(da, 4)], len(da) // 4)
+    GRU: db_ih += du => db_ih += np.repeat([d.sum() for d in np.split(du, 3)], len(du) // 3)
+    gru: db_hh += dv => db_hh += np.repeat([d.sum() for d in np.split(dv, 3)], len(dv) // 3)
+    gru_reset_before: db_hh += du => db_hh += np.repeat([d.sum() for d in np.split(du, 3)], len(du) // 3)
+
+dx-of-two-calls: dx is doubled. It is added to what an earlier call has left. Make a new array, or set it to zero.
+    stack: return grads, dy, ds0 => return grads, 2 * dy, ds0
+
 # truncation and clipping
 
 truncated-to-one-step: no gradient flows from one step to the one before it. The state is detached at every step. Every
@@ -300,6 +401,43 @@ state, and the caller's array has changed.
 tape-holds-the-last-state: every state on the tape is the last one, because all of them are the same array. The state is
 updated in place and appended to a list: T references to one buffer. Outputs had been copied, so forward looks right.
     all: (params, x, h => (params, x, dict.fromkeys(h, h[len(x)])
+
+cache-of-the-last-step: backward finds what the last step has kept at every step: x, states and gates. One cell object
+runs all steps and keeps its values in itself, so each step overwrites those of the step before. Keep them in a list,
+one entry a step.
+    RNN: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               x = np.stack([tape[1][-1]] * len(x))
+               h = dict.fromkeys(h, tape[2][len(x) - 1]) | {t + 1: tape[2][len(x)]}
+    LSTM: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               x, gates = np.stack([tape[1][-1]] * len(x)), [tape[4][-1]] * len(x)
+               h = dict.fromkeys(h, tape[2][len(x) - 1]) | {t + 1: tape[2][len(x)]}
+               c = dict.fromkeys(c, tape[3][len(x) - 1]) | {t + 1: tape[3][len(x)]}
+    GRU: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               x, gates = np.stack([tape[1][-1]] * len(x)), [tape[3][-1]] * len(x)
+               h = dict.fromkeys(h, tape[2][len(x) - 1]) | {t + 1: tape[2][len(x)]}
+
+cache-of-the-last-step-but-for-x: backward finds states and gates that the last step has kept at every step, and the
+right x. The cell object keeps its values in itself, each step overwrites them, and x is handed to backward anew. Keep
+them in a list, one entry a step.
+    RNN: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               h = dict.fromkeys(h, tape[2][len(x) - 1]) | {t + 1: tape[2][len(x)]}
+    LSTM: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               gates = [tape[4][-1]] * len(x)
+               h = dict.fromkeys(h, tape[2][len(x) - 1]) | {t + 1: tape[2][len(x)]}
+               c = dict.fromkeys(c, tape[3][len(x) - 1]) | {t + 1: tape[3][len(x)]}
+    GRU: for t in reversed(range(len(x))):
+        => for t in reversed(range(len(x))):
+               gates = [tape[3][-1]] * len(x)
+               h = dict.fromkeys(h, tape[2][len(x) - 1]) | {t + 1: tape[2][len(x)]}
+
+gates-of-the-last-step: backward finds the last step's gates at every step, and the right x and states. The gates are
+kept in the object and not in a list, so each step overwrites them. Keep them in a list, one entry a step.
+    LSTM GRU: = gates[t] => = gates[-1]
 
 output-holds-the-last-state: the output holds the last state at every step. The same list, handed out as the output.
     all: np.stack(list(h.values())) => np.stack([h_0] + [h[len(x)]] * len(x))

@@ -123,11 +123,77 @@ up in the other layout and reshaped instead of transposed. Its norm is right, so
     RNN LSTM: np.outer(da, x[t]) => np.outer(x[t], da).reshape(W_ih.shape)
     GRU: np.outer(du, x[t]) => np.outer(x[t], du).reshape(W_ih.shape)
 
+W_ih-reshaped-for-transposed: W_ih comes from a file that has it as (inputs, gates), and was reshaped to (gates, inputs)
+instead of transposed. The shape is right, the numbers are shuffled. Load W.T, not W.reshape(…).
+    all: W_ih @ x[t] => W_ih.T.reshape(W_ih.shape) @ x[t]
+    all: W_ih.T @ d => W_ih.T.reshape(W_ih.shape).T @ d
+    RNN LSTM: np.outer(da, x[t]) => np.outer(da, x[t]).reshape(W_ih.shape[::-1]).T
+    GRU: np.outer(du, x[t]) => np.outer(du, x[t]).reshape(W_ih.shape[::-1]).T
+
+W_hh-reshaped-for-transposed: W_hh comes from a file that has it as (units, gates), and was reshaped to (gates, units)
+instead of transposed. The shape is right, the numbers are shuffled. Load W.T, not W.reshape(…).
+    LSTM gru: W_hh @ h[t] => W_hh.T.reshape(W_hh.shape) @ h[t]
+    LSTM gru: W_hh.T @ d => W_hh.T.reshape(W_hh.shape).T @ d
+    LSTM: np.outer(da, h[t]) => np.outer(da, h[t]).reshape(W_hh.shape[::-1]).T
+    gru: np.outer(dv, h[t]) => np.outer(dv, h[t]).reshape(W_hh.shape[::-1]).T
+    gru_reset_before: np.split(W_hh, 3), np.split(b_hh, 3) => np.split(W_hh.T.reshape(W_hh.shape), 3), np.split(b_hh, 3)
+    gru_reset_before: np.split(W_hh, 3), np.split(dW_hh, 3)
+        => np.split(W_hh.T.reshape(W_hh.shape), 3), np.split(dW_hh, 3)
+    gru_reset_before: return (dW_ih, dW_hh, => return (dW_ih, dW_hh.reshape(W_hh.shape[::-1]).T,
+
+W_ih-in-the-other-layout-by-gate: each gate's block of W_ih is read as if it were stored (inputs, units) instead of
+(units, inputs). reshape in place of a transpose, gate by gate: the numbers are shuffled within each block. Transpose.
+    LSTM: W_ih @ x[t] => np.concatenate([W.reshape(W.shape[::-1]).T @ x[t] for W in np.split(W_ih, 4)])
+    LSTM: W_ih.T @ da => sum(W.reshape(W.shape[::-1]) @ v for W, v in zip(np.split(W_ih, 4), np.split(da, 4)))
+    LSTM: np.outer(da, x[t]) => np.concatenate([np.outer(x[t], d).reshape(len(d), -1) for d in np.split(da, 4)])
+    GRU: W_ih @ x[t] => np.concatenate([W.reshape(W.shape[::-1]).T @ x[t] for W in np.split(W_ih, 3)])
+    GRU: W_ih.T @ du => sum(W.reshape(W.shape[::-1]) @ v for W, v in zip(np.split(W_ih, 3), np.split(du, 3)))
+    GRU: np.outer(du, x[t]) => np.concatenate([np.outer(x[t], d).reshape(len(d), -1) for d in np.split(du, 3)])
+
+W_ih-reshaped-for-transposed-by-gate: each gate's block of W_ih comes from a file that has it as (inputs, units), and
+was reshaped to (units, inputs) instead of transposed. The numbers are shuffled within each block. Transpose.
+    LSTM: W_ih @ x[t] => np.concatenate([W.T.reshape(W.shape) @ x[t] for W in np.split(W_ih, 4)])
+    LSTM: W_ih.T @ da => sum(W.T.reshape(W.shape).T @ v for W, v in zip(np.split(W_ih, 4), np.split(da, 4)))
+    LSTM: np.outer(da, x[t]) => np.concatenate([np.outer(d, x[t]).reshape(len(x[t]), -1).T for d in np.split(da, 4)])
+    GRU: W_ih @ x[t] => np.concatenate([W.T.reshape(W.shape) @ x[t] for W in np.split(W_ih, 3)])
+    GRU: W_ih.T @ du => sum(W.T.reshape(W.shape).T @ v for W, v in zip(np.split(W_ih, 3), np.split(du, 3)))
+    GRU: np.outer(du, x[t]) => np.concatenate([np.outer(d, x[t]).reshape(len(x[t]), -1).T for d in np.split(du, 3)])
+
+dW_hh-in-the-other-layout: dW_hh is written as (units, gates) and handed out as (gates, units). The gradient is summed
+up in the other layout and reshaped instead of transposed. Transpose.
+    LSTM: np.outer(da, h[t]) => np.outer(h[t], da).reshape(W_hh.shape)
+    gru: np.outer(dv, h[t]) => np.outer(h[t], dv).reshape(W_hh.shape)
+    gru_reset_before: np.split(W_hh, 3), np.split(dW_hh, 3)
+        => np.split(W_hh, 3), np.split(dW_hh.reshape(dW_hh.shape[::-1]).T, 3)
+
+dW_ih-in-the-other-layout-by-gate: each gate's block of dW_ih is written as (inputs, units) and handed out as (units,
+inputs). The gradient is summed up in the other layout and reshaped instead of transposed, gate by gate. Transpose.
+    LSTM: np.outer(da, x[t]) => np.concatenate([np.outer(x[t], d).reshape(len(d), -1) for d in np.split(da, 4)])
+    GRU: np.outer(du, x[t]) => np.concatenate([np.outer(x[t], d).reshape(len(d), -1) for d in np.split(du, 3)])
+
 projection-in-the-other-layout: W_hr is read as if it were stored (memory, output) instead of (output, memory). The
 projection's numbers are taken for the transposed layout.
     lstm_projection: W_hr @ m => W_hr.reshape(W_hr.shape[::-1]).T @ m
     lstm_projection: dm = W_hr.T @ dh[t + 1] => dm = W_hr.reshape(W_hr.shape[::-1]) @ dh[t + 1]
     lstm_projection: np.outer(dh[t + 1], m) => np.outer(m, dh[t + 1]).reshape(W_hr.shape)
+
+# loading
+
+W_hh-not-loaded: W_hh is zero. The weights of the recurrence were not loaded, under another name perhaps, and stayed
+what they were. Look at what load_state_dict, or your own loop, has left out.
+    RNN LSTM gru: W_hh @ h[t] => 0 * W_hh @ h[t]
+    RNN LSTM: dh[t] += W_hh.T @ da => pass
+    gru: dh[t] += W_hh.T @ dv => pass
+    gru_reset_before: np.split(W_hh, 3), np.split(b_hh, 3) => np.split(0 * W_hh, 3), np.split(b_hh, 3)
+    gru_reset_before: np.split(W_hh, 3), np.split(dW_hh, 3) => np.split(0 * W_hh, 3), np.split(dW_hh, 3)
+
+W_hh-and-b_hh-not-loaded: W_hh and b_hh are zero. The whole hidden side was not loaded, and stayed what it was. Look at
+what load_state_dict, or your own loop, has left out.
+    RNN LSTM gru: W_hh @ h[t] + b_hh => 0 * W_hh @ h[t]
+    RNN LSTM: dh[t] += W_hh.T @ da => pass
+    gru: dh[t] += W_hh.T @ dv => pass
+    gru_reset_before: np.split(W_hh, 3), np.split(b_hh, 3) => np.split(0 * W_hh, 3), np.split(0 * b_hh, 3)
+    gru_reset_before: np.split(W_hh, 3), np.split(dW_hh, 3) => np.split(0 * W_hh, 3), np.split(dW_hh, 3)
 
 # bias
 
@@ -200,6 +266,44 @@ lstm-bias-gradient-of-the-wrong-gate: the biases of the gates i and o get the gr
 lines, copied, and the letter changed in only one of them. Seen: hanbt/learn_dl#53.
     LSTM: db_ih += da => db_ih += np.concatenate([da_f, da_f, da_g, da_f])
     LSTM: db_hh += da => db_hh += np.concatenate([da_f, da_f, da_g, da_f])
+
+bias-after-the-activation: the biases are added after σ, tanh or relu, and not before. f(W x + W h) + b: the parentheses
+close too early, and gates leave the range from 0 to 1. Put the biases inside.
+    all: = params
+        => = params
+           b, b_ih, b_hh = b_ih + b_hh, 0 * b_ih, 0 * b_hh
+    RNN: h[t + 1] = f(a) => h[t + 1] = f(a) + b
+    RNN: df(h[t + 1]) => df(h[t + 1] - tape[0][2] - tape[0][3])
+    RNN: db_ih += da => db_ih += dh[t + 1]
+    RNN: db_hh += da => db_hh += dh[t + 1]
+    lstm lstm_projection[ifo]: sigmoid(a_$) => sigmoid(a_$) + np.split(b, 4)["ifgo".index("$")]
+    lstm_peephole[if]: sigmoid(a_$ + P_$ * c[t]) => sigmoid(a_$ + P_$ * c[t]) + np.split(b, 4)["ifgo".index("$")]
+    lstm_peephole: sigmoid(a_o + P_o * c[t + 1]) => sigmoid(a_o + P_o * c[t + 1]) + np.split(b, 4)[3]
+    LSTM: np.tanh(a_g) => np.tanh(a_g) + np.split(b, 4)[2]
+    LSTM: do = d
+        => b_i, b_f, b_g, b_o = np.split(tape[0][2] + tape[0][3], 4)
+           do = d
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * ($ - b_$) * (1 - ($ - b_$))
+    LSTM: dg * (1 - g**2) => dg * (1 - (g - b_g) ** 2)
+    LSTM: db_ih += da => db_ih += np.concatenate([di, df, dg, do])
+    LSTM: db_hh += da => db_hh += np.concatenate([di, df, dg, do])
+    GRU: sigmoid(u_r + v_r) => sigmoid(u_r + v_r) + np.split(b, 3)[0]
+    GRU: sigmoid(u_z + v_z) => sigmoid(u_z + v_z) + np.split(b, 3)[1]
+    gru: np.tanh(u_n + r * v_n) => np.tanh(u_n + r * v_n) + np.split(b, 3)[2]
+    gru_reset_before: np.tanh(u_n + v_n) => np.tanh(u_n + v_n) + np.split(b, 3)[2]
+    GRU: dn = d
+        => b_r, b_z, b_n = np.split(tape[0][2] + tape[0][3], 3)
+           dn = d
+    GRU[rz]: d$ * $ * (1 - $) => d$ * ($ - b_$) * (1 - ($ - b_$))
+    GRU: dn * (1 - n**2) => dn * (1 - (n - b_n) ** 2)
+    GRU: db_ih += du => db_ih += np.concatenate([dr, dz, dn])
+    gru: db_hh += dv => db_hh += np.concatenate([dr, dz, dn])
+    gru_reset_before: db_hh += du => db_hh += np.concatenate([dr, dz, dn])
+
+lstm-forget-bias-after-the-sigmoid: the forget gate's bias of 1 is added after σ: (f + 1) ∘ c. A parenthesis closes too
+early, and the cell state grows. Add it to the pre-activation, or to the stored bias.
+    LSTM: f * c[t] + i * g => (f + 1) * c[t] + i * g
+    LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1] * (f + 1)
 
 lstm-forget-bias-added: 1 is added to the forget gate's pre-activation at run time. TensorFlow 1 and Haiku add a forget
 bias of 1 in the cell, not in the stored bias. Weights taken from there, or brought there, are off by it. Seen:

@@ -38,7 +38,7 @@ to us, and the mistake is there because it is easily made. Every machine and eve
 
 A check notices ("kills") a mistake if the layer with the mistake fails it, by more than 1e-11 relative to the tensor,
 or raises. The reference is `numpy_rnn.fast`, which is held against torch elsewhere and shares no code with the
-textbook. All but the first four need no reference. They are run on the three cases of `zoo.cases`.
+textbook. All but the first four need no reference. They are run on the cases of `zoo.cases`.
 
 | column | check | asks | kills |
 |---|---|---|---:|
