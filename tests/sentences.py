@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from formulas import FUNCTIONS, Scope, Unbound
+from prose import is_symbol, runs
 
-from numpy_rnn.study.notation import NAME, RELATIONS, FormulaError, Node, expression, formulas, is_symbol, parse, runs
+from numpy_rnn.study.notation import NAME, RELATIONS, FormulaError, Node, expression, formulas, parse
 
 RELATION = re.compile("|".join(map(re.escape, RELATIONS)))
 

@@ -17,9 +17,8 @@ import pytest
 
 from numpy_rnn.layers.losses import mean_squared_error, softmax_cross_entropy
 from numpy_rnn.study.experiments import figures
-from numpy_rnn.study.experiments.model import initial_network
 from numpy_rnn.study.experiments.tasks import BLANK, DELIMITER, TASKS, accuracy, adding, copying, recall
-from numpy_rnn.study.experiments.training import Learner, Settings, train
+from numpy_rnn.study.experiments.training import Learner, Settings, initial_network, train
 
 os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parents[1] / "build" / "matplotlib"))
 

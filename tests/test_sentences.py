@@ -6,6 +6,7 @@ import re
 
 import pytest
 from formulas import Scope, mutants
+from prose import ABBREVIATIONS, runs
 from sentences import (
     CONDITIONS,
     PLACED,
@@ -26,7 +27,7 @@ from sentences import (
 )
 from test_derivation import PAGES, displayed, each_language, each_page, goes_unnoticed, scopes_of, text_of
 
-from numpy_rnn.study.notation import ABBREVIATIONS, FormulaError, Node, parse, runs
+from numpy_rnn.study.notation import FormulaError, Node, parse
 
 
 def names(page: str) -> set[str]:

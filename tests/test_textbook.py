@@ -13,8 +13,7 @@ from strategies import build, by_name, cases, network, run
 from support import CELLS, assert_close, random_params, random_state, rng_of
 
 import numpy_rnn.textbook
-from numpy_rnn.study.equations import of_docstring
-from numpy_rnn.study.source import FUNCTIONS, code_lines, module_of
+from numpy_rnn.study.equations import FUNCTIONS, code_lines, module_of, of_docstring
 from numpy_rnn.verify import zoo
 
 FOLDER = Path(numpy_rnn.textbook.__file__).parent

@@ -18,9 +18,8 @@ from numpy_rnn.fast.registry import CELLS
 from numpy_rnn.port.vectors.trace import trace as textbook
 from numpy_rnn.study import verdict as verdicts
 from numpy_rnn.study.document import document
-from numpy_rnn.study.equations import evaluate, of_docstring, read
+from numpy_rnn.study.equations import FUNCTIONS, code_lines, evaluate, module_of, of_docstring, read
 from numpy_rnn.study.notation import FormulaError, expression
-from numpy_rnn.study.source import FUNCTIONS, code_lines, module_of
 from numpy_rnn.study.verdict import BY_HAND, TOLERANCE, by_hand, verdict
 from numpy_rnn.study.walk import dstates, functions_of, small_case, walk, with_step
 from numpy_rnn.verify.difference import difference

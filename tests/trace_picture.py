@@ -14,8 +14,7 @@ from typing import Any
 from browser import MISSING, chromium, executable
 
 from numpy_rnn.cli.trace import SEED
-from numpy_rnn.study.document import document
-from numpy_rnn.study.page import page
+from numpy_rnn.study.document import document, page
 from numpy_rnn.study.verdict import BY_HAND, Verdict, verdict
 from numpy_rnn.study.walk import small_case, walk
 

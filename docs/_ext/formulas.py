@@ -13,12 +13,13 @@ from typing import Any
 from docutils import nodes
 from latex import latex
 from latex2mathml.converter import convert
+from prose import is_symbol, runs
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxDirective
 
-from numpy_rnn.study.notation import FormulaError, expression, formulas, is_symbol, parse, runs, tokens
+from numpy_rnn.study.notation import FormulaError, expression, formulas, parse, tokens
 
 PAGES = r"index$|learn/(derivation/(en|zh)/|gru-reset|from-textbook)"  # whose sentences are looked through
 SOURCES = ("Sources", "文献")  # the section whose letters are people's initials

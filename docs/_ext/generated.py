@@ -13,8 +13,7 @@ from sphinx.application import Sphinx
 from numpy_rnn.cli.trace import SEED
 from numpy_rnn.fast.registry import CELLS
 from numpy_rnn.port.vectors import matrix
-from numpy_rnn.study.document import document
-from numpy_rnn.study.page import page
+from numpy_rnn.study.document import document, page
 from numpy_rnn.study.verdict import verdict
 from numpy_rnn.study.walk import small_case, walk
 from numpy_rnn.verify import zoo

@@ -19,9 +19,8 @@ from ..fast.memory import keep_freed_memory
 from ..fast.registry import FAMILIES
 from ..study.document import plain
 from ..study.experiments import figures
-from ..study.experiments.model import CELLS
 from ..study.experiments.tasks import TASKS
-from ..study.experiments.training import LEARNING_RATES, Run, Settings, train
+from ..study.experiments.training import CELLS, LEARNING_RATES, Run, Settings, train
 from ..train.figures import write
 from ..train.learner import History
 from ..train.threads import fitting_threads

@@ -19,8 +19,7 @@ from rich.text import Text
 from ..fast.numerics import Array
 from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import write_bytes
-from ..study.document import at_step, document, loss, stretch
-from ..study.page import page
+from ..study.document import at_step, document, loss, page, stretch
 from ..study.verdict import BY_HAND, TOLERANCE, Verdict, verdict
 from ..study.walk import Line, Walk, small_case, walk
 from .options import CellName

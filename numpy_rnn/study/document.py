@@ -1,14 +1,18 @@
-"""A walk as data for other programs: everything that the terminal or the page shows, and what they are made of."""
+"""A walk as data for other programs, and as one page that needs nothing but a browser: no network, no build step."""
 
 from __future__ import annotations
 
+import html
+import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
 
-from .source import module_of
+from .equations import module_of
 from .verdict import BY_HAND, TOLERANCE, Verdict
 from .walk import Jacobian, Line, Walk, with_step
 
@@ -131,3 +135,24 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple | range):
         return [plain(v) for v in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def page(document: Mapping[str, Any]) -> str:
+    """The whole page.
+
+    Parameters
+    ----------
+    document : mapping
+        As the function returns it.
+
+    Returns
+    -------
+    str
+        HTML with its style, its script and the numbers inside.
+    """
+    folder = files(__package__)
+    template, style, script = (folder.joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html", "css", "js"))
+    # "<" could end the script element from inside a string.
+    data = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    parts = {"cell": html.escape(document["cell"]), "style": style, "script": script, "data": data}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)

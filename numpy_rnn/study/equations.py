@@ -1,4 +1,4 @@
-"""Reads the equations in a cell's docstring, so that they can be carried out as they stand there.
+"""Reads the equations in a cell's docstring, so that they can be carried out as they stand there; finds their code.
 
     (1)   a_t     = W_ih x_t + b_ih + W_hh h_t + b_hh         rows of a_t: a_i, a_f, a_g, a_o
     (2)   i, f, o = σ(a_i), σ(a_f), σ(a_o)     g = tanh(a_g)
@@ -9,15 +9,23 @@ equation is a remark.
 
 from __future__ import annotations
 
+import inspect
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..fast.cell import Cell
 from ..fast.numerics import Array
+from ..verify.zoo.mistake import textbook_module
 from .notation import NAME, FormulaError, Node, Token, expression, formulas, tokens
+
+FUNCTIONS = ("forward", "backward")
 
 
 class Equation(NamedTuple):
@@ -137,3 +145,53 @@ def evaluate(node: Node, value_of: Callable[[str], Array], functions: Mapping[st
         value = evaluate(parts[1], value_of, functions)
         return functions[parts[0]](value) if kind == "call" else value
     return _OPERATIONS[kind](*(evaluate(part, value_of, functions) for part in parts))
+
+
+class CodeLine(NamedTuple):
+    """A line of the textbook."""
+
+    file: str  # as seen from the project's root
+    line: int  # counted from 1
+    text: str  # as it stands there, without its indentation
+
+
+def module_of(cell: Cell) -> ModuleType:
+    """The textbook's module for a cell.
+
+    Examples
+    --------
+    >>> from numpy_rnn.fast.registry import CELLS
+    >>> module_of(CELLS["rnn_relu"]).__name__
+    'numpy_rnn.textbook.rnn'
+    """
+    return import_module(f"numpy_rnn.textbook.{textbook_module(cell.name)}")
+
+
+@cache
+def code_lines(cell: Cell, function: str, number: str, name: str) -> tuple[CodeLine, ...]:
+    """The lines that compute an equation.
+
+    Parameters
+    ----------
+    cell : Cell
+    function : "forward" or "backward"
+    number : str
+        The equation's, such as "3'".
+    name : str
+        What the equation gives a value to, such as "dh_t".
+
+    Examples
+    --------
+    >>> from numpy_rnn.fast.registry import CELLS
+    >>> [line.text for line in code_lines(CELLS["gru"], "forward", "3", "n")]
+    ['n = np.tanh(u_n + r * v_n)  # (3)']
+    >>> [line.text for line in code_lines(CELLS["gru"], "backward", "1'", "dx_t")]
+    ["dx[t] = W_ih.T @ du  # (1') of u_t = W_ih x_t + b_ih"]
+    """
+    # a_t is the variable a or its parts a_i, a_f, …; W_h{r,z} is W_hr and W_hz.
+    variable = re.sub("_t$", r"(_\\w)?", name.replace("_{t+1}", "")).replace("{r,z}", "[rz]")
+    computed = re.compile(rf"\b{variable}\b.* \+?= .*# \({re.escape(number)}\)")
+    module = module_of(cell)
+    file = f"{module.__name__.replace('.', '/')}.py"
+    lines, first = inspect.getsourcelines(getattr(module, function))
+    return tuple(CodeLine(file, k, line.strip()) for k, line in enumerate(lines, first) if computed.search(line))

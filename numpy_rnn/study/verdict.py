@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from ..fast.numerics import Array
 from ..fast.registry import CELLS
 from ..verify.case import Case
 from ..verify.difference import TOLERANCES, error
-from ..verify.gradcheck import numeric_gradient, of_cell
-from .source import module_of
+from ..verify.gradcheck import Problem, numeric_gradient, of_cell
+from .equations import module_of
 from .walk import Walk, dstates
 
 TOLERANCE = TOLERANCES["float64"]
@@ -56,44 +56,41 @@ def verdict(walk: Walk) -> Verdict:
     return Verdict(ways | {"autograd": by_autograd(case)}, "")
 
 
-def _named(case: Case, grads: Any, dx: Array, ds0: Any) -> dict[str, Array]:
-    """The gradients as `Walk.gradients` names them."""
-    fields = CELLS[case.cell].State._fields
+def _stated(case: Case) -> tuple[Problem, list[Array], tuple[Array, ...]]:
+    """A case's trajectory as a function of parameters, x and initial states; these; and its upstream gradients."""
+    cell = CELLS[case.cell]
+    problem = of_cell(cell, case.params[0][0], case.x, cell.State(*(s[0] for s in case.s0)))
+    return problem, list(problem.inputs.values()), dstates(case)
+
+
+def _named(case: Case, found: Sequence[Array]) -> dict[str, Array]:
+    """The gradients by parameters, x and initial states as `Walk.gradients` names them."""
+    fields, params = CELLS[case.cell].State._fields, case.params[0][0]._fields
+    grads, (dx, *ds0) = found[: len(params)], found[len(params) :]
     states = {f"d{field}_0": ds[None] for field, ds in zip(fields, ds0)}
-    return {"dx": dx, **states, **{f"d{f}": g for f, g in zip(case.params[0][0]._fields, grads)}}
+    return {"dx": dx, **states, **{f"d{name}": g for name, g in zip(params, grads)}}
 
 
 def by_hand(case: Case) -> dict[str, Array]:
     """By the cell's own backward."""
-    cell = CELLS[case.cell]
-    _, tape = cell.forward(case.params[0][0], case.x, cell.State(*(s[0] for s in case.s0)))
-    return _named(case, *cell.backward(tape, cell.State(*dstates(case))))
+    problem, inputs, upstream = _stated(case)
+    return _named(case, problem.vjp(inputs, upstream))
 
 
 def by_complex_step(case: Case) -> dict[str, Array]:
     """One entry at a time, by the imaginary part of the loss."""
-    cell, params = CELLS[case.cell], case.params[0][0]
-    problem = of_cell(cell, params, case.x, cell.State(*(s[0] for s in case.s0)))
-    inputs, upstream = list(problem.inputs.values()), dstates(case)
-    found = [numeric_gradient(problem.f, inputs, k, upstream) for k in range(len(inputs))]
-    n = len(params)
-    return _named(case, found[:n], found[n], found[n + 1 :])
+    problem, inputs, upstream = _stated(case)
+    return _named(case, [numeric_gradient(problem.f, inputs, k, upstream) for k in range(len(inputs))])
 
 
 def by_autograd(case: Case) -> dict[str, Array]:
     """By PyTorch through `torch_rnn`'s cell, which has the time loop written out."""
     import torch
 
-    name = module_of(CELLS[case.cell]).__name__.replace("numpy_rnn.textbook", "torch_rnn")
-    mirror = importlib.import_module(name)
+    mirror = importlib.import_module(module_of(CELLS[case.cell]).__name__.replace("numpy_rnn.textbook", "torch_rnn"))
     (cell,) = (c for c in vars(mirror).values() if getattr(c, "name", "") == case.cell)
-
-    def leaf(a: Array) -> torch.Tensor:
-        return torch.tensor(a, dtype=torch.float64, requires_grad=True)
-
-    params, x = cell.Params(*map(leaf, case.params[0][0])), leaf(case.x)
-    s0 = cell.State(*(leaf(s[0]) for s in case.s0))
-    upstream = [torch.tensor(ds, dtype=torch.float64) for ds in dstates(case)]
-    found = [g.numpy() for g in torch.autograd.grad([*cell.forward(params, x, s0)], [*params, x, *s0], upstream)]
-    n = len(params)
-    return _named(case, found[:n], found[n], found[n + 1 :])
+    _, inputs, upstream = _stated(case)
+    leaves, n = [torch.tensor(a, requires_grad=True) for a in inputs], len(case.params[0][0])
+    states = cell.forward(cell.Params(*leaves[:n]), leaves[n], cell.State(*leaves[n + 1 :]))
+    found = torch.autograd.grad([*states], leaves, [torch.tensor(ds) for ds in upstream])
+    return _named(case, [g.numpy() for g in found])

@@ -16,9 +16,8 @@ from ..fast.numerics import Array, relu
 from ..fast.registry import CELLS
 from ..textbook.functions import sigmoid
 from ..verify.case import Case, make_case
-from .equations import Equation, evaluate, of_docstring, read
+from .equations import FUNCTIONS, CodeLine, Equation, code_lines, evaluate, module_of, of_docstring, read
 from .jacobian import JACOBIANS
-from .source import FUNCTIONS, CodeLine, code_lines, module_of
 
 GATES = {1: "", 3: "rzn", 4: "ifgo"}  # in the order of the blocks in W_ih
 PEEPHOLES = "ifo"  # in the order of the blocks in P
