@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import write_bytes
 from ..study.document import at_step, document, loss, page, stretch
 from ..study.verdict import BY_HAND, TOLERANCE, Verdict, verdict
-from ..study.walk import Line, Walk, small_case, walk
+from ..study.walk import Jacobian, Walk, small_case, walk
 from .options import CellName
 
 SEED = 1  # the first whose units are not saturated: for every cell, each pre-activation is between -2 and 2
@@ -89,7 +90,10 @@ def _print(console: Console, found: Walk, judged: Verdict, seed: int) -> None:
     console.print(Text(heading, style="bold"))
     activation = f" f is {found.cell.name.removeprefix('rnn_')}." if found.cell.name.startswith("rnn_") else ""
     console.print(Text(f"{loss(found)} Vectors are columns, printed side by side.{activation}"))
-    console.print(_given(found))
+    given = _table("Given", "name", "value", "what it is")
+    for value in found.values[: found.given]:
+        given.add_row(value.name, _Numbers(value.array), value.meaning)
+    console.print(given)
     for table in _tables(found):
         console.print(table)
     console.print(_gradients(judged))
@@ -140,59 +144,51 @@ class _Numbers:
                 yield text
 
 
-def _given(found: Walk) -> Table:
-    table = _table("Given", "name", "value", "what it is")
-    for value in found.values[: found.given]:
-        table.add_row(value.name, _Numbers(value.array), value.meaning)
-    return table
-
-
 def _tables(found: Walk) -> Iterator[Table]:
     """One for each step forwards, and two for each step backwards."""
-    fields = found.cell.State._fields
-    T = len(found.case.x)
-    for direction, steps in (("forward", range(T)), ("backward", reversed(range(T)))):
-        for t in steps:
-            old, new = (", ".join(f"{'d' * (direction == 'backward')}{f}_{s}" for f in fields) for s in (t, t + 1))
-            way = f"{old} → {new}" if direction == "forward" else f"{new} → {old}"
-            style = "bold blue" if direction == "forward" else "bold yellow"
-            table = _table(f"{direction.capitalize()}, step {t}: {way}", "", "equation", "value", style=style)
-            for moment in found.moments:
-                if (moment.direction, moment.step) == (direction, t):
-                    _add_lines(table, found, [found.lines[i] for i in moment.lines])
-            yield table
-            if direction == "backward":
-                yield _jacobian(found, t)
+    jacobians = {j.step: j for j in found.jacobians}
+    for (direction, t), moments in groupby(found.moments, key=lambda m: (m.direction, m.step)):
+        d, style = ("", "bold blue") if direction == "forward" else ("d", "bold yellow")
+        old, new = (", ".join(f"{d}{field}_{s}" for field in found.cell.State._fields) for s in (t, t + 1))
+        way = f"{new} → {old}" if d else f"{old} → {new}"
+        table = _table(f"{direction.capitalize()}, step {t}: {way}", "", "equation", "value", style=style)
+        for moment in moments:
+            _add_lines(table, found, moment.lines)
+        yield table
+        if d:
+            yield _jacobian(found, jacobians[t])
 
 
-def _add_lines(table: Table, found: Walk, lines: list[Line]) -> None:
-    for n, line in enumerate(lines):
+def _add_lines(table: Table, found: Walk, indices: Sequence[int]) -> None:
+    for n, line in enumerate(found.lines[i] for i in indices):
         no = f"({line.equation.number})" if n == 0 else ""
+        values = [found.values[i] for i in line.outputs]
         before = None if line.before is None else found.values[line.before].array
         if before is not None and np.any(before):  # a sum: what this step adds, then the sum so far
-            (value,) = (found.values[i] for i in line.outputs)
+            (value,) = values
             table.add_row(no, Text(at_step(line)), _Numbers(value.array - before, "add"))
             table.add_row("", Text(f"    {value.name} so far", style="dim"), _Numbers(value.array, "sum"))
         else:
-            values = [found.values[i] for i in line.outputs]
             names = [v.name.rpartition("_")[0] if len(values) > 1 else "" for v in values]
             # As Text: in a string, rich takes [v_r; v_z] for markup.
             table.add_row(no, Text(at_step(line)), Group(*(_Numbers(v.array, name) for v, name in zip(values, names))))
 
 
-def _jacobian(found: Walk, t: int) -> Table:
-    (j,) = (j for j in found.jacobians if j.step == t)
-    s = j.fields[0] if len(j.fields) == 1 else "s"
-    state = "" if len(j.fields) == 1 else f", s = ({', '.join(j.fields)})"
+def _jacobian(found: Walk, j: Jacobian) -> Table:
+    t, several = j.step, len(j.fields) > 1
+    s, state = ("s", f", s = ({', '.join(j.fields)})") if several else (j.fields[0], "")
     table = _table(f"Local Jacobian of step {t}{state}", "", "factor or product", "value", style="bold yellow")
-    _add_lines(table, found, [found.lines[i] for i in j.lines])
-    if len(j.fields) > 1:
-        table.add_row("", f"∂s_{t + 1}/∂s_{t}, of blocks", _Numbers(j.matrix))
-    table.add_row("", f"d{s}_{t + 1}, as it arrived", _Numbers(j.arrived))
-    table.add_row("", f"(∂{s}_{t + 1}/∂{s}_{t})ᵀ d{s}_{t + 1}", _Numbers(j.carried))
-    table.add_row("", "+ what the loss sends directly", _Numbers(j.loss))
-    table.add_row("", f"= d{s}_{t}, as (1') has it", _Numbers(j.result))
-    table.add_row("", "largest singular value, the most it can stretch", number(stretch(j)).rjust(8))
+    _add_lines(table, found, j.lines)
+    rows = {f"∂s_{t + 1}/∂s_{t}, of blocks": j.matrix} if several else {}
+    rows |= {
+        f"d{s}_{t + 1}, as it arrived": j.arrived,
+        f"(∂{s}_{t + 1}/∂{s}_{t})ᵀ d{s}_{t + 1}": j.carried,
+        "+ what the loss sends directly": j.loss,
+        f"= d{s}_{t}, as (1') has it": j.result,
+    }
+    for label, array in rows.items():
+        table.add_row("", label, _Numbers(array))
+    table.add_row("", "largest singular value, the most it can stretch", number(stretch(j)).rjust(WIDTH))
     return table
 
 
@@ -213,10 +209,7 @@ def _gradients(judged: Verdict) -> Table:
 
 
 def _sentence(judged: Verdict) -> str:
-    found = judged.gradients[BY_HAND]
-    name = max(found, key=lambda name: (judged.worst(name) != judged.worst(name), judged.worst(name)))
+    name = max(judged.gradients[BY_HAND], key=judged.worst)
+    verdict, apart = ("All agree", "Apart at most") if judged.ok else ("The gradients differ", "Apart by")
     error = f"{judged.worst(name):.0e} of the largest entry, in {name}; allowed is {TOLERANCE:.0e}."
-    note = f" {judged.note}." if judged.note else ""
-    if judged.ok:
-        return f"All agree: {', '.join(judged.gradients)}. Apart at most {error}{note}"
-    return f"The gradients differ: {', '.join(judged.gradients)}. Apart by {error}{note}"
+    return f"{verdict}: {', '.join(judged.gradients)}. {apart} {error}" + (f" {judged.note}." if judged.note else "")

@@ -41,6 +41,7 @@ TOKEN = re.compile(
 RELATIONS = ("=", "+=", "≤", "≥", "<", ">")
 CLOSING = {"(": ")", "[": "]", "⟨": "⟩", "{": "}"}
 _ENDS = {**CLOSING, "‖": "‖", "|": "|"}
+_BRACKETS = {"(": "", "[": "", "‖": "norm", "|": "abs", "⟨": "inner"}  # what they make of what stands inside
 
 
 class Token(NamedTuple):
@@ -89,7 +90,14 @@ def parse(text: str) -> Node:
     >>> parse("dx_t = W_ihᵀ da_t")
     ('claim', ('name', 'dx_t'), '=', ('@', ('T', ('name', 'W_ih')), ('name', 'da_t')))
     """
-    return _Parser(text).claim()
+    parser = _Parser(text)
+    parts: list[Any] = [parser.side()]
+    while parser.next.text in RELATIONS:
+        parts += [parser.take(), parser.side()]
+    if len(parts) == 1:
+        raise FormulaError(f"no relation in {text!r}")
+    parser.take("")
+    return ("claim", *parts)
 
 
 def expression(text: str) -> Node:
@@ -105,60 +113,47 @@ def expression(text: str) -> Node:
     >>> expression("1 - h²")
     ('-', ('number', 1.0), ('^', ('name', 'h'), ('number', 2)))
     """
-    return _Parser(text).alone()
+    parser = _Parser(text)
+    node = parser.side()
+    parser.take("")
+    return node
 
 
 class _Parser:
     """Recursive descent; every method reads what its name says and returns a node."""
 
+    levels = (("+", "-"), ("∘", "·", "/"))  # what stands side by side binds closer
+
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = [token for token in tokens(text) if token.kind != "space"]
-        self.at = 0
+        self.tokens = [*(token for token in tokens(text) if token.kind != "space"), Token("end", "")]
         self.closing = [""]
 
-    def peek(self) -> Token:
-        return self.tokens[self.at] if self.at < len(self.tokens) else Token("end", "")
+    @property
+    def next(self) -> Token:
+        return self.tokens[0]
 
-    def take(self, expected: str | None = None) -> Token:
-        token = self.peek()
-        if expected is not None and token.text != expected:
-            raise FormulaError(f"expected {expected!r}, got {token.text!r} in {self.text!r}")
-        self.at += 1
-        return token
-
-    def claim(self) -> Node:
-        parts: list[Any] = [self.side()]
-        while self.peek().text in RELATIONS:
-            parts += [self.take().text, self.side()]
-        if self.peek().kind != "end" or len(parts) == 1:
-            raise FormulaError(f"no relation, or {self.peek().text!r} too much, in {self.text!r}")
-        return ("claim", *parts)
-
-    def alone(self) -> Node:
-        node = self.side()
-        if self.peek().kind != "end":
-            raise FormulaError(f"{self.peek().text!r} too much in {self.text!r}")
-        return node
+    def take(self, expected: str | None = None) -> str:
+        if expected not in (None, self.next.text):
+            raise FormulaError(f"expected {expected or 'the end'!r}, got {self.next.text!r} in {self.text!r}")
+        return self.tokens.pop(0).text
 
     def side(self) -> Node:
         parts = [self.sum()]
-        while self.peek().text == ",":
+        while self.next.text == ",":
             self.take()
             parts.append(self.sum())
         return parts[0] if len(parts) == 1 else ("tuple", *parts)
 
-    def sum(self) -> Node:
-        node: Node = ("neg", self.term()) if self.peek().text == "-" and self.take() else self.term()
-        while self.peek().text in ("+", "-"):
-            node = (self.take().text, node, self.term())
-        return node
-
-    def term(self) -> Node:
-        """∘, · and / from left to right; what stands side by side binds closer."""
-        node = self.product()
-        while self.peek().text in ("∘", "·", "/"):
-            node = (self.take().text, node, self.product())
+    def sum(self, level: int = 0) -> Node:
+        """Operators of a level from left to right."""
+        if level == len(self.levels):
+            return self.product()
+        negative = level == 0 and self.next.text == "-" and self.take()
+        node = self.sum(level + 1)
+        node = ("neg", node) if negative else node
+        while self.next.text in self.levels[level]:
+            node = (self.take(), node, self.sum(level + 1))
         return node
 
     def product(self) -> Node:
@@ -169,21 +164,20 @@ class _Parser:
 
     def begins(self) -> bool:
         """Whether another factor begins here."""
-        kind, text = self.peek()
-        if kind in ("name", "function", "number", "jacobian", "big"):
-            return True
-        return text in ("(", "[", "√", "⟨", "‖", "|") and text != self.closing[-1]
+        kind, text = self.next
+        bracket = text in ("(", "[", "√", "⟨", "‖", "|") and text != self.closing[-1]
+        return bracket or kind in ("name", "function", "number", "jacobian", "big")
 
     def power(self) -> Node:
         node = self.atom()
-        while self.peek().kind == "power" or self.peek().text == "^":
-            text = self.take().text
-            if text == "^":
-                node = ("^", node, self.inside("{") if self.peek().text == "{" else self.atom())
-            elif text in ("ᵀ", "⁻¹"):
-                node = ({"ᵀ": "T", "⁻¹": "inverse"}[text], node)
+        while self.next.kind == "power" or self.next.text == "^":
+            sign = self.take()
+            if sign in ("ᵀ", "⁻¹"):
+                node = ({"ᵀ": "T", "⁻¹": "inverse"}[sign], node)
+            elif sign == "^":
+                node = ("^", node, self.inside("{") if self.next.text == "{" else self.atom())
             else:
-                node = ("^", node, ("number", 2) if text == "²" else ("name", "t"))
+                node = ("^", node, ("number", 2) if sign == "²" else ("name", "t"))
         return node
 
     def inside(self, opening: str) -> Node:
@@ -191,46 +185,40 @@ class _Parser:
         self.take(opening)
         self.closing.append(_ENDS[opening])
         node = self.side()
-        if opening == "[" and self.peek().text in RELATIONS:
-            node = ("iverson", node, self.take().text, self.side())
-        while opening == "[" and self.peek().text == ";":
+        if opening == "[" and self.next.text in RELATIONS:
+            node = ("iverson", node, self.take(), self.side())
+        while opening == "[" and self.next.text == ";":
             self.take()
             node = ("stack", *(node[1:] if node[0] == "stack" else [node]), self.side())  # a row may be a tuple
         if opening == "[" and node[0] == "tuple":
             node = ("stack", node)  # a single row
-        self.take(_ENDS[opening])
-        self.closing.pop()
+        self.take(self.closing.pop())
         return node
 
     def atom(self) -> Node:
-        kind, text = self.peek()
-        if kind == "number":
-            return ("number", float(self.take().text))
-        if kind == "jacobian":
-            top, bottom = (part.strip().removeprefix("∂") for part in self.take().text.split("/"))
-            return ("jacobian", top.strip(), bottom.strip())
-        if kind == "big":
-            self.take()
-            body = self.term()
-            return ({"Σ": "sum", "Π": "product"}[text[0]], text[1:].removeprefix("_").strip("{}"), body)
-        if kind == "function":
-            self.take()
-            power = self.take().text if self.peek().text == "²" else ""
-            node: Node = ("call", text, self.inside("("))
-            return ("^", node, ("number", 2)) if power else node
-        if kind == "name":
-            if text in FUNCTIONS:
-                raise FormulaError(f"{text} without its argument in {self.text!r}")
-            return ("name", self.take().text)
-        if text == "√":
-            self.take()
-            return ("call", "√", self.atom() if self.peek().kind == "big" else self.power())
-        if text in ("(", "[", "‖", "|", "⟨"):
+        kind, text = self.next
+        if text in _BRACKETS:
             node = self.inside(text)
-            if text in ("‖", "|"):
-                return ("norm" if text == "‖" else "abs", node)
-            return ("inner", node) if text == "⟨" else node
-        raise FormulaError(f"expected a quantity, got {text!r} in {self.text!r}")
+            return (_BRACKETS[text], node) if _BRACKETS[text] else node
+        if kind in ("op", "power", "end") and text != "√":
+            raise FormulaError(f"expected a quantity, got {text!r} in {self.text!r}")
+        if kind == "name" and text in FUNCTIONS:
+            raise FormulaError(f"{text} without its argument in {self.text!r}")
+        self.take()
+        if kind == "number":
+            return ("number", float(text))
+        if kind == "jacobian":
+            top, bottom = text.split("/")
+            return ("jacobian", top.strip("∂ "), bottom.strip("∂ "))
+        if kind == "big":
+            return ({"Σ": "sum", "Π": "product"}[text[0]], text[1:].removeprefix("_").strip("{}"), self.sum(1))
+        if kind == "function":
+            square = self.next.text == "²" and self.take()
+            node = ("call", text, self.inside("("))
+            return ("^", node, ("number", 2)) if square else node
+        if text == "√":
+            return ("call", "√", self.atom() if self.next.kind == "big" else self.power())
+        return ("name", text)
 
 
 # ---- formulas of a text
