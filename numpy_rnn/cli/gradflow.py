@@ -60,17 +60,7 @@ SYMBOLS = {
 @click.option("--json", "as_json", is_flag=True, help="Print all curves as JSON.")
 @click.pass_context
 def gradflow(
-    ctx: click.Context,
-    cells: tuple[str, ...],
-    steps: int,
-    hidden: int,
-    inputs: int,
-    sequences: int,
-    seed: int,
-    out: Path | None,
-    checkpoint: Path | None,
-    text: Path | None,
-    as_json: bool,
+    ctx: click.Context, /, checkpoint: Path | None, text: Path | None, out: Path | None, as_json: bool, **options: Any
 ) -> None:
     """Show how gradients flow back through time, and where they vanish or explode.
 
@@ -82,14 +72,15 @@ def gradflow(
     if checkpoint is None:
         if text is not None:
             raise click.UsageError("--text is read by a trained model: give its --checkpoint, too.")
-        jobs = initial_jobs(cells, Sizes(steps, sequences, inputs, hidden, seed))
+        T, B, I, H, seed = (options[name] for name in ("steps", "sequences", "inputs", "hidden", "seed"))
+        jobs = initial_jobs(options["cells"], Sizes(T, B, I, H, seed))
     else:
         for option in ("cells", "hidden", "inputs", "seed"):
             if given(ctx, option):
                 name = option.replace("cells", "cell")
                 raise click.UsageError(f"--{name} cannot be chosen for a trained model: leave it out.")
-        jobs = _of_model(checkpoint, text, steps, sequences)
-    with fitting_threads(sequences, hidden), bar(Console(stderr=True)) as progress:
+        jobs = _of_model(checkpoint, text, options["steps"], options["sequences"])
+    with fitting_threads(options["sequences"], options["hidden"]), bar(Console(stderr=True)) as progress:
         results = [job() for job in progress.track(jobs, description="measuring")]
     flows = [r for r in results if isinstance(r, Flow)]
     clippings = [r for r in results if isinstance(r, Clipping)]

@@ -42,17 +42,7 @@ COLUMNS = (BY_HAND, "complex step", "autograd")
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page that shows all of it.")
 @click.option("--overwrite", is_flag=True, help="Replace --html if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, numbers in full.")
-def trace(
-    name: str,
-    steps: int,
-    inputs: int,
-    hidden: int,
-    projection: int | None,
-    seed: int,
-    html: Path | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def trace(name: str, html: Path | None, overwrite: bool, as_json: bool, projection: int | None, **sizes: int) -> None:
     """Follow every number of a small case forwards, then backwards.
 
     The equations are those of the cell's docstring, by their numbers, (1) to (4) and back from (4') to (1'); all that
@@ -68,19 +58,20 @@ def trace(
     if html is not None and html.exists() and not overwrite:
         raise click.UsageError(f"{html} exists: replace it with --overwrite, or choose another name.")
     with Console(stderr=True).status("computing in several ways"):  # seconds, most of them for PyTorch to start
-        found = walk(small_case(cell, steps, inputs, hidden, projection or 1, seed))
+        found = walk(small_case(cell, projection=projection or 1, **sizes))
         judged = verdict(found)
+    data = document(found, judged, sizes["seed"])
     if html is not None:
-        write_bytes(html, page(document(found, judged, seed)).encode())
+        write_bytes(html, page(data).encode())
         click.echo(f"{html} holds the page: open it in a browser", err=as_json)
     if as_json:
-        click.echo(json.dumps(document(found, judged, seed), indent=1))
+        click.echo(json.dumps(data, indent=1))
     elif html is not None:
         click.echo(_sentence(judged))
     else:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal that cannot show a character shows a ? instead
-        _print(Console(), found, judged, seed)
+        _print(Console(), found, judged, sizes["seed"])
     sys.exit(0 if judged.ok else 1)
 
 
