@@ -82,11 +82,11 @@ TABLE = {
     # backward
     "doutput": (
         lambda: RNN.backward(tape(RNN, x), np.zeros((6, 1, 5), f32)),
-        "doutput has shape (6, 1, 5), expected (6, 3, 5) = the output's",
+        "doutput has shape (6, 1, 5), expected (6, 3, 5) = shape of output",
     ),
     "doutput, batch first": (
         lambda: GRU.backward(tape(GRU, x), np.zeros((3, 6, 5), f32)),
-        "doutput has shape (3, 6, 5), expected (6, 3, 5) = the output's",
+        "doutput has shape (3, 6, 5), expected (6, 3, 5) = shape of output",
     ),
     "dh_n": (lambda: RNN.backward(tape(RNN, x), None, h[0]), "dh_n has shape (3, 5), expected (1, 3, 5)"),
     "dc_n": (lambda: LSTM.backward(tape(LSTM, x), None, (h, h[0])), "dc_n has shape (3, 5), expected (1, 3, 5)"),
@@ -146,7 +146,7 @@ TABLE = {
     # FromScratch
     "scratch rank": (
         lambda: SCRATCH(np.zeros(4, f32)),
-        "x has shape (4,), expected (any, any, 4) = (batch, steps, input",
+        "x has shape (4,), expected (batch, steps, input_size) or, for a single sequence, (steps, input_size), ",
     ),
     "scratch hidden": (
         lambda: SCRATCH(x, np.zeros((1, 5), f32)),
@@ -155,7 +155,7 @@ TABLE = {
     "scratch pair": (lambda: LSTM_SCRATCH(x, np.zeros((6, 5), f32)), "hidden is a ndarray, expected the pair (h, c)"),
     "scratch doutputs": (
         lambda: SCRATCH.backward(tape(SCRATCH, x), np.zeros((6, 2), f32)),
-        "doutputs has shape (6, 2), expected (6, 3, 2) = the outputs'",
+        "doutputs has shape (6, 2), expected (6, 3, 2) = shape of output",
     ),
     "scratch tape": (
         lambda: SCRATCH.backward(tape(LSTM_SCRATCH, x), None),

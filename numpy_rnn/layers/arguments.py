@@ -6,7 +6,7 @@ Every check raises ValueError.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -86,32 +86,6 @@ def check_array(name: str, value: Any, dtype: np.dtype[Any], shape: tuple[int, .
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
     return len(shape) == len(wanted) and False not in [want in (-1, got) for got, want in zip(shape, wanted)]
-
-
-def check_states(
-    name: str,
-    fields: Sequence[str],
-    value: Any,
-    dtype: np.dtype[Any],
-    shapes: Sequence[tuple[int, ...]],
-    meanings: Sequence[str],
-) -> list[Array]:
-    """Return one array for each state of a cell: `value` itself, or both of a pair; zeros stand in for None.
-
-    `name` is what the user calls `value`, `fields` each of a pair; `shapes` and `meanings` are those of each state.
-    """
-    n = len(fields)
-    if n == 1:
-        value, fields = (value,), (name,)
-    elif value is None:
-        value = (None,) * n
-    elif not isinstance(value, (tuple, list)) or len(value) != n:
-        got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
-        raise ValueError(f"{name} is {got}, expected the pair ({', '.join(fields)})")
-    return [
-        np.zeros(shape, dtype) if array is None else check_array(field, array, dtype, shape, meaning)
-        for field, array, shape, meaning in zip(fields, value, shapes, meanings)
-    ]
 
 
 def check_lengths(lengths: Any, T: int, B: int) -> NDArray[np.intp] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,11 +18,10 @@ from ..fast import deep, gru, lstm, rnn, truncated
 from ..fast.cell import Cell, Grads, States
 from ..fast.numerics import Array
 from ..fast.registry import parameter_name, parameter_shapes
-from .arguments import check_array, check_bool, check_lengths, check_probability, check_size, check_states
-from .module import Module, Seed
+from .arguments import check_bool, check_lengths, check_probability, check_size
+from .module import Seed
+from .sequence import SequenceModel
 
-# What users call the states of a State's fields h and c.
-INITIAL, FINAL_GRADIENTS = ("h_0", "c_0"), ("dh_n", "dc_n")
 # What `deep.forward` takes: the cell, its parameters, x, the initial states, lengths and dropout masks.
 Arguments = tuple[Cell, Any, Array, States, Any, Sequence[Array] | None]
 
@@ -36,8 +34,8 @@ class Tape(NamedTuple):
     batched: bool
 
 
-class Recurrent(Module, abstract=True):
-    """What RNN, LSTM and GRU share: layers and directions of one cell, and the shapes that users see."""
+class Recurrent(SequenceModel, abstract=True):
+    """What RNN, LSTM and GRU share: layers and directions of one cell."""
 
     def __init__(
         self,
@@ -68,12 +66,21 @@ class Recurrent(Module, abstract=True):
         self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
         self.num_directions = 2 if bidirectional else 1
         self.output_size: int = choice.get("proj_size") or hidden_size  # R, units of the state h
-        # Units of each state of the cell, and a state's shape in words, of a single sequence and of a batch.
-        n = len(self.cell.State._fields)
-        self._state_sizes = [self.output_size, hidden_size][:n]
-        words = ["proj_size" if choice.get("proj_size") else "hidden_size", "hidden_size"][:n]
-        self._state_meanings = [[f"(num_layers * num_directions, {b}{w})" for w in words] for b in ("", "batch, ")]
-        self._names, self._params = self._grouped()
+        self._output_width = self.num_directions * self.output_size
+        self._state_axes = {"num_layers * num_directions": num_layers * self.num_directions}
+        words = "proj_size" if choice.get("proj_size") else "hidden_size", "hidden_size"
+        self._state_units = [*zip(words, (self.output_size, hidden_size))][: len(self.cell.State._fields)]
+        # [L][D] of the names and the arrays of one cell's parameters, in the order of its Params.
+        self._names = [
+            [[parameter_name(field, l, d) for field in self.cell.Params._fields] for d in range(self.num_directions)]
+            for l in range(num_layers)
+        ]
+        no_bias = np.zeros(self.cell.gates * hidden_size, self.dtype)
+        no_bias.flags.writeable = False
+        self._params = tuple(
+            tuple(self.cell.Params(*[self._parameters.get(name, no_bias) for name in names]) for names in layer)
+            for layer in self._names
+        )
         if dropout > 0 and num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
 
@@ -100,16 +107,6 @@ class Recurrent(Module, abstract=True):
             for field, shape in zip(cell.Params._fields, parameter_shapes(cell, I if layer == 0 else D * R, H, R))
             if bias or not field.startswith("b_")
         }
-
-    def _grouped(self) -> tuple[list[str], tuple[tuple[Any, ...], ...]]:
-        """Names of all parameters in the order of the Params, "" for absent biases; and what `params` returns."""
-        fields, L, D = self.cell.Params._fields, range(self.num_layers), range(self.num_directions)
-        names = [parameter_name(field, l, d) for l in L for d in D for field in fields]
-        names = [name if name in self._parameters else "" for name in names]
-        no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
-        no_bias.flags.writeable = False
-        arrays = iter([self._parameters.get(name, no_bias) for name in names])
-        return names, tuple(tuple(self.cell.Params(*islice(arrays, len(fields))) for _ in D) for _ in L)
 
     def params(self) -> tuple[tuple[Any, ...], ...]:
         """The layer's own parameters as L tuples of D of the cell's Params; absent biases are zero."""
@@ -159,13 +156,12 @@ class Recurrent(Module, abstract=True):
 
     def _arguments(self, x: Array, h_0: Any, lengths: Any) -> tuple[bool, Arguments]:
         """Whether x is a batch, and what `deep.forward` takes, of what the user handed in."""
-        batched = self._check_x(x)
-        x = self._from_user(x, batched)
+        x, batched = self._check_x(x)
         T, B, _ = x.shape
         if lengths is not None and not batched:
             raise ValueError("lengths came with a single sequence, expected a batch: cut the sequence instead")
         lengths = check_lengths(lengths, T, B)
-        s0 = self._check_state(INITIAL, h_0, B, batched)
+        s0 = self._check_states("h_0", ("h_0", "c_0"), h_0, B, batched)
         return batched, (self.cell, self.params(), x, s0, lengths, self._masks(T, B))
 
     def backward(self, tape: Tape, doutput: Array | None, dh_n: Any = None) -> tuple[dict[str, Array], Array, Any]:
@@ -221,59 +217,22 @@ class Recurrent(Module, abstract=True):
         dy, ds_n = self._check_upstream(tape, doutput, dh_n)
         return self._results(tape, *truncated.backward(tape.deep, dy, ds_n, k1, k2))
 
-    # ---- between the shapes that users see and (T, B, ·)
-
-    def _from_user(self, x: Array, batched: bool) -> Array:
-        """Lay x out as (T, B, ·)."""
-        if batched:
-            return x.swapaxes(0, 1) if self.batch_first else x
-        return x[:, None]
-
-    def _to_user(self, x: Array, batched: bool) -> Array:
-        """Undo `_from_user`."""
-        return self._from_user(x, batched) if batched else x[:, 0]
-
-    def _states_to_user(self, s: States, batched: bool) -> Any:
-        s = s if batched else self.cell.State(*[a[:, 0] for a in s])
-        return s if len(s) > 1 else s.h
-
-    def _check_x(self, x: Any) -> bool:
-        batched = not (isinstance(x, np.ndarray) and x.ndim == 2)
-        meaning = "(batch, steps, input_size)" if self.batch_first else "(steps, batch, input_size)"
-        if isinstance(x, np.ndarray) and x.ndim not in (2, 3):
-            raise ValueError(
-                f"x has shape {x.shape}, expected {meaning} or, for a single sequence, (steps, input_size), "
-                f"with input_size {self.input_size}"
-            )
-        shape, meaning = ((-1, -1), meaning) if batched else ((-1,), "(steps, input_size)")
-        check_array("x", x, self.dtype, (*shape, self.input_size), meaning)
-        return batched
-
-    def _check_state(self, names: tuple[str, ...], state: Any, B: int, batched: bool) -> States:
-        """Make a State, fields (L·D, B, ·), of what the user handed in; None is zero."""
-        LD, sizes = self.num_layers * self.num_directions, self._state_sizes
-        shapes = [(LD, B, size) if batched else (LD, size) for size in sizes]
-        arrays = check_states(names[0], names[: len(sizes)], state, self.dtype, shapes, self._state_meanings[batched])
-        return self.cell.State(*arrays) if batched else self.cell.State(*[a[:, None] for a in arrays])
-
     def _check_upstream(self, tape: Tape, doutput: Any, dh_n: Any) -> tuple[Array, States]:
         self._check_tape(tape, Tape)
         T, B, _ = tape.deep.x.shape
-        shape = (T, B, self.num_directions * self.output_size)
-        if doutput is None:
-            dy = np.zeros(shape, self.dtype)
-        else:
-            batch = (B, T) if self.batch_first else (T, B)
-            wanted = (*(batch if tape.batched else (T,)), shape[2])
-            dy = self._from_user(check_array("doutput", doutput, self.dtype, wanted, "the output's"), tape.batched)
-        return dy, self._check_state(FINAL_GRADIENTS, dh_n, B, tape.batched)
+        dy = self._check_dy("doutput", doutput, T, B, tape.batched)
+        return dy, self._check_states("dh_n", ("dh_n", "dc_n"), dh_n, B, tape.batched)
 
     def _results(
         self, tape: Tape, grads: list[list[Grads]], dx: Array, ds0: States
     ) -> tuple[dict[str, Array], Array, Any]:
-        flat = [g for layer in grads for direction in layer for g in direction]
-        named = dict(zip(self._names, flat))
-        named.pop("", None)  # what absent biases got
+        named = {
+            name: g
+            for names, directions in zip(self._names, grads)
+            for names_d, grads_d in zip(names, directions)
+            for name, g in zip(names_d, grads_d)
+            if name in self._parameters  # not what absent biases got
+        }
         return named, self._to_user(dx, tape.batched), self._states_to_user(ds0, tape.batched)
 
     def _masks(self, T: int, B: int) -> list[Array] | None:
@@ -282,7 +241,7 @@ class Recurrent(Module, abstract=True):
         if not self.training or p == 0 or self.num_layers == 1:
             return None
         scale = 1 / (1 - p) if p < 1 else 0.0
-        shape = (T, B, self.num_directions * self.output_size)
+        shape = (T, B, self._output_width)
         return [((self._rng.random(shape) >= p) * scale).astype(self.dtype) for _ in range(self.num_layers - 1)]
 
 

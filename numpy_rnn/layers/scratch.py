@@ -11,16 +11,17 @@ The second line and its transpose are (Y1) and (Y1') of docs/learn/derivation, p
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..fast import gru, lstm, rnn
-from ..fast.cell import Cell, States, upstream
+from ..fast.cell import Cell, upstream
 from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
-from .arguments import check_array, check_size, check_states
-from .module import Module, Seed
+from .arguments import check_size
+from .module import Seed
+from .sequence import SequenceModel
 
 
 class Linear(NamedTuple):
@@ -39,7 +40,7 @@ class Tape(NamedTuple):
     batched: bool
 
 
-class FromScratch(Module, abstract=True):
+class FromScratch(SequenceModel, abstract=True):
     """What the three classes share: one cell over the sequence, and a linear map of every state after a step.
 
     The linear maps are `i2h`, `h2h` and `h2o`, each with the model's own arrays: weight (G·H, I), (G·H, H) and (O, H),
@@ -60,19 +61,17 @@ class FromScratch(Module, abstract=True):
         If a size is not a whole number of at least 1.
     """
 
-    cell: ClassVar[Cell]
+    cell: Cell
+    batch_first = True
 
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        output_size: int,
-        dtype: DTypeLike = np.float32,
-        rng: Seed = None,
+        self, input_size: int, hidden_size: int, output_size: int, dtype: DTypeLike = np.float32, rng: Seed = None
     ) -> None:
         config = dict(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
         super().__init__(config, self.parameter_bounds(config), dtype, rng)
         self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
+        self._output_width, self._state_axes = output_size, {}
+        self._state_units = [("hidden_size", hidden_size)] * len(self.cell.State._fields)
         self.i2h, self.h2h, self.h2o = (
             Linear(self._parameters[f"{name}.weight"], self._parameters[f"{name}.bias"])
             for name in ("i2h", "h2h", "h2o")
@@ -117,17 +116,14 @@ class FromScratch(Module, abstract=True):
         ValueError
             If a shape or dtype does not fit.
         """
-        batched = not (isinstance(x, np.ndarray) and x.ndim == 2)
-        rank, meaning = ((-1, -1), "(batch, steps, input_size)") if batched else ((-1,), "(steps, input_size)")
-        x = check_array("x", x, self.dtype, (*rank, self.input_size), meaning)
-        x = x.swapaxes(0, 1) if batched else x[:, None]
-        s0 = self._check_hidden("hidden", hidden, x.shape[1], batched)
+        x, batched = self._check_x(x)
+        s0 = self._check_states("hidden", ("h", "c"), hidden, x.shape[1], batched)
 
         params = self.cell.Params(self.i2h.weight, self.h2h.weight, self.i2h.bias, self.h2h.bias)
         states, tape = self.cell.forward(params, x, s0)
         y = linear(states.h[1:], *self.h2o)  # (Y1)
         s_n = self.cell.State(*(s[-1] for s in states))
-        return self._to_user(y, batched), self._hidden_to_user(s_n, batched), Tape(self, tape, states.h, batched)
+        return self._to_user(y, batched), self._states_to_user(s_n, batched), Tape(self, tape, states.h, batched)
 
     def backward(
         self, tape: Tape, doutputs: Array | None, dhidden_n: Any = None
@@ -157,8 +153,8 @@ class FromScratch(Module, abstract=True):
         self._check_tape(tape, Tape)
         h = tape.h
         T, B, _ = h[1:].shape
-        dy = self._check_doutputs(doutputs, T, B, tape.batched)
-        ds_n = self._check_hidden("dhidden_n", dhidden_n, B, tape.batched)
+        dy = self._check_dy("doutputs", doutputs, T, B, tape.batched)
+        ds_n = self._check_states("dhidden_n", ("h", "c"), dhidden_n, B, tape.batched)
 
         # y_t = h2o h_{t+1}, and the final state is the trajectory's last.
         dstates = upstream(self.cell, linear_dx(dy, self.h2o.weight), ds_n, self.dtype)  # (Y1')
@@ -171,29 +167,7 @@ class FromScratch(Module, abstract=True):
             "h2o.weight": linear_dW(dy, h[1:]),  # (Y1')
             "h2o.bias": linear_db(dy),  # (Y1')
         }
-        return grads, self._to_user(dx, tape.batched), self._hidden_to_user(ds0, tape.batched)
-
-    def _to_user(self, x: Array, batched: bool) -> Array:
-        return x.swapaxes(0, 1) if batched else x[:, 0]
-
-    def _hidden_to_user(self, s: States, batched: bool) -> Any:
-        s = s if batched else self.cell.State(*(a[0] for a in s))
-        return s if len(s) > 1 else s.h
-
-    def _check_doutputs(self, doutputs: Any, T: int, B: int, batched: bool) -> Array:
-        if doutputs is None:
-            return np.zeros((T, B, self.output_size), self.dtype)
-        shape = (B, T, self.output_size) if batched else (T, self.output_size)
-        dy = check_array("doutputs", doutputs, self.dtype, shape, "the outputs'")
-        return dy.swapaxes(0, 1) if batched else dy[:, None]
-
-    def _check_hidden(self, name: str, hidden: Any, B: int, batched: bool) -> States:
-        """Make a State, fields (B, H), of what the user handed in; None is zero."""
-        fields = self.cell.State._fields
-        shape = (B, self.hidden_size) if batched else (self.hidden_size,)
-        meaning = "(batch, hidden_size)" if batched else "(hidden_size,)"
-        arrays = check_states(name, fields, hidden, self.dtype, [shape] * len(fields), [meaning] * len(fields))
-        return self.cell.State(*(a.reshape(B, self.hidden_size) for a in arrays))
+        return grads, self._to_user(dx, tape.batched), self._states_to_user(ds0, tape.batched)
 
 
 class RNNFromScratch(FromScratch):
