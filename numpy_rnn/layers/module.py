@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..fast.numerics import Array
 from . import files
@@ -23,14 +22,10 @@ class Module:
 
     Parameters
     ----------
-    config : dict
-        The constructor's arguments, all but `dtype` and `rng`.
-    bounds : dict of str to (shape, float)
-        Of each parameter its shape and the half-width of the uniform distribution it starts from.
-    dtype : dtype
-    rng : int, numpy.random.Generator or None
-        Where the initial values and the dropout masks come from. The same seed gives the same values in
-        every dtype, up to rounding.
+    arguments : dict
+        The constructor's `locals()`: all but `dtype` and `rng` are the `config`, and attributes of the model. From
+        `rng` come the initial values and the dropout masks; the same seed gives the same values in every dtype, up to
+        rounding.
     """
 
     _classes: ClassVar[dict[str, type[Any]]] = {}
@@ -40,13 +35,13 @@ class Module:
         if not abstract:
             cls._classes[cls.__name__] = cls
 
-    def __init__(
-        self, config: dict[str, Any], bounds: dict[str, tuple[tuple[int, ...], float]], dtype: DTypeLike, rng: Seed
-    ) -> None:
-        self.config = config
-        self.dtype = check_dtype(dtype)
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.config = {k: v for k, v in arguments.items() if k not in ("self", "__class__", "dtype", "rng")}
+        bounds = self.parameter_bounds(self.config)
+        vars(self).update(self.config)
+        self.dtype = check_dtype(arguments["dtype"])
         self.training = True
-        self._rng = np.random.default_rng(rng)
+        self._rng = np.random.default_rng(arguments["rng"])
         self._parameters = {
             name: self._rng.uniform(-bound, bound, shape).astype(self.dtype) for name, (shape, bound) in bounds.items()
         }
@@ -136,7 +131,7 @@ class Module:
             _check_shapes(shapes, expected)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold the {name} that it describes: {error}") from None
-        model = classes[name](**config, dtype=dtype, rng=0)
+        model: M = cls._classes[name](**config, dtype=dtype, rng=0)
         model.load_state_dict(files.read(path)[0])
         return model
 
@@ -148,7 +143,10 @@ class Module:
 
     @classmethod
     def parameter_bounds(cls, config: dict[str, Any]) -> dict[str, tuple[tuple[int, ...], float]]:
-        """Of each parameter its shape and its initial bound, given the constructor's arguments."""
+        """Of each parameter its shape and the half-width of the uniform distribution that it starts from.
+
+        Checks the constructor's arguments, `config`.
+        """
         raise NotImplementedError
 
 

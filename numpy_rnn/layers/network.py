@@ -89,6 +89,9 @@ class Network(Module):
     ((2, 4), (4, 16), True)
     """
 
+    symbols: int
+    output_size: int
+
     def __init__(
         self,
         cell: str,
@@ -101,17 +104,7 @@ class Network(Module):
         dtype: DTypeLike = np.float32,
         rng: Seed = None,
     ) -> None:
-        config = dict(
-            cell=cell,
-            input_size=input_size,
-            hidden_size=hidden_size,
-            output_size=output_size,
-            num_layers=num_layers,
-            bidirectional=bidirectional,
-            symbols=symbols,
-        )
-        super().__init__(config, Network.parameter_bounds(config), dtype, rng)
-        self.symbols, self.output_size = symbols, output_size
+        super().__init__(locals())
         cls, arguments = _layer(cell)
         self.rnn: Recurrent = cls(
             input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=dtype, rng=0, **arguments

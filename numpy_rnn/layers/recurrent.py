@@ -37,51 +37,32 @@ class Tape(NamedTuple):
 class Recurrent(SequenceModel, abstract=True):
     """What RNN, LSTM and GRU share: layers and directions of one cell."""
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        dtype: DTypeLike,
-        rng: Seed,
-        **choice: Any,  # of the cell
-    ) -> None:
-        config = dict(
-            input_size=input_size,
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            **choice,
-        )
-        self.cell = self.cell_of(config)
-        super().__init__(config, self.parameter_bounds(config), dtype, rng)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.batch_first, self.dropout, self.bidirectional = bias, batch_first, dropout, bidirectional
-        self.num_directions = 2 if bidirectional else 1
-        self.output_size: int = choice.get("proj_size") or hidden_size  # R, units of the state h
+    num_layers: int
+    dropout: float
+    bidirectional: bool
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        super().__init__(arguments)
+        self.cell = self.cell_of(self.config)
+        self.num_directions = 2 if self.bidirectional else 1
+        projected: int = self.config.get("proj_size", 0)
+        self.output_size = projected or self.hidden_size  # R, units of the state h
         self._output_width = self.num_directions * self.output_size
-        self._state_axes = {"num_layers * num_directions": num_layers * self.num_directions}
-        words = "proj_size" if choice.get("proj_size") else "hidden_size", "hidden_size"
-        self._state_units = [*zip(words, (self.output_size, hidden_size))][: len(self.cell.State._fields)]
+        self._state_axes = {"num_layers * num_directions": self.num_layers * self.num_directions}
+        units = [("proj_size" if projected else "hidden_size", self.output_size), ("hidden_size", self.hidden_size)]
+        self._state_units = units[: len(self.cell.State._fields)]
         # [L][D] of the names and the arrays of one cell's parameters, in the order of its Params.
         self._names = [
             [[parameter_name(field, l, d) for field in self.cell.Params._fields] for d in range(self.num_directions)]
-            for l in range(num_layers)
+            for l in range(self.num_layers)
         ]
-        no_bias = np.zeros(self.cell.gates * hidden_size, self.dtype)
+        no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
         no_bias.flags.writeable = False
         self._params = tuple(
             tuple(self.cell.Params(*[self._parameters.get(name, no_bias) for name in names]) for names in layer)
             for layer in self._names
         )
-        if dropout > 0 and num_layers == 1:
+        if self.dropout > 0 and self.num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
 
     @staticmethod
@@ -301,8 +282,7 @@ class RNN(Recurrent):
         dtype: DTypeLike = np.float32,
         rng: Seed = None,
     ) -> None:
-        common = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng)
-        super().__init__(*common, nonlinearity=nonlinearity)
+        super().__init__(locals())
 
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:
@@ -365,8 +345,7 @@ class LSTM(Recurrent):
         *,
         peephole: bool = False,
     ) -> None:
-        common = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng)
-        super().__init__(*common, proj_size=proj_size, peephole=peephole)
+        super().__init__(locals())
 
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:
@@ -424,8 +403,7 @@ class GRU(Recurrent):
         *,
         reset_after: bool = True,
     ) -> None:
-        common = (input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, rng)
-        super().__init__(*common, reset_after=reset_after)
+        super().__init__(locals())
 
     @staticmethod
     def cell_of(config: dict[str, Any]) -> Cell:

@@ -67,9 +67,7 @@ class FromScratch(SequenceModel, abstract=True):
     def __init__(
         self, input_size: int, hidden_size: int, output_size: int, dtype: DTypeLike = np.float32, rng: Seed = None
     ) -> None:
-        config = dict(input_size=input_size, hidden_size=hidden_size, output_size=output_size)
-        super().__init__(config, self.parameter_bounds(config), dtype, rng)
-        self.input_size, self.hidden_size, self.output_size = input_size, hidden_size, output_size
+        super().__init__(locals())
         self._output_width, self._state_axes = output_size, {}
         self._state_units = [("hidden_size", hidden_size)] * len(self.cell.State._fields)
         self.i2h, self.h2h, self.h2o = (

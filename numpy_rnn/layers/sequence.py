@@ -23,6 +23,7 @@ class SequenceModel(Module, abstract=True):
     cell: Cell
     batch_first: bool
     input_size: int
+    hidden_size: int
     _output_width: int  # numbers of an output
     _state_axes: dict[str, int]  # a state's axes before the batch
     _state_units: Sequence[tuple[str, int]]  # of each state of the cell: what its units are, how many

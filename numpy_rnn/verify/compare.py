@@ -20,7 +20,6 @@ from ..fast.numerics import Array
 from ..fast.registry import USER_FACING, Kind
 from ..layers import recurrent as modules
 from ..layers import scratch
-from ..layers.module import Module
 from .difference import TOLERANCES, difference
 
 # cuDNN's kernels for small layers (up to 192 units; RNN 384) compute tanh and sigmoid in float32 to no better than
@@ -259,5 +258,5 @@ def _named(output: Any, states: Any, dx: Any, dstates0: Any, grads: Mapping[str,
 
 
 def _numpy_model(kind: Kind, arguments: Mapping[str, Any], dtype: str, rng: np.random.Generator) -> Any:
-    cls: type[Module] = getattr(scratch if kind.cls.endswith("Scratch") else modules, kind.cls)
+    cls: Any = getattr(scratch if kind.cls.endswith("Scratch") else modules, kind.cls)
     return cls(**arguments, dtype=dtype, rng=rng)
