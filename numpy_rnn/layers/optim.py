@@ -26,20 +26,28 @@ class Optimizer:
     ----------
     params : mapping of str to array
         Changed in place by `step`.
+    memory : dict of str to float
+        What is remembered of each parameter, by PyTorch's names, and the number it starts from.
     lr, weight_decay : float
         Learning rate, which may be assigned between two steps, and the weight of the penalty; 0 or more.
+    settings : float
+        Others of the rule, 0 or more; all become attributes.
     """
 
-    def __init__(self, params: Tensors, lr: float, weight_decay: float) -> None:
+    lr: float
+    weight_decay: float
+
+    def __init__(self, params: Tensors, memory: dict[str, float], **settings: float) -> None:
         for name, param in params.items():
             if not isinstance(param, np.ndarray) or not np.issubdtype(param.dtype, np.floating):
                 raise ValueError(f"{name} is not an array of floating-point numbers")
         if not params:
             raise ValueError("there are no parameters to optimize")
-        self.params = dict(params)
-        self.lr = _checked("lr", lr)
-        self.weight_decay = _checked("weight_decay", weight_decay)
-        self._memory: dict[str, Array] = {}
+        self.params, self._kinds = dict(params), list(memory)
+        vars(self).update({name: _checked(name, value) for name, value in settings.items()})
+        self._memory: dict[str, Array] = {"step": np.zeros(1, np.int64)} if memory else {}
+        for name, param in self.params.items():
+            self._memory |= {f"{kind}.{name}": np.full_like(param, start) for kind, start in memory.items()}
 
     def step(self, grads: Tensors) -> None:
         """Change every parameter in place by one step.
@@ -56,9 +64,14 @@ class Optimizer:
         for name, param in self.params.items():
             if grads[name].shape != param.shape:
                 raise ValueError(f"gradient {name} has shape {grads[name].shape}, expected {param.shape}")
-        self._step(grads)
+        if self._memory:
+            self._memory["step"] += 1
+        for name, param in self.params.items():
+            g = grads[name] + self.weight_decay * param if self.weight_decay else grads[name]  # (1)
+            param -= self._update(g, *(self._memory[f"{kind}.{name}"] for kind in self._kinds))
 
-    def _step(self, grads: Tensors) -> None:
+    def _update(self, g: Array, *memory: Array) -> Array:
+        """Bring the memory of one parameter up to date; return what is subtracted from the parameter."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Array]:
@@ -79,26 +92,17 @@ class Optimizer:
         ValueError
             If a name or a shape does not belong to this optimizer. Nothing has been changed then.
         """
-        expected = self._expected_memory(mapping)
-        check_keys(mapping, expected, "optimizer state ")
-        for name, like in expected.items():
+        check_keys(mapping, self._memory, "optimizer state ")
+        for name, like in self._memory.items():
             if np.shape(mapping[name]) != like.shape:
                 raise ValueError(f"optimizer state {name} has shape {np.shape(mapping[name])}, expected {like.shape}")
-        self._memory = {name: np.array(mapping[name], like.dtype) for name, like in expected.items()}
-
-    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
-        """Arrays whose names, shapes and dtypes are those that the memory `mapping` should have."""
-        return self._memory
-
-    def _decayed(self, g: Array, param: Array) -> Array:
-        """Line (1) of all rules: the gradient of the loss with a penalty of weight_decay / 2 · p²."""
-        return g + self.weight_decay * param if self.weight_decay else g
+        self._memory = {name: np.array(mapping[name], like.dtype) for name, like in self._memory.items()}
 
 
 class SGD(Optimizer):
     """Gradient descent with momentum (Sutskever et al., ICML 2013, in the form of torch.optim.SGD).
 
-    With gradient g, parameter p and memory v, which starts as the first step's g:
+    With gradient g, parameter p and memory v, which is g after the first step:
 
         (1)   g = g + weight_decay · p
         (2)   v = momentum · v + (1 - dampening) · g
@@ -129,6 +133,9 @@ class SGD(Optimizer):
     0.71
     """
 
+    momentum: float
+    dampening: float
+
     def __init__(
         self,
         params: Tensors,
@@ -138,33 +145,18 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ) -> None:
-        super().__init__(params, lr, weight_decay)
-        self.momentum = _checked("momentum", momentum)
-        self.dampening = _checked("dampening", dampening)
+        memory = {"momentum_buffer": 0.0} if momentum else {}
+        super().__init__(params, memory, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
         self.nesterov = nesterov
-        if nesterov and (not self.momentum or self.dampening):
-            raise ValueError(
-                f"nesterov needs a momentum above 0 and a dampening of 0, got {self.momentum} and {self.dampening}"
-            )
+        if nesterov and (not momentum or dampening):
+            raise ValueError(f"nesterov needs a momentum above 0 and a dampening of 0, got {momentum} and {dampening}")
 
-    def _step(self, grads: Tensors) -> None:
-        lr = float(self.lr)  # a NumPy scalar would turn float32 into float64
-        for name, param in self.params.items():
-            g = self._decayed(grads[name], param)  # (1)
-            if self.momentum:
-                v = self._memory.get(f"momentum_buffer.{name}")
-                if v is None:
-                    v = self._memory[f"momentum_buffer.{name}"] = np.array(g, param.dtype)
-                else:
-                    v *= self.momentum
-                    v += (1 - self.dampening) * g  # (2)
-                g = g + self.momentum * v if self.nesterov else v  # (3)
-            param -= lr * g  # (4)
-
-    def _expected_memory(self, mapping: Tensors) -> dict[str, Array]:
-        if not self.momentum or not mapping:  # before the first step there is nothing to remember
-            return {}
-        return {f"momentum_buffer.{name}": param for name, param in self.params.items()}
+    def _update(self, g: Array, *memory: Array) -> Array:
+        for v in memory:  # one, or none without momentum
+            v *= self.momentum
+            v += (1 - self.dampening if self._memory["step"] > 1 else 1.0) * g  # (2)
+            g = g + self.momentum * v if self.nesterov else v  # (3)
+        return float(self.lr) * g  # (4); a NumPy scalar would turn float32 into float64
 
 
 class Adagrad(Optimizer):
@@ -195,6 +187,9 @@ class Adagrad(Optimizer):
     0.82
     """
 
+    lr_decay: float
+    eps: float
+
     def __init__(
         self,
         params: Tensors,
@@ -204,23 +199,16 @@ class Adagrad(Optimizer):
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
     ) -> None:
-        super().__init__(params, lr, weight_decay)
-        self.lr_decay = _checked("lr_decay", lr_decay)
-        self.eps = _checked("eps", eps)
         start = _checked("initial_accumulator_value", initial_accumulator_value)
-        self._memory["step"] = np.zeros(1, np.int64)
-        for name, param in self.params.items():
-            self._memory[f"sum.{name}"] = np.full_like(param, start)
+        super().__init__(params, {"sum": start}, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
 
-    def _step(self, grads: Tensors) -> None:
-        self._memory["step"] += 1
+    def _update(self, g: Array, *memory: Array) -> Array:
+        (total,) = memory
+        total += g * g  # (2)
+        denominator = np.sqrt(total)
+        denominator += self.eps
         step_size = float(self.lr) / (1 + (int(self._memory["step"][0]) - 1) * self.lr_decay)
-        for name, param in self.params.items():
-            g, total = self._decayed(grads[name], param), self._memory[f"sum.{name}"]  # (1)
-            total += g * g  # (2)
-            denominator = np.sqrt(total)
-            denominator += self.eps
-            param -= step_size * (g / denominator)  # (3)
+        return step_size * (g / denominator)  # (3)
 
 
 class Adam(Optimizer):
@@ -253,6 +241,8 @@ class Adam(Optimizer):
     0.9
     """
 
+    eps: float
+
     def __init__(
         self,
         params: Tensors,
@@ -261,37 +251,25 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(params, lr, weight_decay)
-        beta1, beta2 = betas
-        for i, beta in enumerate((beta1, beta2)):
+        super().__init__(params, {"exp_avg": 0.0, "exp_avg_sq": 0.0}, lr=lr, eps=eps, weight_decay=weight_decay)
+        for i, beta in enumerate(betas):
             if not 0 <= beta < 1:
                 raise ValueError(f"betas[{i}] is {beta}, expected 0 or more and less than 1")
+        beta1, beta2 = betas
         self.betas = (float(beta1), float(beta2))
-        self.eps = _checked("eps", eps)
-        self._memory["step"] = np.zeros(1, np.int64)
-        for name, param in self.params.items():
-            self._memory[f"exp_avg.{name}"] = np.zeros_like(param)
-            self._memory[f"exp_avg_sq.{name}"] = np.zeros_like(param)
 
-    def _step(self, grads: Tensors) -> None:
-        self._memory["step"] += 1
-        t = int(self._memory["step"][0])
-        beta1, beta2 = self.betas
-        step_size = float(self.lr) / (1 - beta1**t)
-        root_correction = (1 - beta2**t) ** 0.5
-        for name, param in self.params.items():
-            g = self._decayed(grads[name], param)  # (1)
-            m, v = self._memory[f"exp_avg.{name}"], self._memory[f"exp_avg_sq.{name}"]
-            if beta1 > 0.5:
-                m += (1 - beta1) * (g - m)  # (2)
-            else:
-                m[...] = g - (g - m) * beta1  # (2) from the nearer end, so that β₁ = 0 gives g itself
-            v *= beta2
-            v += (1 - beta2) * (g * g)  # (3)
-            denominator = np.sqrt(v)
-            denominator /= root_correction
-            denominator += self.eps
-            param -= step_size * (m / denominator)  # (4)
+    def _update(self, g: Array, *memory: Array) -> Array:
+        (m, v), (beta1, beta2), t = memory, self.betas, int(self._memory["step"][0])
+        if beta1 > 0.5:
+            m += (1 - beta1) * (g - m)  # (2)
+        else:
+            m[...] = g - (g - m) * beta1  # (2) from the nearer end, so that β₁ = 0 gives g itself
+        v *= beta2
+        v += (1 - beta2) * (g * g)  # (3)
+        denominator = np.sqrt(v)
+        denominator /= (1 - beta2**t) ** 0.5
+        denominator += self.eps
+        return float(self.lr) / (1 - beta1**t) * (m / denominator)  # (4)
 
 
 def clip_grad_norm(grads: Tensors, max_norm: float) -> Any:
