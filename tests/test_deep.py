@@ -46,7 +46,7 @@ def test_what_a_caller_does_with_states_and_outputs_does_not_reach_the_tape(name
     cell, params, x, s0, masks, dy, ds_n = problem(name, L, D)
     wanted = deep.backward(deep.forward(cell, params, x, s0, lengths, masks)[2], dy, ds_n)
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, keep)
-    assert {isinstance(block, deep.Snapshot) for kept in tape.kept for block in kept} <= {keep == "snapshots"}
+    assert {isinstance(block, partial) for kept in tape.kept for block in kept} <= {keep == "snapshots"}
     for a in (y, *s_n, *s0):
         a[:] = np.nan
     grads, dx, ds0 = deep.backward(tape, dy, ds_n)
@@ -203,7 +203,7 @@ def test_blocks_of_time_change_nothing_and_snapshots_not_a_bit(name, lengths, mo
     assert_all_close(cut, expected, 1e-14)
 
     y, s_n, tape = deep.forward(cell, params, x, s0, lengths, masks, "snapshots")
-    assert {type(block) for kept in tape.kept for block in kept} == {deep.Snapshot}
+    assert {type(block) for kept in tape.kept for block in kept} == {partial}
     again = (y, s_n, *deep.backward(tape, dy, ds_n))
     assert all(a.tobytes() == b.tobytes() for a, b in zip(flatten(list(again)), flatten(list(cut)), strict=True))
 

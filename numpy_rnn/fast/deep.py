@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -73,14 +74,6 @@ class Cut(NamedTuple):
         return x if self.order is None else x[:, self.inverse]
 
 
-class Snapshot(NamedTuple):
-    """What a block can be run from again: the arguments of the cell's forward."""
-
-    params: Any
-    x: Array  # (stop - start, n, I)
-    s0: States  # fields (n, ·)
-
-
 class Tape(NamedTuple):
     """What backward needs."""
 
@@ -91,7 +84,7 @@ class Tape(NamedTuple):
     lengths: Lengths | None  # (B,)
     masks: Sequence[Array] | None  # L-1 of (T, B, D·R)
     cut: Cut
-    kept: list[list[Any]]  # [L·D] of each block the cell's Tape, or a Snapshot; nothing
+    kept: list[list[Any]]  # [L·D] of each block the cell's Tape, or a snapshot: its forward, to be called again
 
 
 def cut_time(lengths: Lengths | None, T: int, B: int) -> Cut:
@@ -146,19 +139,6 @@ def reverse(x: Array, lengths: Lengths | None) -> Array:
     return x[np.where(t < lengths, lengths - 1 - t, t), np.arange(x.shape[1])]
 
 
-def concat_directions(outputs: Sequence[Array]) -> Array:
-    """Put outputs (T, B, R), one of each direction, side by side: (T, B, D·R)."""
-    return outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
-
-
-def split_directions(dy: Array, D: int) -> list[Array]:
-    """Transpose of `concat_directions`: D views (T, B, R)."""
-    if D == 1:
-        return [dy]
-    R = dy.shape[2] // D
-    return [dy[:, :, d * R : (d + 1) * R] for d in range(D)]
-
-
 def forward(
     cell: Cell,
     params: Sequence[Sequence[Any]],
@@ -190,7 +170,7 @@ def forward(
             outputs.append(reverse(output, cut.lengths) if d else output)
             finals.append(s_n)
             tape.kept.append(kept)
-        y = concat_directions(outputs)
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
     y = y if y.base is None else y.copy()  # not what the tape holds: who gets y may change it
     return cut.unsorted(y), _concat_layers(cell, cut, finals), tape
 
@@ -207,7 +187,7 @@ def backward(tape: Tape, dy: Array, ds_n: States) -> tuple[list[list[Grads]], Ar
     ds0 = [cell.State(*ds) for ds in zip(*map(cut.sorted, ds_n))]  # [L·D], fields (B, ·): so far by the final states
     for l, layer in reversed(list(enumerate(tape.params))):
         dxs = []
-        for d, (p, dy_d) in enumerate(zip(layer, split_directions(dy, D))):
+        for d, (p, dy_d) in enumerate(zip(layer, [dy] if D == 1 else np.split(dy, D, axis=2))):
             k, dy_d = l * D + d, reverse(dy_d, cut.lengths) if d else dy_d
             g, dx, ds0[k] = _run_backward(cell, p, tape.kept[k], dy_d, ds0[k], cut.blocks, dtype)
             grads[l].append(g)
@@ -237,7 +217,7 @@ def _run(
     if blocks == [(0, T, B)]:  # that is all: there is nothing to put together
         states, tape = cell.forward(params, x, s0)
         if keep == "snapshots":
-            tape = Snapshot(params, x, cell.State(*[s.copy() for s in s0]))
+            tape = partial(cell.forward, params, x, cell.State(*[s.copy() for s in s0]))
         s_n = cell.State(*[trajectory[-1] for trajectory in states])
         return np.ascontiguousarray(states.h[1:]), s_n, [] if keep == "nothing" else [tape]
 
@@ -246,8 +226,8 @@ def _run(
     s = cell.State(*(s.astype(dtype) for s in s0))  # a copy: sequences are brought up to date as they run
     tapes: list[Any] = []
     for start, stop, n in blocks:
-        snapshot = Snapshot(params, x[start:stop, :n], cell.State(*[s[:n].copy() for s in s]))
-        states, tape = cell.forward(*snapshot)
+        snapshot = partial(cell.forward, params, x[start:stop, :n], cell.State(*[s[:n].copy() for s in s]))
+        states, tape = snapshot()
         y[start:stop, :n] = states.h[1:]
         for running, trajectory in zip(s, states):
             running[:n] = trajectory[-1]
@@ -256,9 +236,9 @@ def _run(
     return y, s, tapes
 
 
-def _tape_or_recompute(cell: Cell, kept: Any) -> Any:
+def _tape_of(kept: Any) -> Any:
     """The cell's tape of a block, of which it or a snapshot was kept."""
-    return cell.forward(*kept)[1] if isinstance(kept, Snapshot) else kept
+    return kept()[1] if isinstance(kept, partial) else kept
 
 
 def _run_backward(
@@ -273,14 +253,14 @@ def _run_backward(
     """Transpose of `_run`: the same blocks from the last to the first."""
     T, B, _ = dy.shape
     if blocks == [(0, T, B)]:
-        return cell.backward(_tape_or_recompute(cell, tapes[0]), upstream(cell, dy, ds_n, dtype))
+        return cell.backward(_tape_of(tapes[0]), upstream(cell, dy, ds_n, dtype))
 
     dx = np.zeros((T, B, params.W_ih.shape[1]), dtype)
     ds = cell.State(*[ds.astype(dtype) for ds in ds_n])
     grads: Grads = None
     for (start, stop, n), tape in zip(reversed(blocks), reversed(tapes)):
         dstates = upstream(cell, dy[start:stop, :n], cell.State(*[running[:n] for running in ds]), dtype)
-        block_grads, dx[start:stop, :n], ds0 = cell.backward(_tape_or_recompute(cell, tape), dstates)
+        block_grads, dx[start:stop, :n], ds0 = cell.backward(_tape_of(tape), dstates)
         for running, initial in zip(ds, ds0):
             running[:n] = initial
         for total, g in zip(grads or (), block_grads):

@@ -55,8 +55,9 @@ def forward(params: Params, x: Array, s0: State, reset_after: bool = True) -> tu
         W_h, sums = np.concatenate([W_hh[2 * H :], W_hh[: 2 * H]]), vrzn[:, : 3 * H]
     else:
         b, W_h, sums = b_ih + b_hh, W_hh[: 2 * H], vrzn[:, H : 3 * H]
+        W_hn = layout_for_matvec(W_hh[2 * H :], B)
     linear_columns(W_ih, x, b, vrzn[:, H:])  # (1): u
-    W_h, W_hn = layout_for_matvec(W_h, B), layout_for_matvec(W_hh[2 * H :], B)
+    W_h = layout_for_matvec(W_h, B)
     h_t = h[0]
     for sum_t, rz_t, v_n, r, z, n, h_next in zip(sums, vrzn[:, H : 3 * H], *split_gates(vrzn, 4), h[1:]):
         sum_t += W_h.dot(h_t)  # (1) (2)
@@ -80,9 +81,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
     """Backpropagation through time, the transpose of `forward`, as `Cell` says."""
     (W_ih, W_hh, _, _), reset_after, x, h, vrzn = tape
     (T, B, I), rz = x.shape, 2 * len(W_hh) // 3
-    # Once, not at every step: what dv meets, or of the reset before the product what r's and z's part meets and n's.
-    W_h_T = layout_for_matvec((W_hh if reset_after else W_hh[:rz]).T, B)
-    W_hn_T = layout_for_matvec(W_hh[rz:].T, B)
+    W_h_T = layout_for_matvec((W_hh if reset_after else W_hh[:rz]).T, B)  # once, not at every step
     dh_loss = np.ascontiguousarray(dstates.h.swapaxes(1, 2))
 
     # The running gradients dh and dq enter (4') … (2') only as factors. What they are multiplied with is known
@@ -97,6 +96,7 @@ def backward(tape: Tape, dstates: State) -> tuple[Params, Array, State]:
         np.multiply(du_n, r, out=dv_n)  # (3')
         np.multiply(du_n * v_n, r * (1 - r), out=dv_r)  # (3') (2')
     else:
+        W_hn_T = layout_for_matvec(W_hh[rz:].T, B)
         np.multiply(h[:-1], r * (1 - r), out=dv_r)  # (3') (2') of gru_reset_before
 
     dh = dh_loss[T].astype(dv.dtype)

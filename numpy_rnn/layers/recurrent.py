@@ -37,6 +37,7 @@ class Tape(NamedTuple):
 class Recurrent(SequenceModel, abstract=True):
     """What RNN, LSTM and GRU share: layers and directions of one cell."""
 
+    _state_words = ("num_layers * num_directions",)
     num_layers: int
     dropout: float
     bidirectional: bool
@@ -48,7 +49,7 @@ class Recurrent(SequenceModel, abstract=True):
         projected: int = self.config.get("proj_size", 0)
         self.output_size = projected or self.hidden_size  # R, units of the state h
         self._output_width = self.num_directions * self.output_size
-        self._state_axes = {"num_layers * num_directions": self.num_layers * self.num_directions}
+        self._state_lead = (self.num_layers * self.num_directions,)
         units = [("proj_size" if projected else "hidden_size", self.output_size), ("hidden_size", self.hidden_size)]
         self._state_units = units[: len(self.cell.State._fields)]
         # [L][D] of the names and the arrays of one cell's parameters, in the order of its Params.

@@ -68,7 +68,7 @@ class FromScratch(SequenceModel, abstract=True):
         self, input_size: int, hidden_size: int, output_size: int, dtype: DTypeLike = np.float32, rng: Seed = None
     ) -> None:
         super().__init__(locals())
-        self._output_width, self._state_axes = output_size, {}
+        self._output_width = output_size
         self._state_units = [("hidden_size", hidden_size)] * len(self.cell.State._fields)
         self.i2h, self.h2h, self.h2o = (
             Linear(self._parameters[f"{name}.weight"], self._parameters[f"{name}.bias"])

@@ -25,7 +25,8 @@ class SequenceModel(Module, abstract=True):
     input_size: int
     hidden_size: int
     _output_width: int  # numbers of an output
-    _state_axes: dict[str, int]  # a state's axes before the batch
+    _state_lead: tuple[int, ...] = ()  # a state's axes before the batch, in numbers and in words
+    _state_words: tuple[str, ...] = ()
     _state_units: Sequence[tuple[str, int]]  # of each state of the cell: what its units are, how many
 
     def _from_user(self, x: Array, batched: bool) -> Array:
@@ -75,13 +76,13 @@ class SequenceModel(Module, abstract=True):
         elif not isinstance(value, (tuple, list)) or len(value) != n:
             got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"a {type(value).__name__}"
             raise ValueError(f"{name} is {got}, expected the pair ({', '.join(fields)})")
-        axes = {**self._state_axes, "batch": B} if batched else self._state_axes
+        lead = (*self._state_lead, B) if batched else self._state_lead
         arrays = []
         for field, array, (unit, size) in zip(fields, value, self._state_units):
-            shape = (*axes.values(), size)
             if array is None:
-                array = np.zeros(shape, self.dtype)
+                array = np.zeros((*lead, size), self.dtype)
             else:
-                check_array(field, array, self.dtype, shape, f"({', '.join([*axes, unit])})")
+                words = (*self._state_words, "batch", unit) if batched else (*self._state_words, unit)
+                check_array(field, array, self.dtype, (*lead, size), f"({', '.join(words)})")
             arrays.append(array if batched else array[..., None, :])
         return self.cell.State(*arrays)
