@@ -43,7 +43,7 @@ class Tape(NamedTuple):
     owner: Network
     read: Read
     symbols: Array | None  # (T, B)
-    valid: Array | None  # (T, B) bool; None: all
+    valid: Any  # (T, B) bool, or ... for all
     steps: int  # T
     r: Array  # (T, B, D·H), read "last" (1, B, D·H), read n (n, B, D·H)
     rnn: recurrent.Tape
@@ -189,24 +189,30 @@ class Network(Module):
         grads, dx, dh_0 = self.rnn.backward(rnn_tape, dh, dh_n)  # (2')
         named = {f"rnn.{name}": g for name, g in grads.items()}
         if symbols is not None:
-            where = ... if valid is None else valid
-            named["embedding.weight"] = sum_rows(dx[where], symbols[where], self.symbols)  # (1')
+            named["embedding.weight"] = sum_rows(dx[valid], symbols[valid], self.symbols)  # (1')
         named["head.weight"], named["head.bias"] = linear_dW(dy, r), linear_db(dy)  # (4')
         return {name: named[name] for name in self._parameters}, dx if symbols is None else None, dh_0
 
-    def _embedded(self, x: ArrayLike, lengths: Any) -> tuple[Array, Array | None, Array | None]:
-        """x, and of symbols these themselves and which of them are valid; x is NaN where there is no symbol."""
+    def _embedded(self, x: ArrayLike, lengths: Any) -> tuple[Array, Array | None, Any]:
+        """Numbers for what came in, and of symbols these themselves and which of them are valid."""
         array: Array = np.asarray(x)
-        valid = None if lengths is None else np.arange(len(array))[:, None] < np.asarray(lengths)
         if not self.symbols:
-            return array, None, valid
-        self._check_symbols(array, valid)
-        E = self._parameters["embedding.weight"]
-        if valid is None:
-            return E[array], array, None
-        rows: Array = np.full((*array.shape, E.shape[1]), np.nan, self.dtype)
-        rows[valid] = E[array[valid]]
-        return rows, array, valid
+            return array, None, ...
+        if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
+            raise ValueError(
+                f"symbols has shape {array.shape} and dtype {array.dtype}, expected integers (steps, batch)"
+            )
+        valid: Any = ...
+        if lengths is not None:
+            T, B = array.shape
+            if np.shape(lengths) != (B,):
+                raise ValueError(f"lengths has shape {np.shape(lengths)}, expected ({B},), one a sequence")
+            valid = np.arange(T)[:, None] < np.asarray(lengths)
+            array = np.where(valid, array, 0)
+        read = array[valid]
+        if read.size and not 0 <= read.min() <= read.max() < self.symbols:
+            raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
+        return self._parameters["embedding.weight"][array], array, valid
 
     def _answer(self, r: Array, read: Read) -> Array:
         y = linear(r, self._parameters["head.weight"], self._parameters["head.bias"])
@@ -214,11 +220,11 @@ class Network(Module):
 
     def _read(self, read: Read, h: Array, h_n: Any, lengths: Any) -> Array:
         """What of the layers' output and final states the head sees."""
-        if read == "every":
-            return h
         if read == "last":  # the last layer, both directions side by side: (1, B, D·H)
             last: Array = (h_n[0] if isinstance(h_n, tuple) else h_n)[-self.rnn.num_directions :]  # (D, B, H)
             return np.ascontiguousarray(last.swapaxes(0, 1)).reshape(1, last.shape[1], -1)
+        if read == "every":
+            return h
         if isinstance(read, str):
             raise ValueError(f"read is {read!r}, expected every, last or how many steps at the end")
         if check_size("read", read) > len(h):
@@ -233,27 +239,14 @@ class Network(Module):
             return dr, dh_n
         _, B, R = dr.shape
         if read != "last":
-            dh = np.zeros((steps, B, R), self.dtype)
-            dh[steps - len(dr) :] = dr
-            return dh, dh_n
-        D, layers = self.rnn.num_directions, self.rnn.num_layers
-        last = np.zeros((layers * D, B, R // D), self.dtype)
+            return np.concatenate([np.zeros((steps - len(dr), B, R), self.dtype), dr]), dh_n
+        D = self.rnn.num_directions
+        last = np.zeros((self.rnn.num_layers * D, B, R // D), self.dtype)
         last[-D:] = dr.reshape(B, D, R // D).swapaxes(0, 1)
         if not isinstance(self.rnn, LSTM):
             return None, last if dh_n is None else last + dh_n
         given, dc = (None, None) if dh_n is None else dh_n
         return None, (last if given is None else last + given, dc)
-
-    def _check_symbols(self, symbols: Array, valid: Array | None) -> None:
-        if symbols.ndim != 2 or not np.issubdtype(symbols.dtype, np.integer):
-            raise ValueError(
-                f"symbols has shape {symbols.shape} and dtype {symbols.dtype}, expected integers (steps, batch)"
-            )
-        if valid is not None and valid.shape != symbols.shape:
-            raise ValueError(f"lengths has shape {valid.shape[1:]}, expected ({symbols.shape[1]},), one a sequence")
-        read: Array = symbols if valid is None else symbols[valid]
-        if read.size and not 0 <= read.min() <= read.max() < self.symbols:
-            raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
 
 
 def _layer(cell: str) -> tuple[type[Any], dict[str, Any]]:
