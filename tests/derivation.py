@@ -22,7 +22,7 @@ from formulas import Indices, Scope, Steps
 from support import assert_close, columns, rng_of
 
 import numpy_rnn
-from numpy_rnn.fast import deep, truncated
+from numpy_rnn.fast import deep, rnn, truncated
 from numpy_rnn.fast.numerics import linear, linear_db, linear_dW, linear_dx, merge_steps
 from numpy_rnn.layers import losses, optim
 
@@ -42,13 +42,11 @@ def chain_scope(I: int, O: int, S: int) -> Scope:
     δa = linear(x + 1j * STEP * δx, W + 1j * STEP * δW, b + 1j * STEP * δb).imag / STEP
     δh = np.tanh(a + 1j * STEP * δa).imag / STEP
     # The same as one step of the plain recurrent cell, whose W_hh is 0.
-    params = numpy_rnn.fast.rnn.Params(W, np.zeros((O, O)), b, np.zeros(O))
-    states, tape = numpy_rnn.fast.rnn.forward(params, x, numpy_rnn.fast.rnn.State(np.zeros((S, O))))
+    params = rnn.Params(W, np.zeros((O, O)), b, np.zeros(O))
+    states, tape = rnn.forward(params, x, rnn.State(np.zeros((S, O))))
     upstream = np.stack([np.zeros((S, O)), (dh_1 + dh_2).T])
-    grads, dx, _ = numpy_rnn.fast.rnn.backward(tape, numpy_rnn.fast.rnn.State(upstream))
-    da = np.concatenate(
-        [numpy_rnn.fast.rnn.backward(*one_sequence(tape, upstream, s))[0].b_ih[:, None] for s in range(S)], axis=1
-    )
+    grads, dx, _ = rnn.backward(tape, rnn.State(upstream))
+    da = np.concatenate([rnn.backward(*one_sequence(tape, upstream, s))[0].b_ih[:, None] for s in range(S)], axis=1)
     assert_close("linear_dx", linear_dx(da.T[None], W), dx, 1e-14)
     assert_close("linear_dW", linear_dW(da.T[None], x), grads.W_ih, 1e-14)
     assert_close("linear_db", linear_db(da.T[None]), grads.b_ih, 1e-14)
@@ -66,7 +64,7 @@ def chain_scope(I: int, O: int, S: int) -> Scope:
 def one_sequence(tape: Any, dh: Any, b: int) -> tuple[Any, Any]:
     """A plain cell's tape and upstream gradient, of sequence b alone."""
     one = tape._replace(x=tape.x[:, b : b + 1], h=tape.h[:, b : b + 1])
-    return one, numpy_rnn.fast.rnn.State(dh[:, b : b + 1])
+    return one, rnn.State(dh[:, b : b + 1])
 
 
 # ---- page 2: the plain cell: one unit; all columns abreast; outputs; sequences of different lengths
@@ -76,9 +74,9 @@ def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: A
     """One unit, one input, one sequence: every quantity is a number."""
     w, u, b_ih, b_hh = parameters
     x, dh, s0 = np.reshape(x, (-1, 1, 1)), np.reshape(dh, (-1, 1, 1)), np.array([[h_0]])
-    params = numpy_rnn.fast.rnn.Params(np.array([[w]]), np.array([[u]]), np.array([b_ih]), np.array([b_hh]))
-    states, tape = cell.forward(params, x, numpy_rnn.fast.rnn.State(s0))
-    grads, dx, ds0 = cell.backward(tape, numpy_rnn.fast.rnn.State(dh))
+    params = rnn.Params(np.array([[w]]), np.array([[u]]), np.array([b_ih]), np.array([b_hh]))
+    states, tape = cell.forward(params, x, rnn.State(s0))
+    grads, dx, ds0 = cell.backward(tape, rnn.State(dh))
     noted = textbook(cell.name, params, x, (s0,), (dh,))
 
     def flat(z: Any) -> Steps:
@@ -96,11 +94,11 @@ def unit_scope(cell: Any, parameters: Sequence[float], x: Any, h_0: float, dh: A
 def random_unit_scope() -> Scope:
     rng = rng_of("unit")
     draw = rng.standard_normal
-    return unit_scope(numpy_rnn.fast.rnn.TANH, draw(4), draw(T), draw(), draw(T + 1))
+    return unit_scope(rnn.TANH, draw(4), draw(T), draw(), draw(T + 1))
 
 
 def numbers_scope() -> Scope:
-    return unit_scope(numpy_rnn.fast.rnn.RELU, (2.0, 3.0, -1.0, 0.0), [3.0, -2.0], 2.0, [0.0, 0.0, 2.0])
+    return unit_scope(rnn.RELU, (2.0, 3.0, -1.0, 0.0), [3.0, -2.0], 2.0, [0.0, 0.0, 2.0])
 
 
 def abreast_scope() -> Scope:
@@ -121,7 +119,7 @@ def output_scope() -> Scope:
     y, _, tape = model.forward(x, h_0)
     grads, dx, _ = model.backward(tape, dy)
     ℓ = np.concatenate([np.zeros((1, B, H)), linear_dx(dy.swapaxes(0, 1), model.h2o.weight)])
-    _, same, _ = model.cell.backward(tape.cell, numpy_rnn.fast.rnn.State(ℓ))
+    _, same, _ = model.cell.backward(tape.cell, rnn.State(ℓ))
     assert_close("dx", same, dx.swapaxes(0, 1), 1e-14)
     values = {
         **{
@@ -208,19 +206,9 @@ def window_scope(k1: int, k2: int, steps: int = 8) -> Scope:
 
     values["da"], values["dh"] = inside_window(0), inside_window(1)
     values |= {"T": steps, "k1": k1, "k2": k2, "x": Steps(columns(x)), "h": Steps(columns(states.h)), "a": Steps(a)}
-    values |= {
-        "W_hh": params.W_hh,
-        "W_ih": params.W_ih,
-        "dW_ih": grads.W_ih,
-        "dW_hh": grads.W_hh,
-        "dx": Steps(columns(dx)),
-    }
-    values |= {
-        "db_ih": grads.b_ih[:, None],
-        "db_hh": grads.b_hh[:, None],
-        "dh_0": ds0.h[0].T,
-        "ℓ": Steps(columns(dstates.h)),
-    }
+    values |= {"W_hh": params.W_hh, "W_ih": params.W_ih, "dW_ih": grads.W_ih, "dW_hh": grads.W_hh}
+    values |= {"db_ih": grads.b_ih[:, None], "db_hh": grads.b_hh[:, None], "dh_0": ds0.h[0].T}
+    values |= {"dx": Steps(columns(dx)), "ℓ": Steps(columns(dstates.h))}
 
     def inside(at: Indices) -> range:
         return range(windows[at["w"]].back, windows[at["w"]].stop)
@@ -246,15 +234,8 @@ def clip_scopes() -> list[Scope]:
         params = {name: rng.standard_normal(g.shape) for name, g in grads.items()}
         old = in_one_column(params)
         optim.SGD(params, lr=0.1).step(grads)
-        values = {
-            "g": before,
-            "ĝ": after,
-            "norm": norm,
-            "max_norm": max_norm,
-            "lr": 0.1,
-            "δθ": in_one_column(params) - old,
-        }
-        scopes.append(Scope(values))
+        values = {"g": before, "ĝ": after, "norm": norm, "max_norm": max_norm, "lr": 0.1}
+        scopes.append(Scope({**values, "δθ": in_one_column(params) - old}))
     return scopes
 
 

@@ -13,8 +13,7 @@ from cases import GATES, NONLINEARITIES, STEP, B, H, I, T, case, moved, textbook
 from formulas import Indices, Scope, Steps
 from support import assert_close, columns, rng_of
 
-import numpy_rnn
-from numpy_rnn.fast import deep, truncated
+from numpy_rnn.fast import deep, lstm, rnn, truncated
 from numpy_rnn.study.gradflow import jacobians as gradflow
 from numpy_rnn.study.notation import FormulaError
 from numpy_rnn.verify import rtrl
@@ -55,33 +54,20 @@ def jacobians(cell: Any, params: Any, x: Any, states: Any) -> Callable[..., Any]
 
     def by_parameters(later: int, upper: str) -> Any:
         """Of the parameters, then of the initial state, on which only state 0 depends directly."""
-        found = []
+        size, start, found = sum(s.shape[2] for s in states), max(later - 1, 0), []
         for k, p in enumerate(params):
             for entry in range(p.size):
                 direction = type(params)(*(np.zeros_like(q) for q in params))
-                direction[k].ravel()[entry] = 1
-                unmoved = later == 0
-                found.append(
-                    run(
-                        max(later - 1, 0),
-                        later,
-                        params if unmoved else moved(params, direction),
-                        at(max(later - 1, 0)),
-                        upper,
-                    )
-                )
-        size = sum(s.shape[2] for s in states)
-        initial = np.eye(size) if later == 0 else np.zeros((size, size))
-        return np.concatenate([np.stack(found, axis=1), initial], axis=1)
+                direction[k].ravel()[entry] = float(later > 0)
+                found.append(run(start, later, moved(params, direction), at(start), upper))
+        return np.concatenate([np.stack(found, axis=1), float(later == 0) * np.eye(size)], axis=1)
 
     return jacobian
 
 
-def unchanged(params: Any) -> Any:
-    return params
-
-
-def alone(name: str, b: int, change: Callable[[Any], Any] = unchanged) -> tuple[Any, Any, Any, Any, Any, Any]:
+def alone(
+    name: str, b: int, change: Callable[[Any], Any] = lambda params: params
+) -> tuple[Any, Any, Any, Any, Any, Any]:
     """One sequence of a case: cell, params, x, states, dstates, everything noted."""
     cell, params, x, s0, dstates = case(name)
     params = change(params)
@@ -101,7 +87,9 @@ def largest(W: Any) -> Any:
     return np.linalg.eigvalsh(W.T @ W)[-1]
 
 
-def jacobian_scopes(name: str, change: Callable[[Any], Any] = unchanged, saturated: bool = False) -> list[Scope]:
+def jacobian_scopes(
+    name: str, change: Callable[[Any], Any] = lambda params: params, saturated: bool = False
+) -> list[Scope]:
     """Each sequence of a case, with its Jacobian matrices; where units are saturated, γ is the largest f' there is."""
     scopes = []
     for b in range(B):
@@ -235,9 +223,9 @@ def memory_scopes() -> list[Scope]:
 
 def half_scope() -> Scope:
     """Two relu units, the first on and the second off."""
-    cell = numpy_rnn.fast.rnn.RELU
+    cell = rnn.RELU
     W = np.array([[2.0, -2.0], [2.0, -2.0]])
-    params = numpy_rnn.fast.rnn.Params(np.zeros((2, 1)), W, np.array([10.0, -1e6]), np.zeros(2))
+    params = rnn.Params(np.zeros((2, 1)), W, np.array([10.0, -1e6]), np.zeros(2))
     x = np.zeros((T, 1, 1))
     states, _ = cell.forward(params, x, cell.State(np.ones((1, 2))))
     values = {"W_hh": W, "D": np.diag([1.0, 0.0]), "T": T}
@@ -250,11 +238,8 @@ def decay_scopes() -> list[Scope]:
     for b_f in (0.0, 1.0, 2.0):
         steps = 200
         bias = np.array([-1e9, b_f, 0.0, 0.0])
-        params = numpy_rnn.fast.lstm.Params(np.zeros((4, 1)), np.zeros((4, 1)), bias, np.zeros(4))
-        states, _ = numpy_rnn.fast.lstm.forward(
-            params, np.zeros((steps, 1, 1)), numpy_rnn.fast.lstm.State(*np.ones((2, 1, 1)))
-        )
-        c = states.c.reshape(-1)
+        params = lstm.Params(np.zeros((4, 1)), np.zeros((4, 1)), bias, np.zeros(4))
+        c = lstm.forward(params, np.zeros((steps, 1, 1)), lstm.State(*np.ones((2, 1, 1))))[0].c.reshape(-1)
         values = {"b_f": b_f, "c": Steps(c), "n": 20 * np.log(1 / 2) / np.log(c[20] / c[0])}
         scopes.append(Scope(values, {"t": range(20)}))
     return scopes
@@ -316,19 +301,9 @@ def dual_scope() -> Scope:
         return rtrl.Dual(rng.standard_normal(shape), rng.standard_normal((N, *shape)))
 
     x, y, w, W, b = dual(1, H), dual(1, H), dual(1, I), dual(H, I), dual(H)
-    made = {
-        "x": x,
-        "y": y,
-        "w": w,
-        "sum": x + y,
-        "prod": x * y,
-        "sig": rtrl.sigma(x),
-        "tan": rtrl.tanh(x),
-        "a": rtrl.linear(W, w, b),
-    }
-    names = {"sum": "p", "prod": "q", "sig": "s", "tan": "g"}
+    made = {"x": x, "y": y, "w": w, "p": x + y, "q": x * y, "s": rtrl.sigma(x), "g": rtrl.tanh(x)}
     values: dict[str, Any] = {}
-    for key, z in made.items():
-        values[names.get(key, key)], values[f"P{names.get(key, key)}"] = z.value.T, z.P[:, 0].T
+    for key, z in {**made, "a": rtrl.linear(W, w, b)}.items():
+        values[key], values[f"P{key}"] = z.value.T, z.P[:, 0].T
     values |= {"W": W.value, "b": b.value[:, None], "Pb": b.P.T, "PW": lambda j: W.P[:, :, j].T}
     return Scope(values, {"j": range(I)}, columns="?")

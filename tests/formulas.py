@@ -245,17 +245,9 @@ def inner(pair: Any) -> Any:
     return np.sum(x * y)
 
 
-def norm(x: Any) -> Any:
-    return np.linalg.norm(x, 2)
-
-
-def sigma(a: Any) -> Any:
-    return 1 / (1 + np.exp(-a))
-
-
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
-    "σ": sigma,
+    "σ": lambda a: 1 / (1 + np.exp(-a)),
     "exp": np.exp,
     "log": np.log,
     "√": np.sqrt,
@@ -271,13 +263,13 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "-": broadcast(np.subtract),
     "∘": broadcast(np.multiply),
     "/": broadcast(np.divide),
-    "·": lambda x, y: broadcast(np.multiply)(x, y),
+    "·": broadcast(np.multiply),
     "@": multiply,
     "^": power,
     "T": lambda x: np.asarray(x).T,
     "inverse": np.linalg.inv,
     "neg": np.negative,
-    "norm": norm,
+    "norm": lambda x: np.linalg.norm(x, 2),
     "abs": np.abs,
     "inner": inner,
     "stack": lambda *rows: np.block([list(row) if isinstance(row, tuple) else [row] for row in rows]),

@@ -25,9 +25,11 @@ from sentences import (
     symbols,
     words,
 )
-from test_derivation import PAGES, displayed, each_language, each_page, goes_unnoticed, scopes_of, text_of
+from test_derivation import PAGES, displayed, each_page, goes_unnoticed, scopes_of, text_of
 
 from numpy_rnn.study.notation import FormulaError, Node, parse
+
+each_language = pytest.mark.parametrize("language", ["en", "zh"])
 
 
 def names(page: str) -> set[str]:

