@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from wild.implementations import IMPLEMENTATIONS
 from wild.students import LOADED, SLIPS, TWICE
+from wild.table import diagnosed, row, table
 
 from numpy_rnn.verify import zoo
 from numpy_rnn.verify.difference import FORWARD
 
+PAGE = (Path(__file__).parents[1] / "docs" / "verify" / "wild.md").read_text(encoding="utf-8")
 ALL = [
     pytest.param(cell, run, slip, names, id=f"{cell}-{run.__name__}-{slip or 'right'}")
     for (cell, run), slips in SLIPS.items()
@@ -73,3 +78,18 @@ def test_weights_in_the_wrong_layout_are_named(cell, run, slip, names):
     case, theirs = numbers(cell, run, slip)
     found = said(case, {name: theirs[name] for name in ("output", "h_n")})
     assert {m.name for m in found.mistakes} == names, str(found)
+
+
+@pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=lambda one: one.title)
+def test_an_implementation_is_named_or_right_as_the_page_says(one):
+    found = diagnosed(one)
+    assert found.agrees == (not one.truth), str(found)
+    assert {m.name for m in found.mistakes} == one.names, str(found)
+    assert one.says in str(found)
+    assert row(one) in PAGE, "stale: python tests/wild/table.py docs/verify/wild.md"
+
+
+def test_the_page_has_these_rows_and_no_others():
+    rows = [line for line in PAGE.splitlines() if line.startswith("| ") and "| cell |" not in line]
+    assert [line.split(" | ")[0].removeprefix("| ") for line in rows] == [one.title for one in IMPLEMENTATIONS]
+    assert table(rows) in PAGE

@@ -16,6 +16,14 @@ lstm.py
 -        dc[t] += dc[t + 1] * f  # (3')
 +        pass  # (3')
 
+What it cannot see: a mistake that does not move the numbers that were handed in (zero states and biases, upstream
+gradients of one, a single step, sequence or layer hide whole families, and so do few digits); what depends on things
+that were not handed in, such as weights that stayed at their own random values, a dropout mask of one's own, or a
+call before with other data; three mistakes at once; anything outside the layer, such as the loss, the optimizer or
+the order of the data; cells and options that `numpy_rnn` does not have. "right" is said of these numbers, not of the
+code. A name says what makes just these numbers in the textbook; another slip may make the same, and where the
+catalogue knows one, it is listed beside the first.
+
 The catalogue, with a matrix of which check notices which mistake, is a page of the site (`report`).
 """
 

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from ...fast.registry import CELLS
 from .checks import CHECKS, killed_by
+from .diagnosis import RUN_AT_MOST
 from .mistake import LAYERS, Mistake
 from .mistakes import MISTAKES
 
@@ -33,6 +34,24 @@ print(zoo.diagnose(case, outputs={{"h_n": theirs["h_n"]}}))
 
 "Seen" names public threads where people met the mistake, or asked about just this; where it is missing, none is known
 to us, and the mistake is there because it is easily made. Every machine and every check runs in float64.
+[What it says of code that other people wrote](wild.md) is a page of its own.
+
+## What it cannot see
+
+* **What the numbers do not show.** "Right" is said of the numbers that were handed in, not of the code. Zero initial
+  states, zero biases, upstream gradients of one, a single step, sequence or layer, sequences of one length: each
+  hides a whole family of mistakes, and so do few digits. Random numbers for everything, as in `zoo.cases`, hide
+  least.
+* **What depends on something that was not handed in**: weights that stayed at their own random values, a dropout mask
+  of one's own, what a call before has left behind if it had other data. The answer then says which number is wrong
+  first, and no name.
+* **Three mistakes at once**, or two that spoil each other's traces so that none of the {pairs} likeliest pairs makes
+  the numbers.
+* **Which of several mistakes it was** if they make the same numbers. Those that the catalogue knows are all listed,
+  and more tensors tell most of them apart; but your line may have come to the same numbers in a way that is not in
+  the catalogue.
+* **Anything outside the layer**: embedding, loss, optimizer, learning rate, the order of the data, the training loop.
+* **Cells and options that numpy_rnn does not have**: layer normalisation, zoneout, attention, other activations.
 
 ## The checks
 
@@ -89,7 +108,11 @@ def markdown(kills: Kills) -> str:
         marks = [mark(kills, m, check.name) for m in mistakes]
         some = f" (+{marks.count('○')})" if "○" in marks else ""
         rows.append(f"| {check.short} | {check.name} | {check.what} | {marks.count('●')}{some} |\n")
-    parts = [HEAD.format(count=len(mistakes)), *rows, AFTER_CHECKS.format(outside=", ".join(OUTSIDE))]
+    parts = [
+        HEAD.format(count=len(mistakes), pairs=RUN_AT_MOST),
+        *rows,
+        AFTER_CHECKS.format(outside=", ".join(OUTSIDE)),
+    ]
     for group, members in groupby(mistakes, key=lambda m: m.group):
         parts += [f"\n### {group[0].upper()}{group[1:]}\n", *(_entry(kills, m) for m in members)]
     return "".join([*parts, MATRIX, *_matrix(kills, mistakes)])
