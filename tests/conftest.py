@@ -114,7 +114,7 @@ def tiny_tensors():
 @pytest.fixture
 def book(tmp_path):
     """A text of 748 characters: with `runs.TINY` its training part is 21 windows long, so 30 steps go round it."""
-    from numpy_rnn.train.text import default_text
+    from numpy_rnn.train.language import default_text
 
     path = tmp_path / "book.txt"
     path.write_text(default_text()[:748], encoding="utf-8")

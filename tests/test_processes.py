@@ -80,7 +80,7 @@ def test_a_group_of_one_talks_to_itself(monkeypatch, tmp_path, device):
     group = processes.ProcessGroup(device)
     try:
         assert (group.rank, group.size) == (0, 1)
-        assert group.total(1.5, -2.0) == [1.5, -2.0]
+        assert group.reduced([1.5, -2.0], "SUM") == [1.5, -2.0]
         assert group.most(2**60 + 1) == 2**60 + 1
         assert group.differing({"a": "1", "b": "2"}) == []
         state = torch.randn(2, 3, 4, device=device)
@@ -88,37 +88,32 @@ def test_a_group_of_one_talks_to_itself(monkeypatch, tmp_path, device):
         model = torch.nn.Linear(4, 5).to(device)
         model(state).sum().backward()
         before = [p.grad.clone() for p in model.parameters()]
+        group.distributed = SimpleNamespace(all_reduce=lambda flat: flat.mul_(2))  # as if another had the same
         group.sum_gradients(model)
-        assert all(torch.equal(p.grad, g) for p, g in zip(model.parameters(), before))
+        assert all(torch.equal(p.grad, 2 * g) for p, g in zip(model.parameters(), before))
     finally:
-        group.leave()
+        torch.distributed.destroy_process_group()
 
 
-def test_gradients_are_summed_parameter_by_parameter():
-    """As if another process had the same ones."""
-    group = object.__new__(processes.ProcessGroup)
-    group.torch = torch
-    group.distributed = SimpleNamespace(all_reduce=lambda flat: flat.mul_(2))
-    model = torch.nn.Linear(4, 5)
-    model(torch.randn(3, 4)).sum().backward()
-    before = [p.grad.clone() for p in model.parameters()]
-    group.sum_gradients(model)
-    assert all(torch.equal(p.grad, 2 * g) for p, g in zip(model.parameters(), before))
-
-
-def test_facts_that_differ_are_named():
+def test_facts_that_differ_are_named(monkeypatch):
     """Of two processes, the other of which has other facts."""
-    group = object.__new__(processes.ProcessGroup)
-    group.torch = torch
+    group, sent = processes.SingleProcess(), []
     mine, others = {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x", "c": "y"}
-    sent = []
-    group._reduced = lambda numbers, operation, dtype: sent.append(numbers) or numbers
-    group.differing(others)
-    theirs = sent[0]
+    monkeypatch.setattr(group, "reduced", lambda numbers, operation: sent.append(numbers) or numbers)
+    assert group.differing(others) == []
     pick = {"MIN": min, "MAX": max}
-    group._reduced = lambda numbers, operation, dtype: list(map(pick[operation], numbers, theirs))
+    monkeypatch.setattr(group, "reduced", lambda numbers, operation: list(map(pick[operation], numbers, sent[0])))
     assert group.differing(mine) == ["b", "c"]
     assert group.differing(others) == []
+
+
+def test_shares_are_of_one_size_give_or_take_one():
+    group = processes.SingleProcess()
+    assert group.share(5) == slice(0, 5)
+    group.size, shares = 3, []
+    for group.rank in range(3):
+        shares += [group.share(5)]
+    assert shares == [slice(0, 1), slice(1, 3), slice(3, 5)]
 
 
 class Rank(processes.SingleProcess):
@@ -227,63 +222,48 @@ def wait_for(file, started):
         assert started.poll() is None, started.communicate()
 
 
-@pytest.mark.parametrize("then", ["", pytest.param("three go on", marks=pytest.mark.long)])
-def test_two_processes_train_as_one_does_and_another_number_goes_on(run, book, tmp_path, then):
-    # 5 windows: one process has 2, the other 3. Carried states are cut and put together.
-    sizes = ["--dtype", "float64", "--batch", 5, "--layers", 2, "--clip", 0.3]
-    options = ["--text", book, "--cell", "lstm", *TINY, *sizes]
-    done = torchrun(2, *options, "--steps", 100, "--out", tmp_path / "two.safetensors")
-    out, err = done.communicate(timeout=HANGS)
-    assert done.returncode == 0, err
-    assert out.count("step    100") == 1  # one of them speaks
-    assert run("train", "--backend", "torch", *options, "--steps", 100, "--out", "one.safetensors")[0] == 0
-    norms = np.array([result.norm for result in read_checkpoint("one.safetensors").history.training])
-    assert 0 < np.sum(norms > 0.3) < len(norms)  # clipping acts, and not always
-    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
-    if not then:
-        return
-    for out in ("one.safetensors", "two.safetensors"):
-        assert run("train", "--resume", "--text", book, "--steps", 120, "--out", out)[0] == 0
-    done = torchrun(3, "--resume", "--text", book, "--steps", 130, "--out", tmp_path / "two.safetensors")
-    assert done.communicate(timeout=HANGS)[1].count("Error") == done.returncode == 0
-    assert run("train", "--resume", "--text", book, "--steps", 130, "--out", "one.safetensors")[0] == 0
-    assert_nearly_same_run("one.safetensors", "two.safetensors", 1e-9)
+# 5 windows: one process has 2, the other 3. Carried states are cut and put together.
+OPTIONS = [*TINY, "--cell", "lstm", "--dtype", "float64", "--batch", 5, "--layers", 2, "--clip", 0.3]
 
 
 @LINUX
 @pytest.mark.parametrize(
     "number", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT], ids=["killed", "interrupted"]
 )
-def test_a_run_of_several_processes_ends_early(run, book, tmp_path, number):
+def test_two_processes_train_as_one_does_and_end_early(run, book, tmp_path, number):
     out = tmp_path / "a.safetensors"
-    started = torchrun(2, "--text", book, *TINY, "--dtype", "float64", "--steps", 10**7, "--out", out)
+    started = torchrun(2, "--text", book, *OPTIONS, "--steps", 10**7, "--out", out)
     wait_for(out, started)  # it comes after 10 steps
     if number == signal.SIGKILL:
         os.kill(children_of(started.pid)[-1], number)  # one of the two
     else:
         started.send_signal(number)  # to torchrun, which passes it on to both
-    _, err = started.communicate(timeout=HANGS)
+    said, err = started.communicate(timeout=HANGS)
     assert started.returncode != 0
+    assert said.count("step     10 ") == 1  # one of them speaks
     steps = read_checkpoint(out).history.steps
     if number == signal.SIGINT:
         again = f"torchrun --standalone --nproc-per-node 2 -m numpy_rnn train --resume --out {out}"
         assert f"stopped after step {steps} of {10**7}; go on with: {again}" in err
-        return
-    (line,) = errors(err)
-    assert "another of the 2 processes is gone, after step " in line
-    assert f"{out} holds step {steps}: go on from there with --resume" in line
-    options = ["--text", book, "--steps", steps + 10]
-    assert run("train", "--resume", *options, "--out", out)[0] == 0
-    assert run("train", "--backend", "torch", *TINY, "--dtype", "float64", *options, "--out", "whole")[0] == 0
+    else:
+        (line,) = errors(err)
+        assert "another of the 2 processes is gone, after step " in line
+        assert f"{out} holds step {steps}: go on from there with --resume" in line
+    # A hundred steps more, so that clipping acts, and not always.
+    more = ["--text", book, "--steps", steps + 100]
+    assert run("train", "--resume", *more, "--out", out)[0] == 0
+    assert run("train", "--backend", "torch", *OPTIONS, *more, "--out", "whole")[0] == 0
+    norms = np.array([result.norm for result in read_checkpoint("whole").history.training])
+    assert 0 < np.sum(norms > 0.3) < len(norms)
     assert_nearly_same_run("whole", out, 1e-9)
 
 
 @pytest.mark.long
 @LINUX
-def test_whichever_of_four_is_killed_the_others_say_so(book, tmp_path):
+def test_whichever_of_four_is_killed_the_others_say_so_and_another_number_goes_on(run, book, tmp_path):
     for victim in (0, 3):
         out = tmp_path / f"{victim}.safetensors"
-        started = torchrun(4, "--text", book, *TINY, "--steps", 10**7, "--out", out)
+        started = torchrun(4, "--text", book, *OPTIONS, "--steps", 10**7, "--out", out)
         wait_for(out, started)
         os.kill(children_of(started.pid)[victim], signal.SIGKILL)
         _, err = started.communicate(timeout=HANGS)
@@ -291,8 +271,11 @@ def test_whichever_of_four_is_killed_the_others_say_so(book, tmp_path):
         steps, lines = read_checkpoint(out).history.steps, errors(err)
         assert 1 <= len(lines) <= 3
         assert any(f"{out} holds step {steps}: go on" in line for line in lines)
-        again = torchrun(2, "--resume", "--text", book, "--steps", steps + 10, "--out", out)
+        more = ["--text", book, "--steps", steps + 10]
+        again = torchrun(3, "--resume", *more, "--out", out)
         assert again.communicate(timeout=HANGS)[1].count("Error") == again.returncode == 0
+        assert run("train", "--backend", "torch", *OPTIONS, *more, "--out", f"whole{victim}")[0] == 0
+        assert_nearly_same_run(f"whole{victim}", out, 1e-9)
 
 
 @pytest.mark.long

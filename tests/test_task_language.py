@@ -11,15 +11,13 @@ import pytest
 import torch
 from support import assert_close
 
-from numpy_rnn.train.batches import Batches, validation_of
-from numpy_rnn.train.language import Vocabulary, costs
+from numpy_rnn.train.batches import Batches, validation_batches
+from numpy_rnn.train.language import Text, Vocabulary, costs, default_text
 from numpy_rnn.train.learner import NumPyLearner
-from numpy_rnn.train.loop import problem
+from numpy_rnn.train.settings import Config
 from numpy_rnn.train.tasks import TASKS, language
 from numpy_rnn.train.tasks.ngrams import kneser_ney, probability
-from numpy_rnn.train.tasks.table import default_config
-from numpy_rnn.train.tasks.trial import scores, trial
-from numpy_rnn.train.text import Text, default_text
+from numpy_rnn.train.tasks.scores import scores, trial
 from numpy_rnn.train.torch_learner import TorchLearner
 
 METRIC = "bits per character"
@@ -35,7 +33,7 @@ def small():
 
 
 def tiny(**changes):
-    return default_config("language", **{**SIZES, "dtype": "float64", **changes})
+    return Config.of("language", **{**SIZES, "dtype": "float64", **changes})
 
 
 def test_the_text_is_split_in_time():
@@ -69,26 +67,26 @@ def test_costs_are_minus_the_logarithms_of_probabilities():
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_a_network_is_scored_as_one_reader_of_the_whole_test(backend):
     task, config = small(), tiny()
-    outcome = trial(config, task, 3, backend)
-    network = problem(config, task).initial_network()
-    network.load_state_dict(outcome.best)
+    run = trial(config, task, 3, backend)
+    network = config.initial_network(task.sizes)
+    network.load_state_dict(run.best)
     logits, _ = network(task.test.text[:-1, None])  # at once, not window by window
     bits = costs(logits[:, 0], task.test.text[1:]).mean()
-    assert outcome.scores == {METRIC: pytest.approx(bits, rel=1e-12)}
-    assert len(outcome.outputs[0]) == len(task.test.text) - 1
-    assert outcome.scores[METRIC] < math.log2(task.symbols)
+    assert scores(task, run.test()) == {METRIC: pytest.approx(bits, rel=1e-12)}
+    assert len(run.test()[0]) == len(task.test.text) - 1
+    assert bits < math.log2(task.symbols)
 
 
 def test_a_step_goes_on_where_the_one_before_ended():
     task, config = small(), tiny(lr=1e-300, schedule="constant")
-    batches, learner = Batches(task.train, config), NumPyLearner(problem(config, task))
+    batches, learner = Batches(task.train, config), NumPyLearner(config, task)
     assert batches.per_epoch == 399 // 9
     for step in range(3):
-        learner.step(batches.batch(step))
+        learner.step(batches.batch(step), config.lr)
     streams = task.train.text[: 4 * 399].reshape(4, 399).T
     _, h_n = learner.model(streams[:27])
     assert_close("state", learner.state, h_n, 1e-12)
-    learner.step(batches.batch(batches.per_epoch))  # the second epoch begins with zeros
+    learner.step(batches.batch(batches.per_epoch), config.lr)  # the second epoch begins with zeros
     assert_close("state", learner.state, learner.model(streams[:9])[1], 1e-12)
 
 
@@ -96,9 +94,9 @@ def test_a_step_goes_on_where_the_one_before_ended():
 def test_numpy_and_torch_train_to_the_same_numbers(cell):
     task, config = small(), tiny(cell=cell, layers=2)
     batches = Batches(task.train, config)
-    learners = NumPyLearner(problem(config, task)), TorchLearner(problem(config, task))
+    learners = NumPyLearner(config, task), TorchLearner(config, task)
     for step in range(batches.per_epoch + 9):  # into the second epoch
-        (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step)) for learner in learners)
+        (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step), config.lr) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)
         assert norm == pytest.approx(their_norm, rel=1e-9)
     ours, theirs = (learner.state_dict() for learner in learners)
@@ -106,7 +104,7 @@ def test_numpy_and_torch_train_to_the_same_numbers(cell):
     assert "state.h" in ours
     for name, value in ours.items():
         assert_close(name, value, theirs[name], 1e-9)
-    validation = [learner.evaluate(validation_of(task, config)) for learner in learners]
+    validation = [learner.evaluate(validation_batches(task.validation, config)) for learner in learners]
     assert validation[0] == pytest.approx(validation[1], rel=1e-10)
 
 
@@ -168,4 +166,4 @@ def test_it_goes_on_from_a_checkpoint_from_which_sample_writes(run, monkeypatch,
 def test_the_defaults_beat_every_ngram():
     task = TASKS["language"]()
     best = min(scores(task, outputs)[METRIC] for outputs in task.baselines(task).values())
-    assert trial(default_config("language"), task, 5).scores[METRIC] < best
+    assert scores(task, trial(Config.of("language"), task, 5).test())[METRIC] < best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import json
 import math
@@ -21,18 +20,15 @@ from support import assert_close, rng_of, stop_after
 from numpy_rnn.fast.registry import NETWORK_CELLS
 from numpy_rnn.layers import files
 from numpy_rnn.layers.files import MissingLibraryError
-from numpy_rnn.train import objective
-from numpy_rnn.train.batches import Batches, as_batch, in_order
+from numpy_rnn.train.batches import Batch, Batches, batch_of, in_order
 from numpy_rnn.train.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.train.learner import NumPyLearner
-from numpy_rnn.train.loop import DivergedError, best_validation, problem
-from numpy_rnn.train.objective import Batch, Part
-from numpy_rnn.train.task import Split, Task, padded
+from numpy_rnn.train.learner import DivergedError, NumPyLearner, loss
+from numpy_rnn.train.loop import answers
+from numpy_rnn.train.settings import Config
+from numpy_rnn.train.task import Part, Split, Task, padded
 from numpy_rnn.train.tasks import TASKS, stocks, tags, weather
-from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic
-from numpy_rnn.train.tasks.packages import package_file
-from numpy_rnn.train.tasks.table import Row, default_config, markdown, verdict
-from numpy_rnn.train.tasks.trial import answers, epochs_of, metrics, scores, trial
+from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic, package_rows
+from numpy_rnn.train.tasks.scores import Row, markdown, metrics, scores, trial, verdict
 from numpy_rnn.train.torch_learner import TorchLearner
 
 
@@ -68,7 +64,7 @@ def toy(read: str, symbols: int, name: str = "weather") -> Task:
 
 def tiny(**changes: object):
     sizes = {"hidden": 5, "batch": 4, "embedding": 3, "patience": 0, "dtype": "float64"}
-    return default_config("weather", **{**sizes, **changes})
+    return Config.of("weather", **{**sizes, **changes})
 
 
 KINDS = [("last", 0), ("every", 0), ("last", 4), ("every", 4)]
@@ -82,7 +78,7 @@ def test_the_loss_is_that_of_a_plain_evaluation():
     rng = rng_of("loss")
     parts = (Part("a", "numbers", 2), Part("b", "classes", 3))
     y, numbers, classes = rng.standard_normal((4, 5)), rng.standard_normal((4, 2)), rng.integers(0, 3, 4)
-    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((1, 4, 1)), (numbers, classes)))
+    value, dy, rows = loss(parts, y, Batch(np.zeros((1, 4, 1)), (numbers, classes)))
     plain = np.mean((y[:, :2] - numbers) ** 2)
     plain += np.mean([math.log(np.exp(r).sum()) - r[k] for r, k in zip(y[:, 2:], classes)])
     assert (value, rows) == (pytest.approx(plain, rel=1e-14), 4)
@@ -97,7 +93,7 @@ def test_padding_is_in_no_loss_and_no_mean():
     y, target = rng.standard_normal((3, 2, 4)), rng.integers(0, 4, (3, 2))
     y[1:, 1], target[1:, 1] = np.nan, -1
     parts = (Part("a", "classes", 4),)
-    value, dy, rows = objective.loss(parts, y, Batch(np.zeros((3, 2)), (target,), np.array([3, 1])))
+    value, dy, rows = loss(parts, y, Batch(np.zeros((3, 2)), (target,), np.array([3, 1])))
     flat, classes = y.reshape(-1, 4)[[0, 1, 2, 4]], target.ravel()[[0, 1, 2, 4]]
     assert rows == 4
     assert value == pytest.approx(torch.nn.functional.cross_entropy(torch.tensor(flat), torch.tensor(classes)).item())
@@ -133,22 +129,18 @@ def test_every_epoch_sees_every_sequence_once_in_an_order_of_its_own():
 def test_a_batch_is_no_longer_than_its_longest_sequence():
     task = toy("every", 0)
     which = np.flatnonzero(task.train.lengths <= 3)
-    batch = as_batch(task.train.take(which), "float32")
+    batch = batch_of(task.train, which, "float32")
     assert batch.x.shape == (task.train.lengths[which].max(), len(which), 3)
     assert (batch.x.dtype, batch.target[0].shape) == (np.float32, batch.x.shape[:2])
     assert np.isfinite(batch.x[batch.valid]).all()
     assert np.isnan(batch.x[~batch.valid]).all()
 
 
-def test_the_cosine_is_torchs():
-    config = tiny(lr=0.3, schedule="cosine")
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=17)
-    for step in range(17):
-        assert config.learning_rate(step, 17) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-12)
-        optimizer.step()
-        scheduler.step()
-    assert tiny(lr=0.3, schedule="constant").learning_rate(5, 17) == 0.3
+@pytest.mark.parametrize(("step", "part"), [(0, 1), (30, 3 / 4), (45, 1 / 2), (60, 1 / 4), (90, 0)])
+def test_the_learning_rate_falls_by_half_a_cosine(step, part):
+    """60° of it are a third of the way, and cos 60° = 1/2."""
+    assert tiny(lr=0.3, schedule="cosine").learning_rate(step, 90) == pytest.approx(0.3 * part, abs=1e-15)
+    assert tiny(lr=0.3, schedule="constant").learning_rate(step, 90) == 0.3
 
 
 # ---- a whole run
@@ -159,12 +151,9 @@ def test_the_cosine_is_torchs():
 def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
     task = toy(read, symbols)
     config = tiny(cell=cell, layers=2, bidirectional=True, weight_decay=0.01, clip=0.5)
-    batches, learners = (
-        Batches(task.train, config),
-        (NumPyLearner(problem(config, task)), TorchLearner(problem(config, task))),
-    )
+    batches, learners = Batches(task.train, config), (NumPyLearner(config, task), TorchLearner(config, task))
     for step in range(8):
-        (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step)) for learner in learners)
+        (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step), config.lr) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)
         assert norm == pytest.approx(their_norm, rel=1e-10)
     ours, theirs = (learner.state_dict() for learner in learners)
@@ -188,25 +177,24 @@ def test_what_stands_in_the_padding_changes_no_bit(read, symbols, backend):
     assert not np.array_equal(task.train.x, other.train.x, equal_nan=not symbols)
     first, second = trial(config, task, 2, backend), trial(config, other, 2, backend)
     assert first.history == second.history
-    assert all(map(math.isfinite, first.scores.values()))
-    for a, b in zip(first.outputs, second.outputs):
+    assert all(map(math.isfinite, scores(task, first.test()).values()))
+    for a, b in zip(first.test(), second.test()):
         np.testing.assert_array_equal(a, b)
 
 
 def test_a_mean_loss_counts_every_question_once():
     task, config = toy("every", 4), tiny()
-    learner = NumPyLearner(problem(config, task))
-    ((_, y),) = learner.outputs([as_batch(task.validation, "float64")])
-    whole = objective.loss(task.parts, y, as_batch(task.validation, "float64"))[0]
-    pieces = [as_batch(task.validation.take(slice(k, k + 3)), "float64") for k in range(0, 11, 3)]
-    assert learner.evaluate(pieces) == pytest.approx(float(whole), rel=1e-12)
+    learner = NumPyLearner(config, task)
+    pieces = [batch_of(task.validation, slice(k, k + 3), "float64") for k in range(0, 11, 3)]
+    whole = learner.evaluate([batch_of(task.validation, slice(None), "float64")])
+    assert learner.evaluate(pieces) == pytest.approx(whole, rel=1e-12)
 
 
 @every_kind
 def test_answers_stand_in_the_order_of_the_questions(read, symbols):
     task, config = toy(read, symbols), tiny(batch=1)
-    learner = NumPyLearner(problem(config, task))
-    found = np.concatenate(answers(learner, task, task.validation, config), axis=1)
+    learner = NumPyLearner(config, task)
+    found = np.concatenate(answers(learner, task.validation), axis=1)
     plain = []
     for k, n in enumerate(task.validation.lengths):
         y, _ = learner.model(task.validation.x[k, :n, None], read=read)
@@ -218,20 +206,20 @@ def test_answers_stand_in_the_order_of_the_questions(read, symbols):
 def test_patience_ends_a_run_and_the_best_weights_are_scored():
     task, states = toy("last", 0), []
     config = tiny(lr=0.2, schedule="constant", patience=3)
-    outcome = trial(config, task, 60, save=states.append)
-    n, best = len(outcome.history.validation), best_validation(outcome.history)
-    assert outcome.complete
+    run = trial(config, task, 60, save=states.append)
+    n, best = len(run.history.validation), run.history.best
+    assert run.complete
     assert n == best + 1 + 3 < 60
-    losses = [loss for _, loss in outcome.history.validation]
+    losses = [loss for _, loss in run.history.validation]
     assert losses[best] == min(losses) < min(losses[best + 1 :])
-    learner = NumPyLearner(problem(config, task))
+    last, outputs = answers(run.learner, task.test), run.test()
+    learner = NumPyLearner(config, task)
     learner.load_state_dict(states[best].tensors)  # as it was then
-    for got, want in zip(outcome.outputs, answers(learner, task, task.test, config)):
+    for got, want in zip(outputs, answers(learner, task.test)):
         np.testing.assert_array_equal(got, want)
-    learner.load_state_dict(states[-1].tensors)
-    assert np.abs(answers(learner, task, task.test, config)[0] - outcome.outputs[0]).max() > 1e-3
+    assert np.abs(last[0] - outputs[0]).max() > 1e-3
     again = trial(config, task, 60, before=states[-1])  # has nothing left to do
-    assert (again.history.steps, again.scores) == (outcome.history.steps, outcome.scores)
+    assert (again.history.steps, scores(task, again.test())) == (run.history.steps, scores(task, outputs))
 
 
 def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
@@ -245,23 +233,20 @@ def test_a_stop_within_an_epoch_leaves_the_best_weights_alone():
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_resumed_run_ends_as_an_uninterrupted_one(backend, dtype, tmp_path):
-    task, config = toy("every", 4), tiny(cell="lstm", dtype=dtype, layers=2, bidirectional=True)
+def test_a_resumed_run_ends_as_an_uninterrupted_one(backend, tmp_path):
+    task, config = toy("every", 4), tiny(cell="lstm", dtype="float32", layers=2, bidirectional=True)
     states = []
     whole = trial(config, task, 5, backend, save=states.append)
     want, before = states[-1], None
     for steps in (2, 4, 9, 99):  # within the first epoch, at its end, within the third, and to the end
-        outcome = trial(config, task, 5, backend, stop_after(steps), before, states.append)
+        run = trial(config, task, 5, backend, stop_after(steps), before, states.append)
         write_checkpoint(tmp_path / "run", states[-1])
         before = read_checkpoint(tmp_path / "run")
         assert before[:6] == (config, task.sizes, 30, backend, task.fingerprint, None)
-    assert outcome.complete
-    assert (outcome.history, outcome.scores) == (whole.history, whole.scores)
-    for name, value in want.tensors.items():
-        np.testing.assert_array_equal(before.tensors[name], value, err_msg=name)
-    for name, value in want.best.items():
-        np.testing.assert_array_equal(before.best[name], value, err_msg=name)
+    assert run.complete
+    assert (run.history, scores(task, run.test())) == (whole.history, scores(task, whole.test()))
+    for name, value in {**want.tensors, **want.best}.items():
+        np.testing.assert_array_equal({**before.tensors, **before.best}[name], value, err_msg=name)
 
 
 def test_one_backend_goes_on_where_the_other_stopped():
@@ -275,14 +260,13 @@ def test_one_backend_goes_on_where_the_other_stopped():
 
 def test_epochs_sum_a_history_up():
     task, config = toy("last", 0), tiny()
-    history = trial(config, task, 3).history
-    found = epochs_of(history, config, 6, 18)
+    run = trial(config, task, 3)
+    found, second = run.epochs(), run.history.training[6:12]
     assert [(e.epoch, e.step) for e in found] == [(1, 6), (2, 12), (3, 18)]
-    second = history.training[6:12]
     assert found[1].training == pytest.approx(np.mean([r.loss for r in second]))
     assert found[1].norm == pytest.approx(np.mean([r.norm for r in second]))
     assert found[1].largest_norm == max(r.norm for r in second)
-    assert found[1].validation == history.validation[1][1]
+    assert found[1].validation == run.history.validation[1][1]
     assert found[1].lr == config.learning_rate(11, 18)
 
 
@@ -293,8 +277,9 @@ def test_a_nan_ends_a_run_and_the_last_save_is_good(backend):
     target[3] = np.inf
     trial(config, task, 5, backend, stop_after(6), save=states.append)
     spoilt = task._replace(train=task.train._replace(target=(target, task.train.target[1])))
+    before = states[-1]._replace(sha256=spoilt.fingerprint)
     with pytest.raises(DivergedError, match=r"training diverged at step \d+: loss (inf|nan)"):
-        trial(config, spoilt, 5, backend, before=states[-1], save=states.append)
+        trial(config, spoilt, 5, backend, before=before, save=states.append)
     assert len(states) == 1
     assert all(np.isfinite(value).all() for value in states[0].tensors.values())
 
@@ -315,12 +300,12 @@ def test_least_squares_has_no_gradient_left():
 
 def test_logistic_regression_has_no_gradient_left():
     rng = rng_of("logistic")
-    x, k = rng.standard_normal((60, 4)), rng.integers(0, 3, 60)
-    f = logistic(x, k, 3, 0.1)
+    x, k = rng.standard_normal((60, 4)), rng.integers(0, 2, 60)
+    f = logistic(x, k, 0.1)
     b = f(np.zeros((1, 4)))
     W = f(np.eye(4)) - b
     p = np.exp(x @ W + b)
-    error = (p / p.sum(axis=1, keepdims=True) - np.eye(3)[k]) / 60
+    error = (p / p.sum(axis=1, keepdims=True) - np.eye(2)[k]) / 60
     assert np.abs(error.sum(axis=0)).max() < 1e-7
     assert np.abs(x.T @ error + 0.1 * W).max() < 1e-8
     assert np.abs(W).max() > 0.05
@@ -330,10 +315,10 @@ def test_the_penalty_is_the_one_that_validates_best():
     rng = rng_of("penalty")
     x, vx = rng.standard_normal((2, 40, 6))
     k, vk = ((z[:, 0] + 3 * rng.standard_normal(40) > 0).astype(int) for z in (x, vx))
-    maps = [logistic(x, k, 2, penalty) for penalty in PENALTIES]
+    maps = [logistic(x, k, penalty) for penalty in PENALTIES]
     losses = [torch.nn.functional.cross_entropy(torch.tensor(f(vx)), torch.tensor(vk)).item() for f in maps]
     assert np.argmin(losses) > 0
-    np.testing.assert_array_equal(best_logistic((x, k), (vx, vk), 2)(vx), maps[int(np.argmin(losses))](vx))
+    np.testing.assert_array_equal(best_logistic((x, k), (vx, vk))(vx), maps[int(np.argmin(losses))](vx))
 
 
 # ---- the data
@@ -342,8 +327,7 @@ def test_the_penalty_is_the_one_that_validates_best():
 @needs("vega_datasets")
 def test_weather_is_split_by_time_and_sees_only_the_days_before():
     task, days = weather.load(), weather.read()
-    with package_file("vega_datasets", "_data", "seattle-weather.csv").open() as file:
-        rows = list(csv.DictReader(file))
+    rows = package_rows("vega_datasets", "_data", "seattle-weather.csv")
     by_date = {date(*map(int, row["date"].split("/"))): row for row in rows}
     assert [len(s.x) for s in (task.train, task.validation, task.test)] == [731 - 30, 365, 365]
     learnt = np.array([float(row["temp_max"]) for row in rows[:731]])
@@ -386,8 +370,7 @@ def test_weathers_baselines_are_those_of_a_plain_evaluation():
 def test_weather_beats_persistence_and_climatology():
     task = weather.load()
     rows = [Row(name, "", [scores(task, o)], []) for name, o in task.baselines(task).items()]
-    outcome = trial(default_config("weather"), task, 20)
-    for name, value in outcome.scores.items():
+    for name, value in scores(task, trial(Config.of("weather"), task, 20).test()).items():
         theirs = [row.scores[0][name] for row in rows if row.name in ("persistence", "climatology")]
         assert value > max(theirs) if "accuracy" in name else value < min(theirs)
 
@@ -477,7 +460,7 @@ def test_a_missing_package_is_named(run, monkeypatch, name):
 
 def test_a_package_without_the_file_is_named():
     with pytest.raises(MissingLibraryError, match=r"the installed numpy lacks data/nothing\.csv"):
-        package_file("numpy", "data", "nothing.csv")
+        package_rows("numpy", "data", "nothing.csv")
 
 
 # ---- tables
@@ -543,25 +526,23 @@ def test_json_is_a_document_and_progress_goes_to_stderr(run):
     assert status == 0
     assert err.count("seed 0") == err.count("seed 1") == 1
     assert (document["task"], document["backend"], len(document["scores"])) == ("weather", "numpy", 2)
-    first = trial(default_config("weather", hidden=5, batch=4, dtype="float64"), toy("last", 0), 4)
-    assert document["scores"][0] == first.scores
-    assert document["scores"][1] != first.scores
+    first = trial(Config.of("weather", hidden=5, batch=4, dtype="float64"), toy("last", 0), 4)
+    assert document["scores"][0] == scores(toy("last", 0), first.test())
+    assert document["scores"][1] != document["scores"][0]
     assert document["baselines"]["nothing"]["mean RMSE (m)"] > 0
     assert [epoch["step"] for epoch in document["epochs"]] == [6, 12, 18, 24]
     assert list(Path.cwd().iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
-def test_a_figure_is_drawn(run, kind):
+def test_a_figure_is_drawn(run):
     pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'numpy-rnn[dev]'")
-    status, out, err = run(*TINY, "--out", f"f.{kind}")
+    status, out, err = run(*TINY, "--out", "f.svg")
     assert status == 0, err
-    assert f"f.{kind} holds the figure" in out
-    data = Path(f"f.{kind}").read_bytes()
-    assert data.startswith(b"\x89PNG" if kind == "png" else b"<?xml")
-    if kind == "svg":
-        assert b"best, used for the test" in data
-        assert b"mean, truth (m)" in data
+    assert "f.svg holds the figure" in out
+    data = Path("f.svg").read_bytes()
+    assert data.startswith(b"<?xml")
+    assert b"best, used for the test" in data
+    assert b"mean, truth (m)" in data
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -570,16 +551,18 @@ def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, ba
     step, calls = kind.step, []
     assert run(*TINY, "--backend", backend, "--checkpoint", "whole")[0] == 0
 
-    def interrupted(self, batch):
+    def interrupted(self, batch, lr):
         calls.append(batch)
         if len(calls) == 9:
             os.kill(os.getpid(), signal.SIGINT)
-        return step(self, batch)
+        return step(self, batch, lr)
 
     monkeypatch.setattr(kind, "step", interrupted)
     status, _, err = run(*TINY, "--backend", backend, "--checkpoint", "parts")
     assert status == 130
-    assert_one_sentence(err, "stopped after step 9; go on with: numpy-rnn task weather --resume --checkpoint parts")
+    assert_one_sentence(
+        err, "stopped after step 9 of 24; go on with: numpy-rnn task weather --resume --checkpoint parts"
+    )
     status, _, err = run("weather", "--resume", "--checkpoint", "parts")
     assert status == 0, err
     whole, parts = read_checkpoint("whole"), read_checkpoint("parts")
@@ -594,23 +577,23 @@ def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, ba
 def test_ctrl_c_without_a_file_says_so(run, monkeypatch):
     step = NumPyLearner.step
 
-    def interrupted(self, batch):
+    def interrupted(self, batch, lr):
         os.kill(os.getpid(), signal.SIGTERM)
-        return step(self, batch)
+        return step(self, batch, lr)
 
     monkeypatch.setattr(NumPyLearner, "step", interrupted)
     status, _, err = run(*TINY)
     assert status == 143
-    assert_one_sentence(err, "stopped after step 1; nothing was saved: give a --checkpoint")
+    assert_one_sentence(err, "stopped after step 1 of 24; nothing was saved: give a --checkpoint")
 
 
 @pytest.mark.parametrize("kind", [NumPyLearner, TorchLearner])
 def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
     step, calls = kind.step, []
 
-    def poisoned(self, batch):
+    def poisoned(self, batch, lr):
         calls.append(batch)
-        return step(self, batch._replace(x=batch.x * np.nan) if len(calls) == 14 else batch)
+        return step(self, batch._replace(x=batch.x * np.nan) if len(calls) == 14 else batch, lr)
 
     monkeypatch.setattr(kind, "step", poisoned)
     backend = "numpy" if kind is NumPyLearner else "torch"
@@ -621,7 +604,7 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
 
 
 REFUSED = {
-    "too large": (["--hidden", "1000000000"], "the model does not fit into memory"),
+    "too large": (["--hidden", "1000000000"], "this does not fit into memory"),
     "figure": (["--out", "f.gif"], "the name must end in .png or .svg"),
     "seeds": (["--seeds", "2", "--checkpoint", "c"], "--checkpoint is for one run: leave --seeds out"),
     "resume what": (["--resume"], "--resume and --overwrite need a --checkpoint"),
@@ -639,14 +622,14 @@ def test_the_command_refuses(run, case):
 
 
 def test_a_foreign_checkpoint_is_refused(run, monkeypatch):
-    assert run(*TINY, "--checkpoint", "c")[0] == 0
+    assert run(*TINY, "--schedule", "constant", "--checkpoint", "c")[0] == 0
     monkeypatch.setitem(TASKS, "stocks", lambda: toy("last", 0, "stocks"))
     monkeypatch.setitem(TASKS, "weather", lambda: toy("last", 4))
     for name, sentence in (
         ("stocks", "c was trained on weather, expected stocks"),
-        ("weather", "c was trained on other data than are installed here"),
+        ("weather", "the checkpoint was trained on other data than made up"),
     ):
-        status, _, err = run(name, "--resume", "--checkpoint", "c")
+        status, _, err = run(name, "--resume", "--checkpoint", "c", "--epochs", 9)
         assert status == 1
         assert_one_sentence(err, sentence)
 

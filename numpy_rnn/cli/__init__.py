@@ -28,18 +28,7 @@ def command() -> None:
     """Recurrent networks in pure NumPy with hand-written backpropagation through time, held against PyTorch."""
 
 
-for subcommand in (
-    check,
-    trace,
-    gradflow,
-    experiment,
-    train,
-    sample,
-    task,
-    vectors,
-    convert,
-    zoo,
-):
+for subcommand in (check, trace, gradflow, experiment, train, sample, task, vectors, convert, zoo):
     command.add_command(subcommand)
 
 
@@ -50,7 +39,7 @@ def main() -> None:
     except click.Abort:
         click.echo("numpy-rnn: interrupted", err=True)
         sys.exit(130)
-    except (click.ClickException, ValueError, MissingLibraryError, OSError) as error:
+    except (click.ClickException, ValueError, MissingLibraryError, MemoryError, OSError) as error:
         let_the_first_speak()
         fail(error)
 
@@ -63,4 +52,5 @@ def fail(error: Exception) -> NoReturn:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         sys.exit(f"numpy-rnn: {where}{error.strerror or error}")
-    sys.exit(f"numpy-rnn: {error}")
+    what = "this does not fit into memory: " if isinstance(error, MemoryError) else ""
+    sys.exit(f"numpy-rnn: {what}{error}")

@@ -21,7 +21,7 @@ from ..study.gradflow import figure
 from ..study.gradflow.settings import Clipping, Flow, Job, Reach, Sizes, initial_jobs, trained_jobs
 from ..train import figures
 from ..train.checkpoint import read_language_model
-from ..train.text import read_text
+from ..train.language import read_text
 from ..train.threads import fitting_threads
 from .options import FIGURE, CellName
 from .progress import bar, given

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ import click
 
 from ..fast.registry import CELLS, NETWORK_CELLS, cell_name
 from ..train import figures
-from ..train.language import KINDS
-from ..train.settings import SCHEDULES
+from ..train.settings import CHOICES, Config
 
 
 class CellName(click.Choice[str]):
@@ -43,7 +43,7 @@ class FiniteRange(click.FloatRange):
 
 # What `train.settings.Config` holds and a user may set: type and help.
 SETTINGS: dict[str, tuple[Any, str]] = {
-    "symbols": (click.Choice(KINDS), "What the model reads and writes."),
+    "symbols": (click.Choice(CHOICES["symbols"]), "What the model reads and writes."),
     "cell": (CellName(NETWORK_CELLS), "Kind of recurrent layer."),
     "layers": (click.IntRange(1), "Layers on top of each other."),
     "hidden": (click.IntRange(1), "Units of a layer."),
@@ -52,17 +52,18 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "seq_len": (click.IntRange(1), "Symbols of a window."),
     "batch": (click.IntRange(1), "Sequences, or windows of a text, in a step."),
     "lr": (FiniteRange(0, min_open=True), "Adam's step."),
-    "schedule": (click.Choice(SCHEDULES), "cosine: --lr falls to 0."),
+    "schedule": (click.Choice(CHOICES["schedule"]), "cosine: --lr falls to 0."),
     "clip": (FiniteRange(0), "Gradient's norm; 0: no limit."),
     "weight_decay": (FiniteRange(0), "L2 penalty, added to the gradient."),
     "patience": (click.IntRange(0), "Validations without a better one; 0: no limit."),
     "seed": (click.IntRange(0), "Of initial weights and order, in both backends."),
-    "dtype": (click.Choice(["float32", "float64"]), "Precision of all numbers."),
+    "dtype": (click.Choice(CHOICES["dtype"]), "Precision of all numbers."),
 }
 
 
-def with_settings(defaults: dict[str, Any], *absent: str) -> Callable[[Any], Any]:
-    """Give a command an option for each of the `SETTINGS` but those that it has no use for."""
+def with_settings(task: str, *absent: str) -> Callable[[Any], Any]:
+    """Give a command an option for each of the `SETTINGS`, with the task's default, but those that it cannot use."""
+    defaults = asdict(Config.of(task))
 
     def decorate(command: Any) -> Any:
         for name in reversed([name for name in SETTINGS if name not in absent]):

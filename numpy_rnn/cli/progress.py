@@ -1,4 +1,4 @@
-"""What is seen of a training run, and how it is interrupted."""
+"""What is seen of a training run, and how it is interrupted, saved and resumed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.core import ParameterSource
@@ -20,11 +19,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..layers.files import MissingLibraryError
-from ..train.checkpoint import Checkpoint
-from ..train.learner import History
-from ..train.lockstep import DisagreementError, Lockstep
-from ..train.loop import DivergedError, Run, best_validation, stalled
-from ..train.processes import lost, on_first_machine, started
+from ..train.checkpoint import Checkpoint, read_checkpoint
+from ..train.learner import DisagreementError, DivergedError, History
+from ..train.loop import Run
+from ..train.processes import first, lost, started
 from ..train.settings import Config
 from ..train.threads import fitting_threads
 from .options import check_writable
@@ -60,34 +58,54 @@ def bar(console: Console, *columns: Any) -> Progress:
 
 
 class Display:
-    """What is seen of a run: a bar on a terminal, and with `lines` everywhere a line for each validation."""
+    """Shows a run, which has as many threads as it is worth: a bar on a terminal, and everywhere, with `lines`, a line
+    for each validation. If it ends early, one sentence says why.
+    """
 
-    def __init__(self, console: Console, run: Run, interruption: Interruption, title: str, lines: bool = True) -> None:
-        self.run, self.interruption, self.title, self.lines = run, interruption, title, lines
+    def __init__(
+        self, console: Console, run: Run, interruption: Interruption, out: Path | None, lines: bool = True
+    ) -> None:
+        self.run, self.interruption, self.out, self.lines = run, interruption, out, lines
         self.progress = bar(console, MofNCompleteColumn())
         vocabulary = run.task.vocabulary
         self.symbols = vocabulary.kind if vocabulary else "sequences"
         self.unit = f"bits per {vocabulary.kind[:-1]}" if vocabulary else "nats"
         self.scale = 1 / math.log(2) if vocabulary else 1.0  # of losses
-        self.learnt = 0  # symbols or sequences, in this run
+        self.task = self.progress.add_task("", total=run.steps, completed=run.history.steps)
+        self.before, self.start = run.history.steps, time.perf_counter()
+        self.stack = ExitStack()
+
+    def introduce(self, title: str) -> None:
+        """Say what is trained, and on what."""
+        c, task = self.run.config, self.run.task
+        layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
+        sizes = [s.text.size if task.vocabulary else len(s.x) for s in (task.train, task.validation)]
+        self.say(f"{title}: {c.cell}, {layers}, {c.dtype}, {self.run.backend}, seed {c.seed}")
+        self.say(f"{sizes[0]:,} and {sizes[1]:,} {self.symbols} to learn from and to validate; losses in {self.unit}")
+        if self.before:
+            self.say(f"going on after step {self.before}")
 
     def __enter__(self) -> Display:
-        c, done = self.run.config, self.run.history.steps
-        layers = f"{c.layers} layer{'s' * (c.layers > 1)} of {c.hidden} units{' both ways' * c.bidirectional}"
-        task = self.run.task
-        sizes = [s.text.size if task.vocabulary else len(s.x) for s in (task.train, task.validation)]
-        self.progress.start()
-        self.say(f"{self.title}: {c.cell}, {layers}, {c.dtype}, {self.run.backend}, seed {c.seed}")
-        self.say(f"{sizes[0]:,} and {sizes[1]:,} {self.symbols} to learn from and to validate; losses in {self.unit}")
-        if done:
-            self.say(f"going on after step {done}")
-        self.task = self.progress.add_task("", total=self.run.steps, completed=done)
+        self.stack.enter_context(fitting_threads(self.run.config.batch, self.run.config.hidden))
+        self.stack.enter_context(self.progress)
         self.start = time.perf_counter()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.seconds = time.perf_counter() - self.start
-        self.progress.stop()
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self.stack.close()
+        run, kept = self.run, "nothing was saved"
+        if isinstance(error, DisagreementError):
+            raise click.ClickException(f"NumPy and PyTorch disagree at step {run.history.steps + 1}: {error}.")
+        if isinstance(error, DivergedError):
+            if run.saved:
+                kept = f"{self.out} is kept as it was after step {run.saved}"
+            raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.")
+        if isinstance(error, RuntimeError) and started() > 1 and lost(error):
+            if run.saved:
+                kept = f"{self.out} holds step {run.saved}: go on from there with --resume"
+            gone = f"another of the {started()} processes is gone, after step {run.history.steps}"
+            click.ClickException(f"{gone}; {kept}.").show()  # at once: torchrun is about to end this process, too
+            sys.exit(1)
 
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -95,16 +113,17 @@ class Display:
 
     def watch(self, history: History, validated: bool) -> bool:
         """Show a step, and say whether it should be the last; on a narrow terminal without what matters least."""
-        self.learnt += self.run.config.batch * max(self.run.config.seq_len, 1)
-        words = f"{self.loss(history):.3f} {self.unit}{self._difference()}"
+        apart = self.run.learner.difference
+        difference = "" if apart is None else f"  NumPy - PyTorch {apart:.1e}"
+        words = f"{self.loss(history):.3f} {self.unit}{difference}"
         self.progress.update(self.task, completed=history.steps, description=words)
         if validated and self.lines:
-            best = "  best" if best_validation(history) == len(history.validation) - 1 else ""
+            best = "  best" if history.best == len(history.validation) - 1 else ""
             line = f"step {history.steps:>6}  training {self.loss(history):.3f}"
             line += f"  validation {history.validation[-1][1] * self.scale:.3f}"
-            more = (f"  {self.speed:,.0f}/s", f"  gradient {history.training[-1].norm:.2f}", self._difference())
-            for part in more:
-                if len(line + part + best) <= self.progress.console.width or not self.progress.console.is_terminal:
+            console = self.progress.console
+            for part in (f"  {self.speed:,.0f}/s", f"  gradient {history.training[-1].norm:.2f}", difference):
+                if len(line + part + best) <= console.width or not console.is_terminal:
                     line += part
             self.say(line + best)
         return self.wants_to_stop()
@@ -114,6 +133,11 @@ class Display:
         self.interruption.agreed = self.run.group.most(self.interruption.signal)
         return self.interruption.agreed != 0
 
+    def stop(self, how: str) -> NoReturn:
+        """Leave before the end, and say how to go on."""
+        click.echo(f"stopped after step {self.run.history.steps} of {self.run.steps}; {how}", err=True)
+        sys.exit(128 + self.interruption.agreed)
+
     def loss(self, history: History) -> float:
         """The mean training loss of the last steps: of an epoch at most, of 100 of a text."""
         steps = 100 if self.run.task.vocabulary else self.run.batches.per_epoch
@@ -122,49 +146,8 @@ class Display:
     @property
     def speed(self) -> float:
         """Symbols, or sequences, learnt from in a second, validations included."""
-        return self.learnt / (time.perf_counter() - self.start)
-
-    def _difference(self) -> str:
-        learner = self.run.learner
-        return f"  NumPy - PyTorch {learner.difference:.1e}" if isinstance(learner, Lockstep) else ""
-
-
-@contextmanager
-def shown(
-    make: Callable[[], Run],
-    console: Console,
-    interruption: Interruption,
-    title: str,
-    out: Path | None,
-    lines: bool = True,
-) -> Iterator[Display]:
-    """Make a run and show it, with as many threads as it is worth; if it ends early, one sentence says why."""
-    try:
-        run = make()
-    except MemoryError as error:
-        raise click.UsageError(f"the model does not fit into memory: {error}") from None
-    display = Display(console, run, interruption, title, lines)
-    with fitting_threads(run.config.batch, run.config.hidden), display, one_sentence(run, out):
-        yield display
-
-
-@contextmanager
-def one_sentence(run: Run, out: Path | None) -> Iterator[None]:
-    """Say in a sentence why a run has ended early, and what is left of it."""
-    try:
-        yield
-    except DisagreementError as error:
-        raise click.ClickException(f"NumPy and PyTorch disagree at step {run.history.steps + 1}: {error}.") from None
-    except DivergedError as error:
-        kept = f"{out} is kept as it was after step {run.saved}" if out and run.saved else "nothing was saved"
-        raise click.ClickException(f"{error}; {kept}. A lower --lr or --clip may help.") from None
-    except RuntimeError as error:
-        if started() == 1 or not lost(error):
-            raise
-        kept = f"{out} holds step {run.saved}: go on from there with --resume" if run.saved else "nothing was saved"
-        gone = f"another of the {started()} processes is gone, after step {run.history.steps}"
-        click.ClickException(f"{gone}; {kept}.").show()  # at once: torchrun is about to end this process, too
-        sys.exit(1)
+        learnt = (self.run.history.steps - self.before) * self.run.config.batch * max(self.run.config.seq_len, 1)
+        return learnt / (time.perf_counter() - self.start)
 
 
 def check_out(out: Path, resume: bool, overwrite: bool) -> None:
@@ -175,7 +158,7 @@ def check_out(out: Path, resume: bool, overwrite: bool) -> None:
         raise MissingLibraryError("saving a model needs safetensors: pip install 'numpy-rnn[cli]'")
     if resume and not out.exists():
         raise click.UsageError(f"there is nothing to resume: {out} does not exist.")
-    if not on_first_machine():  # which alone writes
+    if not first("GROUP_RANK"):  # on another machine than that which writes
         return
     if out.exists() and not (resume or overwrite):
         raise click.UsageError(f"{out} exists: go on from it with --resume, or replace it with --overwrite.")
@@ -187,20 +170,26 @@ def given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
 
 
-def resumed(
-    ctx: click.Context, path: Path, before: Checkpoint, config: Config, steps: int | None
-) -> tuple[Config, int, str]:
-    """Take config, steps and backend from a checkpoint, unless the command line says otherwise and may."""
+def resumed(ctx: click.Context, path: Path, config: Config) -> tuple[Checkpoint, Config, str]:
+    """Read a checkpoint and take config and backend from it, unless the command line says otherwise and may."""
+    before = read_checkpoint(path)
+    if before.config.task != config.task:
+        raise ValueError(f"{path} was trained on {before.config.task}, expected {config.task}")
     for name, old in asdict(before.config).items():
         new = getattr(config, name)
         if old != new and given(ctx, name):
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{path} was trained with {option} {old}, it cannot go on with {new}.")
+    return before, before.config, ctx.params["backend"] if given(ctx, "backend") else before.backend
+
+
+def steps_in_all(path: Path, before: Checkpoint, steps: int | None) -> int:
+    """The steps that a run takes in the end, by default those it was to take; refused if there are none left."""
     steps = before.steps if steps is None else steps
     if before.config.schedule == "cosine" and steps != before.steps:
         raise click.UsageError(f"{path} was trained with --schedule cosine for {before.steps} steps, not for {steps}.")
-    if stalled(before.history, before.config.patience):
+    if before.history.stalled(before.config.patience):
         raise click.UsageError(f"{path} has ended by --patience {before.config.patience}: it has nothing left to do.")
     if steps <= before.history.steps:
         raise click.UsageError(f"{path} has taken all of its {before.history.steps} steps: it has nothing left to do.")
-    return before.config, steps, ctx.params["backend"] if given(ctx, "backend") else before.backend
+    return steps

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shlex
-import statistics
 import sys
 from dataclasses import asdict, replace
 from functools import partial
@@ -25,27 +24,17 @@ from ..fast.registry import NETWORK_CELLS
 from ..layers import files
 from ..train import figures
 from ..train.batches import Batches
-from ..train.checkpoint import read_checkpoint, write_checkpoint
+from ..train.checkpoint import write_checkpoint
 from ..train.language import generate
-from ..train.loop import best_validation, problem, require
-from ..train.settings import Config
+from ..train.loop import Run, require
+from ..train.settings import EPOCHS, Config
 from ..train.task import Task
 from ..train.tasks import TASKS, figure
-from ..train.tasks.table import (
-    DEFAULTS,
-    EPOCHS,
-    SIZES,
-    Row,
-    baseline_rows,
-    default_config,
-    markdown,
-    network_row,
-    verdict,
-)
-from ..train.tasks.trial import Outcome, epochs_of, finish, metrics, run_of, trial
+from ..train.tasks.scores import Row, baseline_rows, markdown, scores, trial, verdict
+from ..train.tasks.scores import table as lines_of
 from ..train.threads import fitting_threads
 from .options import CellName, figure_path, with_settings
-from .progress import Interruption, bar, check_out, given, resumed, shown
+from .progress import Display, Interruption, bar, check_out, given, resumed, steps_in_all
 
 SHORT = {
     "weather": "How warm will it be tomorrow, and will it rain?",
@@ -74,7 +63,7 @@ def _add(name: str) -> None:
     absent = ["symbols", "bidirectional"] if text else ["symbols", "seq_len"] + ["embedding"] * (not symbols)
 
     @task.command(name, help=sys.modules[TASKS[name].__module__].__doc__, short_help=SHORT[name])
-    @with_settings({**DEFAULTS, **SIZES[name]}, *absent)
+    @with_settings(name, *absent)
     @click.option("--epochs", type=click.IntRange(1), default=EPOCHS[name], help="Rounds through the data, at most.")
     @click.option("--backend", type=click.Choice(BACKENDS), default="numpy", help="Who computes.")
     @click.option("--seeds", type=click.IntRange(1), default=1, help="Runs, from --seed on; mean and spread.")
@@ -107,104 +96,78 @@ def _task(
         check_out(checkpoint, resume, overwrite)
     elif resume or overwrite:
         raise click.UsageError("--resume and --overwrite need a --checkpoint.")
-    data, before, config = TASKS[name](), None, default_config(name, **settings)
+    data, before, config = TASKS[name](), None, Config.of(name, **settings)
     if resume and checkpoint is not None:
-        before = read_checkpoint(checkpoint)
-        if before.config.task != name:
-            raise ValueError(f"{checkpoint} was trained on {before.config.task}, expected {name}")
-        if before.sha256 != data.fingerprint:
-            raise ValueError(f"{checkpoint} was trained on other data than are installed here (they differ in SHA-256)")
-        per_epoch = Batches(data.train, before.config).per_epoch
-        asked = epochs * per_epoch if given(ctx, "epochs") else None
-        config, steps, backend = resumed(ctx, checkpoint, before, config, asked)
-        epochs = steps // per_epoch
+        before, config, backend = resumed(ctx, checkpoint, config)
+    per_epoch = Batches(data.train, config).per_epoch
+    steps = epochs * per_epoch
+    if before is not None and checkpoint is not None:
+        steps = steps_in_all(checkpoint, before, steps if given(ctx, "epochs") else None)
     require(backend)  # before the number of threads is set
-    console, found = Console(stderr=as_json), []
-    save = None if checkpoint is None else partial(write_checkpoint, checkpoint)
-    title = f"{name}, {epochs} epochs at most"
+    console, save = Console(stderr=as_json), None
+    how = "nothing was saved: give a --checkpoint to go on from"
+    if checkpoint is not None:
+        save = partial(write_checkpoint, checkpoint)
+        how = f"go on with: {shlex.join(['numpy-rnn', 'task', name, '--resume', '--checkpoint', str(checkpoint)])}"
+    runs, outputs, network = [], [], Row(config.cell, backend, [], [])
     with Interruption() as interruption:
         for seed in range(config.seed, config.seed + seeds):
-            make = partial(run_of, replace(config, seed=seed), data, epochs, backend, before)
-            with shown(make, console, interruption, title, checkpoint, lines=seeds == 1) as display:
-                found.append(finish(display.run, display.watch, save))
-            if interruption.signal:
-                break
-    if interruption.signal and not found[-1].complete:
-        how = "nothing was saved: give a --checkpoint to go on from"
-        if checkpoint is not None:
-            how = f"go on with: {shlex.join(['numpy-rnn', 'task', name, '--resume', '--checkpoint', str(checkpoint)])}"
-        click.echo(f"stopped after step {found[-1].history.steps}; {how}", err=True)
-        sys.exit(128 + interruption.signal)
-    _tell(data, config, epochs, backend, found, out, as_json, console)
-    if len(found) < seeds:
-        sys.exit(128 + interruption.signal)
-
-
-def _tell(
-    data: Task,
-    config: Config,
-    epochs: int,
-    backend: str,
-    found: list[Outcome],
-    out: Path | None,
-    as_json: bool,
-    console: Console,
-) -> None:
-    network = network_row(config.cell, backend, found)
-    rows, first = [*baseline_rows(data), network], found[0]
-    per_epoch = Batches(data.train, config).per_epoch
-    curve = epochs_of(first.history, config, per_epoch, epochs * per_epoch)
-    best = best_validation(first.history)
+            run = Run(replace(config, seed=seed), data, steps, backend=backend, before=before)
+            with Display(console, run, interruption, checkpoint, lines=seeds == 1) as display:
+                display.introduce(f"{name}, {steps // per_epoch} epochs at most")
+                run.train(display.watch, save)
+            if not run.complete:
+                display.stop(how)
+            runs.append(run)
+            outputs.append(run.test())
+            network.scores.append(scores(data, outputs[-1]))
+            network.seconds.append(run.seconds)
     if out is not None:
-        label = f"{config.cell}, {config.hidden} units, {backend}"
-        figures.write(figure.draw(data, label, curve, best, first.outputs), out)
+        figures.write(figure.draw(runs[0], f"{config.cell}, {config.hidden} units, {backend}", outputs[0]), out)
+    _tell(runs[0], [*baseline_rows(data), network], out, as_json)
+
+
+def _tell(run: Run, rows: list[Row], out: Path | None, as_json: bool) -> None:
+    data, written, console = run.task, _written(run), Console()
+    *baselines, network = rows
     if as_json:
         document = {
             "task": data.name,
-            "config": asdict(config),
-            "backend": backend,
+            "config": asdict(run.config),
+            "backend": run.backend,
             "scores": network.scores,  # of each seed
             "seconds": network.seconds,
-            "baselines": {row.name: row.scores[0] for row in rows[:-1]},
+            "baselines": {row.name: row.scores[0] for row in baselines},
             "verdict": verdict(data, rows),
-            "best_epoch": best + 1,  # of the first seed, as what follows
-            "epochs": [epoch._asdict() for epoch in curve],
-            **({"written": _written(data, config, first)} if data.vocabulary else {}),
+            "best_epoch": run.history.best + 1,  # of the first seed, as what follows
+            "epochs": [epoch._asdict() for epoch in run.epochs()],
+            **({"written": written} if written else {}),
             "figure": None if out is None else str(out),
         }
         click.echo(json.dumps(document, indent=1))
         return
-    console.print(_table(data, rows, console.width >= 70))
-    for sentence in verdict(data, rows):
-        console.print(sentence, highlight=False, markup=False)
-    if data.vocabulary:
-        console.print(f"----\n{_written(data, config, first)}\n----", highlight=False, markup=False, soft_wrap=True)
-    if out is not None:
-        console.print(f"{out} holds the figure", highlight=False, markup=False, soft_wrap=True)
-
-
-def _written(data: Task, config: Config, outcome: Outcome) -> str:
-    """Let the best network go on from the first symbol of the test."""
-    assert data.vocabulary is not None
-    network = problem(config, data).initial_network()
-    network.load_state_dict(outcome.best)
-    start = data.test.text[:1]
-    drawn = generate(network, start, WRITTEN, TEMPERATURE, config.seed)
-    return "".join(data.vocabulary.decode([*start.tolist(), *drawn]))
-
-
-def _table(data: Task, rows: list[Row], seconds: bool) -> Table:
+    heads, *lines = lines_of(data, rows)
     table = Table(title=f"{data.name}, test split", title_justify="left", title_style="bold", box=SIMPLE, padding=0)
-    names = [f"{row.name}, {row.backend}" if row.backend else row.name for row in rows]
-    table.add_column("", min_width=max(len(word) for name in names for word in name.split()))
-    for metric in metrics(data.parts):
-        table.add_column(metric.name, justify="right")
-    if seconds:  # there is room
-        table.add_column("seconds", justify="right")
-    for name, row in zip(names, rows):
-        time = [f"{statistics.fmean(row.seconds):.1f}" if row.seconds else ""] if seconds else []
-        table.add_row(name, *(row.text(metric) for metric in metrics(data.parts)), *time)
-    return table
+    for k, head in enumerate(heads):
+        table.add_column(head, justify="right" if k > 1 else "left")
+    for row in lines:
+        table.add_row(*row)
+    console.print(table)
+    said = verdict(data, rows) + [f"----\n{written}\n----"] * bool(written)
+    for line in said + [f"{out} holds the figure"] * (out is not None):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _written(run: Run) -> str:
+    """Let the best network of a text go on from the first symbol of the test."""
+    vocabulary = run.task.vocabulary
+    if vocabulary is None:
+        return ""
+    network = run.config.initial_network(run.task.sizes)
+    network.load_state_dict(run.best)
+    start = run.task.test.text[:1]
+    drawn = generate(network, start, WRITTEN, TEMPERATURE, run.config.seed)
+    return "".join(vocabulary.decode([*start.tolist(), *drawn]))
 
 
 for _name in TASKS:
@@ -235,20 +198,18 @@ def table(
         files.between_marks(page, "tasks")
     for backend in backends:
         require(backend)
+    parts = [_environment(backends, seeds)]
     with Interruption() as interruption, bar(Console(stderr=True)) as progress:
         todo = progress.add_task("", total=len(names) * len(cells) * len(backends) * seeds)
-        parts = [_environment(backends, seeds)]
         for name in names:
             progress.update(todo, description=name)
             data = TASKS[name]()
             rows = baseline_rows(data)
             for cell, backend in itertools.product(cells, backends):
-                found = []
+                rows.append(Row(cell, backend, [], []))
                 for seed in range(seeds):
-                    config = default_config(name, cell=cell, seed=seed)
-                    found.append(_run_in_table(config, data, most or EPOCHS[name], backend, interruption))
+                    _run_in_table(rows[-1], data, seed, most or EPOCHS[name], interruption)
                     progress.advance(todo)
-                rows.append(network_row(cell, backend, found))
             parts.append(markdown(data, rows))
     text = "\n".join(parts)
     if page is None:
@@ -258,14 +219,16 @@ def table(
     click.echo(f"{page} holds the tables")
 
 
-def _run_in_table(config: Config, data: Task, epochs: int, backend: str, interruption: Interruption) -> Outcome:
-    """Make one run of a table; Ctrl-C ends the whole table, of which nothing is kept."""
+def _run_in_table(row: Row, data: Task, seed: int, epochs: int, interruption: Interruption) -> None:
+    """Make one run of a row; Ctrl-C ends the whole table, of which nothing is kept."""
+    config = Config.of(data.name, cell=row.name, seed=seed)
     with fitting_threads(config.batch, config.hidden):
-        outcome = trial(config, data, epochs, backend, lambda history, validated: interruption.signal != 0)
+        run = trial(config, data, epochs, row.backend, lambda history, validated: interruption.signal != 0)
     if interruption.signal:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(128 + interruption.signal)
-    return outcome
+    row.scores.append(scores(data, run.test()))
+    row.seconds.append(run.seconds)
 
 
 def _environment(backends: tuple[str, ...], seeds: int) -> str:

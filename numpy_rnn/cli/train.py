@@ -7,8 +7,8 @@ import json
 import math
 import os
 import shlex
-import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +17,22 @@ from rich.console import Console
 
 from .. import __version__
 from ..fast.memory import keep_freed_memory
-from ..train.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from ..train.lockstep import Lockstep
-from ..train.loop import Run, best_validation, require
+from ..train.checkpoint import Checkpoint, write_checkpoint
+from ..train.language import read_text
+from ..train.loop import Run, require
 from ..train.processes import ProcessGroup, SingleProcess, first, started
 from ..train.settings import Config
 from ..train.task import Task
 from ..train.tasks.language import of
-from ..train.text import read_text
 from .options import with_settings
-from .progress import Display, Interruption, check_out, given, resumed, shown
+from .progress import Display, Interruption, check_out, given, resumed, steps_in_all
 
-DEFAULTS = {
-    "symbols": "characters",
-    "cell": "gru",
-    "layers": 1,
-    "hidden": 128,
-    "embedding": 64,
-    "seq_len": 64,
-    "batch": 32,
-    "lr": 0.005,
-    "schedule": "constant",
-    "clip": 1.0,
-    "patience": 0,
-    "seed": 0,
-    "dtype": "float32",
-}
+HELP = "Python's own help"  # the text by default
 
 
 @click.command(context_settings={"show_default": True}, short_help="Train a model on a text, character by character.")
-@click.option("--text", type=click.Path(path_type=Path), help="UTF-8 file to learn from.  [default: Python's own help]")
-@with_settings(DEFAULTS, "bidirectional", "weight_decay")
+@click.option("--text", type=click.Path(path_type=Path), help=f"UTF-8 file to learn from.  [default: {HELP}]")
+@with_settings("text", "bidirectional", "weight_decay")
 @click.option("--steps", type=click.IntRange(1), default=2000, help="Steps in all, those before --resume included.")
 @click.option("--backend", type=click.Choice(["numpy", "torch", "both"]), default="numpy", help="both: in lockstep.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", help="Where --backend torch computes.")
@@ -81,37 +66,22 @@ def train(
     keep_freed_memory()
     with Interruption() as interruption:
         check_out(out, resume, overwrite)
-        config = Config(task="text", bidirectional=False, weight_decay=0.0, **settings)
-        before = read_checkpoint(out) if resume else None
-        if before is not None:
-            config, steps, backend = resumed(ctx, out, before, config, steps if given(ctx, "steps") else None)
-        task = _task(text, config, before)
+        config, before, source = Config.of("text", **settings), None, str(text or HELP)
+        if resume:
+            before, config, backend = resumed(ctx, out, config)
+            steps = steps_in_all(out, before, steps if given(ctx, "steps") else None)
+        task = of(read_text(text, config.symbols), name="text", source=source)
         group = _group(config, backend, device)
         _check_agreement(group, config, steps, interval, before, task)
-        console = Console(stderr=as_json, quiet=not first())
-
-        def make() -> Run:
-            return Run(config, task, steps, interval, backend, device, group, before)
-
-        with shown(make, console, interruption, str(text or "Python's own help"), out) as display:
-            run = display.run
-            run.train(display.watch, lambda checkpoint: write_checkpoint(out, checkpoint))
+        run = Run(config, task, steps, interval, backend, device, group, before)
+        with Display(Console(stderr=as_json, quiet=not first()), run, interruption, out) as display:
+            display.introduce(source)
+            run.train(display.watch, partial(write_checkpoint, out))
             group.leave()
         if first():
             _tell(display, out, as_json)
-            if not run.complete:
-                click.echo(f"stopped after step {run.history.steps} of {steps}; go on with: {_again(ctx)}", err=True)
-    if not run.complete:
-        sys.exit(128 + interruption.agreed)
-
-
-def _task(path: Path | None, config: Config, before: Checkpoint | None) -> Task:
-    """Read what is to be learnt; a run that goes on needs what it has learnt from."""
-    task = of(read_text(path, config.symbols))._replace(name="text")
-    if before is not None and before.sha256 != task.fingerprint:
-        wanted = "the text given with --text" if path else "Python's own help, the default text,"
-        raise click.UsageError(f"{wanted} is not the one that the checkpoint was trained on (they differ in SHA-256).")
-    return task
+        if not run.complete:
+            display.stop(f"go on with: {_again(ctx)}")
 
 
 def _group(config: Config, backend: str, device: str) -> SingleProcess:
@@ -169,28 +139,27 @@ def _again(ctx: click.Context) -> str:
 
 
 def _tell(display: Display, out: Path, as_json: bool) -> None:
-    run, history, learner = display.run, display.run.history, display.run.learner
-    best = best_validation(history) if history.validation else None
+    run, history = display.run, display.run.history
+    best_step, best = history.validation[history.best] if history.validation else (None, None)
     if not as_json:
         kept = ""
-        if best is not None and (step := history.validation[best][0]) != history.steps:
-            kept = f", and that after {step}, the best, which `sample` uses"
-        display.say(f"{out} holds the model after {history.steps} steps{kept}, {display.seconds:.1f} s")
+        if best_step not in (None, history.steps):
+            kept = f", and that after {best_step}, the best, which `sample` uses"
+        display.say(f"{out} holds the model after {history.steps} steps{kept}, {run.seconds:.1f} s")
         return
-    losses = [loss / math.log(2) for _, loss in history.validation]
     document = {
         "path": str(out),
         "complete": run.complete,
         "steps": history.steps,
         "unit": display.unit,
         "training": display.loss(history),
-        "validation": losses[-1] if losses else None,
-        "best_step": None if best is None else history.validation[best][0],
-        "best_validation": None if best is None else losses[best],
-        "seconds": display.seconds,
+        "validation": history.validation[-1][1] / math.log(2) if history.validation else None,
+        "best_step": best_step,
+        "best_validation": None if best is None else best / math.log(2),
+        "seconds": run.seconds,
         "symbols_per_second": display.speed,
         "backend": run.backend,
-        "largest_difference": learner.difference if isinstance(learner, Lockstep) else None,
+        "largest_difference": run.learner.difference,
         "data_sha256": run.sha256,
         "config": asdict(run.config),
     }

@@ -3,120 +3,123 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from ..fast.numerics import Array
-from ..layers.arguments import check_size
-from .objective import Batch
 from .settings import Config
-from .task import Split, Task
+from .task import Split
 
 WINDOW = 512  # symbols that a network reads at a time when it is scored; how many changes nothing but memory
 VALIDATION_AT_MOST = 500_000  # symbols; more would cost minutes and add nothing to the second digit
 
 
-class Batches:
-    """The training split in another random order every epoch, cut into batches; the last one may be smaller.
+class Batch(NamedTuple):
+    """What one step of training sees: B sequences, or windows of B streams of text."""
 
-    A text is read in order instead, in `Streams`: an epoch is once through all. A step's number alone says what it
-    sees, and a resumed run needs no more than that.
-    """
+    x: Array  # (T, B, I) numbers or (T, B) symbols
+    target: tuple[Array, ...]  # of each part (B, O), (B,) or, asked at every step, (T, B)
+    lengths: Array | None = None  # (B,), None: all T
+    fresh: bool = True  # sequences begin here: states are zero rather than carried on from the batch before
 
-    def __init__(self, split: Split, config: Config) -> None:
-        self.split, self.config = split, config
-        self.streams = Streams(split.text, config.batch, config.seq_len) if config.seq_len else None
-        self.per_epoch = self.streams.windows if self.streams else -(-len(split.x) // config.batch)
-
-    def batch(self, step: int) -> Batch:
-        """Return what training step `step` (0, 1, …) sees."""
-        if self.streams:
-            return self.streams.batch(step)
-        epoch, k = divmod(step, self.per_epoch)
-        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.split.x))
-        which = order[k * self.config.batch : (k + 1) * self.config.batch]
-        return as_batch(self.split.take(which), self.config.dtype)
+    @property
+    def valid(self) -> Array:
+        """Which steps belong to the sequences: bool (T, B)."""
+        T, B = self.x.shape[:2]
+        return np.ones((T, B), bool) if self.lengths is None else np.arange(T)[:, None] < self.lengths
 
 
 class Streams:
     """A text (n,) cut into B streams of equal length, which are read side by side in windows of T symbols.
 
-    Step k of training sees window k of every stream, and after the last window the first one again.
+    Examples
+    --------
+    >>> streams = Streams(np.arange(21), B=2, T=4)
+    >>> batch = streams.window(1)
+    >>> batch.x.T.tolist(), batch.target[0].T.tolist(), batch.fresh
+    ([[4, 5, 6, 7], [14, 15, 16, 17]], [[5, 6, 7, 8], [15, 16, 17, 18]], False)
+    >>> [len(batch.x) for batch in streams]
+    [4, 4, 2]
+    """
+
+    def __init__(self, symbols: Array, B: int, T: int) -> None:
+        length = (len(symbols) - 1) // B
+        self.T = T
+        self.x, self.target = (symbols[k : k + B * length].reshape(B, length).T for k in (0, 1))
+
+    def window(self, k: int) -> Batch:
+        """Return window 0, 1, … of all streams."""
+        steps = slice(k * self.T, (k + 1) * self.T)
+        return Batch(self.x[steps], (self.target[steps],), fresh=k == 0)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Read all once, in order; the last window may be shorter."""
+        return map(self.window, range(-(-len(self.x) // self.T)))
+
+
+class Batches:
+    """The training split in another random order every epoch, cut into batches; the last one may be smaller.
+
+    A text is read in order instead, in windows of its `Streams`: an epoch is once through all. A step's number alone
+    says what it sees, and a resumed run needs no more than that.
 
     Raises
     ------
     ValueError
-        If there are too few symbols for one window.
-
-    Examples
-    --------
-    >>> streams = Streams(np.arange(21), B=2, T=5)
-    >>> batch = streams.batch(1)
-    >>> batch.x.T.tolist(), batch.target[0].T.tolist(), batch.fresh
-    ([[5, 6, 7, 8, 9], [15, 16, 17, 18, 19]], [[6, 7, 8, 9, 10], [16, 17, 18, 19, 20]], False)
+        If a text has too few symbols for one window.
     """
 
-    def __init__(self, symbols: Array, B: int, T: int) -> None:
-        self.T, B = check_size("seq_len", T), check_size("batch", B)
-        self.symbols, self.targets = _cut(symbols, B)
-        self.windows = len(self.symbols) // T
-        if self.windows == 0:
+    def __init__(self, split: Split, config: Config) -> None:
+        self.split, self.config = split, config
+        self.per_epoch = -(-len(split.x) // config.batch)
+        if config.seq_len:
+            self.streams = Streams(split.text, config.batch, config.seq_len)
+            self.per_epoch = len(self.streams.x) // config.seq_len
+        if not self.per_epoch:
             raise ValueError(
-                f"the text has {len(symbols)} symbols to train on, expected at least {B * T + 1} "
-                f"for batch {B} and sequence length {T}"
+                f"the text has {len(split.text)} symbols to train on, expected at least "
+                f"{config.batch * config.seq_len + 1} for batch {config.batch} and sequence length {config.seq_len}"
             )
 
     def batch(self, step: int) -> Batch:
         """Return what training step `step` (0, 1, …) sees."""
-        window = step % self.windows
-        steps = slice(window * self.T, (window + 1) * self.T)
-        return Batch(self.symbols[steps], (self.targets[steps],), fresh=window == 0)
+        epoch, k = divmod(step, self.per_epoch)
+        if self.config.seq_len:
+            return self.streams.window(k)
+        order = np.random.default_rng([self.config.seed, epoch]).permutation(len(self.split.x))
+        return batch_of(self.split, order[k * self.config.batch : (k + 1) * self.config.batch], self.config.dtype)
 
 
-def validation_batches(symbols: Array, B: int, T: int) -> Iterator[Batch]:
-    """Cut a text (n,) into batches that are read once, in order, the last one shorter if need be.
+def batch_of(split: Split, which: Array | slice, dtype: str) -> Batch:
+    """Lay some sequences out in steps, no longer than the longest of them."""
+    lengths = None if split.lengths is None else split.lengths[which]
+    T = split.x.shape[1] if lengths is None else int(lengths.max())
 
-    Every stream but the first begins in the middle of things with a zero state, so a short text is cut into fewer
-    than B streams, each of at least four windows. No more than `VALIDATION_AT_MOST` symbols are used.
-    """
-    symbols = symbols[:VALIDATION_AT_MOST]
-    x, y = _cut(symbols, max(1, min(B, len(symbols) // (4 * T))))
-    for start in range(0, len(x), T):
-        yield Batch(x[start : start + T], (y[start : start + T],), fresh=start == 0)
+    def laid_out(a: Array, at_every_step: bool) -> Array:
+        a = a[which][:, :T].swapaxes(0, 1) if at_every_step else a[which]
+        return a.astype(dtype) if a.dtype.kind == "f" else a
 
-
-def _cut(symbols: Array, B: int) -> tuple[Array, Array]:
-    """Cut a text into B streams, (length, B), and what follows each of their symbols."""
-    length = (len(symbols) - 1) // B
-    return symbols[: B * length].reshape(B, length).T, symbols[1 : B * length + 1].reshape(B, length).T
-
-
-def as_batch(split: Split, dtype: str) -> Batch:
-    """Lay sequences out in steps, no longer than the longest of them."""
-    T = split.x.shape[1] if split.lengths is None else int(split.lengths.max())
-    x = split.x[:, :T].swapaxes(0, 1)
-    at_every_step = split.x.shape[:2]
-
-    def of_steps(t: Array) -> Array:
-        if np.issubdtype(t.dtype, np.floating):
-            return t.astype(dtype)
-        return t[:, :T].T if t.shape == at_every_step else t
-
-    x = x.astype(dtype) if np.issubdtype(x.dtype, np.floating) else x
-    return Batch(x, tuple(map(of_steps, split.target)), split.lengths)
+    # Numbers are asked once; classes asked at every step are (N, T).
+    target = tuple(laid_out(t, t.dtype.kind != "f" and t.ndim == 2) for t in split.target)
+    return Batch(laid_out(split.x, True), target, lengths)
 
 
 def in_order(split: Split, config: Config) -> Iterator[Batch]:
     """Cut a split into batches that are read once, in order; a text as one stream."""
     if config.seq_len:
-        yield from validation_batches(split.text, 1, WINDOW)
-        return
-    for start in range(0, len(split.x), 8 * config.batch):
-        yield as_batch(split.take(slice(start, start + 8 * config.batch)), config.dtype)
+        return iter(Streams(split.text, 1, WINDOW))
+    starts = range(0, len(split.x), 8 * config.batch)
+    return (batch_of(split, slice(start, start + 8 * config.batch), config.dtype) for start in starts)
 
 
-def validation_of(task: Task, config: Config) -> Iterator[Batch]:
-    """What is measured after every interval: a text in several streams, which begin with a zero state, to save time."""
-    if config.seq_len:
-        return validation_batches(task.validation.text, config.batch, config.seq_len)
-    return in_order(task.validation, config)
+def validation_batches(split: Split, config: Config) -> Iterator[Batch]:
+    """What is measured after every interval: a text, or its beginning, in several streams, to save time.
+
+    Every stream but the first begins in the middle of things with a zero state, so a short text is cut into fewer
+    than `batch` streams, each of at least four windows.
+    """
+    if not config.seq_len:
+        return in_order(split, config)
+    text = split.text[:VALIDATION_AT_MOST]
+    return iter(Streams(text, max(1, min(config.batch, len(text) // (4 * config.seq_len))), config.seq_len))

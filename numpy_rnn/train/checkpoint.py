@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +25,11 @@ from ..fast.numerics import Array
 from ..layers import files
 from ..layers.arguments import check_keys
 from ..layers.network import Network
-from .language import KINDS, Vocabulary
-from .learner import History, Result, Weights, unpack
-from .settings import SCHEDULES, Config
+from .language import Vocabulary
+from .learner import History, Result, Weights, part_of
+from .settings import Config
 
 KEY = "numpy_rnn.checkpoint"  # of the metadata
-Layout = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]  # of every tensor its shape and dtype
 
 
 class Checkpoint(NamedTuple):
@@ -48,12 +47,12 @@ class Checkpoint(NamedTuple):
 
     def initial_model(self) -> Network:
         """Make the model that the run began with."""
-        return Network(**self.config.network(**self.sizes), dtype=np.dtype(self.config.dtype), rng=self.config.seed)
+        return self.config.initial_network(self.sizes)
 
     def model(self) -> Network:
         """Make the model, in NumPy: that of the best validation, if there has been one."""
         model = self.initial_model()
-        model.load_state_dict(self.best or unpack(self.tensors)[0])
+        model.load_state_dict(self.best or part_of(self.tensors, "model"))
         return model
 
 
@@ -92,25 +91,22 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise ValueError(f"{path} is a safetensors file, but no checkpoint of `numpy-rnn train` or `numpy-rnn task`")
     try:
         about = json.loads(metadata[KEY])
-        config = _config(about["config"])
+        config = Config(**about["config"])
         sizes = {name: int(about["sizes"][name]) for name in ("input_size", "output_size", "symbols")}
         steps, backend, sha256 = int(about["steps"]), str(about["backend"]), str(about["sha256"])
-        _check_layout(_layout(config, sizes, shapes), shapes, dtypes)
+        _check_layout(config, sizes, shapes, dtypes)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is a checkpoint that does not hold what it describes: {error}") from None
     tensors, _ = files.read(path)
-    vocabulary = None
-    if config.symbols:
-        codes = tensors.pop("vocabulary")
-        highest = 0x10FFFF if config.symbols == "characters" else 0xFF
-        if not (codes[0] >= 0 and codes[-1] <= highest and np.all(np.diff(codes) > 0)):
-            raise ValueError(f"{path} has a vocabulary that is not rising {config.symbols}")
-        vocabulary = Vocabulary(config.symbols, codes)
+    vocabulary = Vocabulary(config.symbols, tensors.pop("vocabulary")) if config.symbols else None
+    if vocabulary and not vocabulary.valid:
+        raise ValueError(f"{path} has a vocabulary that is not rising {config.symbols}")
     history = History(
         [Result(*row) for row in tensors.pop("history.training").tolist()],
         [(int(step), loss) for step, loss in tensors.pop("history.validation").tolist()],
     )
-    best = {name.removeprefix("best."): tensors.pop(name) for name in list(tensors) if name.startswith("best.")}
+    best = part_of(tensors, "best")
+    tensors = {name: value for name, value in tensors.items() if not name.startswith("best.")}
     return Checkpoint(config, sizes, steps, backend, sha256, vocabulary, history, tensors, best)
 
 
@@ -122,43 +118,28 @@ def read_language_model(path: str | Path) -> tuple[Checkpoint, Vocabulary]:
     return found, found.vocabulary
 
 
-def _config(found: Any) -> Config:
-    """Make the config of what JSON had, each value of the type that `Config` declares."""
-    types: dict[Any, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
-    for field in fields(Config):
-        value = found[field.name]
-        if not isinstance(value, types[field.type]) or isinstance(value, bool) != (field.type == "bool"):
-            raise ValueError(f"{field.name} is {value!r}, expected {field.type}")
-    config = Config(**found)
-    if config.schedule not in SCHEDULES:
-        raise ValueError(f"the schedule is {config.schedule!r}, expected {' or '.join(SCHEDULES)}")
-    if config.symbols not in ("", *KINDS) or config.dtype not in ("float32", "float64"):
-        raise ValueError(f"symbols are {config.symbols!r} and the dtype is {config.dtype!r}")
-    return config
+def _check_layout(
+    config: Config, sizes: dict[str, int], shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]
+) -> None:
+    """Compare the names, shapes and dtypes that a file has with those that it should have.
 
-
-def _layout(config: Config, sizes: dict[str, int], shapes: Mapping[str, tuple[int, ...]]) -> Layout:
-    """Of every tensor its shape and dtype, given the config, the sizes and two lengths that only the file knows."""
+    Two lengths only the file knows, that of the training and the number of validations.
+    """
     (n, _), (m, _) = (shapes[name] for name in ("history.training", "history.validation"))
     number, count, exact = np.dtype(config.dtype), np.dtype(np.int64), np.dtype(np.float64)
-    layout: Layout = {
+    expected: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
         "history.training": ((n, 2), exact),
         "history.validation": ((m, 2), exact),
         "optimizer.step": ((1,), count),
     }
     if config.symbols:
-        layout["vocabulary"] = ((sizes["symbols"],), count)
+        expected["vocabulary"] = ((sizes["symbols"],), count)
     for name, (shape, _) in Network.parameter_bounds(config.network(**sizes)).items():
         for prefix in ("model", "optimizer.exp_avg", "optimizer.exp_avg_sq", *(["best"] if m else [])):
-            layout[f"{prefix}.{name}"] = (shape, number)
+            expected[f"{prefix}.{name}"] = (shape, number)
     if config.seq_len:
         for name in "hc" if config.cell.startswith("lstm") else "h":
-            layout[f"state.{name}"] = ((config.layers, config.batch, config.hidden), number)
-    return layout
-
-
-def _check_layout(expected: Layout, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, np.dtype[Any]]) -> None:
-    """Compare the names, shapes and dtypes that a file says it has with those that it should have."""
+            expected[f"state.{name}"] = ((config.layers, config.batch, config.hidden), number)
     check_keys(shapes, expected)
     for name, (shape, dtype) in expected.items():
         if (shapes[name], dtypes[name]) != (shape, dtype):

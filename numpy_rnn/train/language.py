@@ -1,4 +1,4 @@
-"""Symbols of a text: the vocabulary that numbers them, what each one costs a model, and a model that writes.
+"""Texts to learn from, the vocabulary that numbers their symbols, what each one costs, and a model that writes.
 
 A language model is a `Network` that reads symbols and, at every step, gives a score for each symbol of its vocabulary.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import math
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,12 @@ class Vocabulary(NamedTuple):
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    @property
+    def valid(self) -> bool:
+        """Whether the codes are rising, and of symbols that there are; of a file, one cannot know."""
+        highest = 0x10FFFF if self.kind == "characters" else 0xFF
+        return bool(self.codes[0] >= 0 and self.codes[-1] <= highest and np.all(np.diff(self.codes) > 0))
 
     def encode(self, text: str | bytes | Array) -> Array:
         """Turn a text, or its codes, into indices: an integer array (number of symbols,).
@@ -97,6 +104,64 @@ def codes_of(text: str | bytes, kind: str) -> Array:
         return np.frombuffer(data, np.uint8).astype(np.int64)
     text = text if isinstance(text, str) else text.decode("utf-8")
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
+
+
+class Text(NamedTuple):
+    """A text as indices into its vocabulary, the last tenth kept for validation."""
+
+    vocabulary: Vocabulary
+    training: Array  # (number of symbols,)
+    validation: Array  # (number of symbols,)
+
+
+def default_text() -> str:
+    """Return the language reference that every CPython carries for `help()`: half a megabyte of English and code.
+
+    Python's versions differ in it a little; within one it is the same everywhere.
+
+    Raises
+    ------
+    ValueError
+        If this Python was packaged without it.
+
+    Examples
+    --------
+    >>> default_text().split()[:3]
+    ['The', '"assert"', 'statement']
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ModuleNotFoundError:
+        raise ValueError("this Python was packaged without its language reference: give a text of your own") from None
+    return "".join(topics[name] for name in sorted(topics))
+
+
+def read_text(path: str | Path | None, kind: str) -> Text:
+    """Read a UTF-8 file (of bytes, any file) or, for None, take `default_text()`; `kind` is what counts as a symbol.
+
+    Raises
+    ------
+    ValueError
+        If the file is empty, too short to split, or not UTF-8.
+    OSError
+        If it cannot be read.
+    """
+    data = default_text().encode() if path is None else Path(path).read_bytes()
+    try:
+        codes = codes_of(data, kind)
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} is not UTF-8 (byte {error.start} is {data[error.start]:#04x}); symbols can be bytes instead"
+        ) from None
+    name = "the text" if path is None else path
+    if len(codes) == 0:
+        raise ValueError(f"{name} is empty")
+    n = len(codes) // 10
+    if n < 2:
+        raise ValueError(f"{name} has {len(codes)} {kind}, expected at least 20: the last tenth is for validation")
+    vocabulary = Vocabulary.of(codes, kind)
+    indices = vocabulary.encode(codes)
+    return Text(vocabulary, indices[:-n], indices[-n:])
 
 
 def generate(model: Network, prompt: Array, length: int, temperature: float, rng: Seed = None) -> Iterator[int]:

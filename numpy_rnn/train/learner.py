@@ -3,42 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..fast.numerics import Array
-from ..layers.network import Network, Read
+from ..layers.losses import mean_squared_error, softmax_cross_entropy
+from ..layers.network import Network
 from ..layers.optim import Adam, Optimizer, clip_grad_norm
-from . import objective
-from .objective import Batch, Part
+from .batches import Batch
 from .processes import SingleProcess
+from .settings import Config
+from .task import Asked, Part, spans
 
 Weights = dict[str, Array]
 
 
-class Problem(NamedTuple):
-    """What is to be learnt, by which network and how: what a learner is made from, in every backend."""
+class DivergedError(ArithmeticError):
+    """The loss or the gradient is infinite or not a number."""
 
-    network: dict[str, Any]  # arguments of `Network`
-    parts: tuple[Part, ...]
-    read: Read
-    carried: bool  # whether states are carried from one batch to the next, as through a text
-    lr: float
-    weight_decay: float
-    clip: float  # of the gradient's norm; 0: none
-    seed: int
-    dtype: str
 
-    @property
-    def max_norm(self) -> float:
-        """The largest norm that a gradient may have."""
-        return self.clip or math.inf
-
-    def initial_network(self) -> Network:
-        """Make the network that training starts from, in every backend."""
-        return Network(**self.network, dtype=np.dtype(self.dtype), rng=self.seed)
+class DisagreementError(ArithmeticError):
+    """The losses of NumPy and PyTorch have drifted apart."""
 
 
 class Result(NamedTuple):
@@ -64,10 +51,44 @@ class History(NamedTuple):
         """How many steps have been taken."""
         return len(self.training)
 
+    @property
+    def best(self) -> int:
+        """Which validation (0, 1, …) had the smallest loss; the first of several; -1 before the first."""
+        return int(np.argmin([loss for _, loss in self.validation])) if self.validation else -1
+
     def recent_loss(self, steps: int = 100) -> float:
         """Return the mean training loss of the last steps."""
         recent = self.training[-steps:]
         return sum(result.loss for result in recent) / max(len(recent), 1)
+
+    def stalled(self, patience: int) -> bool:
+        """Whether the last `patience` validations were no better than one before them; never for a patience of 0.
+
+        Examples
+        --------
+        >>> history = History([], [(10, 0.5), (20, 0.4), (30, 0.4), (40, 0.6)])
+        >>> history.stalled(2), history.stalled(3), history.stalled(0)
+        (True, False, False)
+        """
+        return 0 < patience < len(self.validation) - self.best
+
+
+def loss(parts: Sequence[Part], y: Array, batch: Batch) -> tuple[float, Array, int]:
+    """Mean loss of a batch, its gradient by the output y, (T, B, O) or (B, O), and how many questions it has.
+
+    The loss is the sum over the parts of an answer: the mean squared error of numbers, the cross-entropy of classes in
+    natural units. Rows are questions: sequences, or their valid steps; padding is in no row and gets a gradient of 0.
+    """
+    where: Any = batch.valid if y.ndim == 3 and batch.lengths is not None else ...
+    rows = y[where]
+    drows, total = np.empty_like(rows), 0.0
+    for (part, span), target in zip(spans(parts), batch.target):
+        function: Any = mean_squared_error if part.kind == "numbers" else softmax_cross_entropy
+        value, drows[..., span] = function(rows[..., span], target[where])
+        total += value
+    dy = np.zeros_like(y)
+    dy[where] = drows
+    return float(total), dy, rows[..., 0].size
 
 
 class Learner:
@@ -75,15 +96,28 @@ class Learner:
 
     Parameters
     ----------
-    problem : Problem
+    config : Config
+    task : Asked
+        A text, which is read in windows, has its states carried from one batch to the next.
     group : SingleProcess, optional
         The processes that share the batches.
+
+    Raises
+    ------
+    ValueError
+        If a text were to be read from both ends.
     """
 
-    def __init__(self, problem: Problem, group: SingleProcess | None = None) -> None:
-        self.problem, self.group = problem, group or SingleProcess()
+    difference: float | None = None  # of two learners in lockstep, the largest of their losses' so far
 
-    def step(self, batch: Batch) -> Result:
+    def __init__(self, config: Config, task: Asked, group: SingleProcess | None = None) -> None:
+        if config.seq_len and config.bidirectional:
+            raise ValueError("a network that reads a text from its end, too, has seen the symbol that it is asked for")
+        self.config, self.task, self.group = config, task, group or SingleProcess()
+        self.max_norm = config.clip or math.inf
+        self.state: Any = None  # carried on
+
+    def step(self, batch: Batch, lr: float) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
         raise NotImplementedError
 
@@ -95,17 +129,17 @@ class Learner:
         """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
         total = count = 0.0
         for batch, y in self.outputs(batches):
-            value, _, rows = objective.loss(self.problem.parts, y, batch)
-            total, count = total + float(value) * rows, count + rows
-        total, count = self.group.total(total, count)
-        return total / count
+            value, _, rows = loss(self.task.parts, y, batch)
+            total, count = total + value * rows, count + rows
+        total, count = self.group.reduced([total, count], "SUM")
+        return float(total / count)
 
     def state_dict(self) -> dict[str, Array]:
         """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
         raise NotImplementedError
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` of a learner of the same problem returned, in whatever backend."""
+        """Go on from what `state_dict` of a learner of the same task returned, in whatever backend."""
         raise NotImplementedError
 
     def load_model(self, model: Weights) -> None:
@@ -118,29 +152,31 @@ class NumPyLearner(Learner):
 
     Parameters
     ----------
-    problem : Problem
+    config, task
+        As `Learner` takes them.
     model : Network, optional
-        Changed in place; by default the problem's own.
+        Changed in place; by default as the config says.
     optimizer : Optimizer, optional
         Of the model's parameters; by default Adam.
     """
 
-    def __init__(self, problem: Problem, model: Network | None = None, optimizer: Optimizer | None = None) -> None:
-        super().__init__(problem)
-        self.model = problem.initial_network() if model is None else model
-        self.optimizer = optimizer or Adam(self.model.state_dict(), lr=problem.lr, weight_decay=problem.weight_decay)
-        self.state: Any = None  # carried on
+    def __init__(
+        self, config: Config, task: Asked, model: Network | None = None, optimizer: Optimizer | None = None
+    ) -> None:
+        super().__init__(config, task)
+        self.model = model or config.initial_network(task.sizes)
+        self.optimizer = optimizer or Adam(self.model.state_dict(), lr=config.lr, weight_decay=config.weight_decay)
 
-    def step(self, batch: Batch) -> Result:
+    def step(self, batch: Batch, lr: float) -> Result:
         """See `Learner`."""
-        p = self.problem
-        y, state, tape = self.model.forward(batch.x, None if batch.fresh else self.state, batch.lengths, p.read)
-        loss, dy, _ = objective.loss(p.parts, y, batch)
+        before = None if batch.fresh else self.state
+        y, state, tape = self.model.forward(batch.x, before, batch.lengths, self.task.read)
+        value, dy, _ = loss(self.task.parts, y, batch)
         grads = self.model.backward(tape, dy)[0]
-        result = Result(float(loss), float(clip_grad_norm(grads, p.max_norm)))
+        result = Result(value, float(clip_grad_norm(grads, self.max_norm)))
         if result.finite:
-            self.state = state if p.carried else None
-            self.optimizer.lr = self.optimizer.lr if batch.lr is None else batch.lr
+            self.state = state if self.config.seq_len else None
+            self.optimizer.lr = lr
             self.optimizer.step(grads)
         return result
 
@@ -148,7 +184,7 @@ class NumPyLearner(Learner):
         """See `Learner`."""
         state = None
         for batch in batches:
-            y, state = self.model(batch.x, None if batch.fresh else state, batch.lengths, self.problem.read)
+            y, state = self.model(batch.x, None if batch.fresh else state, batch.lengths, self.task.read)
             yield batch, y
 
     def state_dict(self) -> dict[str, Array]:
@@ -171,19 +207,19 @@ def pack(model: dict[str, Array], optimizer: dict[str, Array], state: Any) -> di
 
     The state is h, (h, c) or, before the first window, None.
     """
-    states = () if state is None else state if isinstance(state, tuple) else (state,)
-    return {
-        **{f"model.{name}": value.copy() for name, value in model.items()},
-        **{f"optimizer.{name}": value.copy() for name, value in optimizer.items()},
-        **{f"state.{name}": value.copy() for name, value in zip("hc", states)},
-    }
+    states = dict(zip("hc", state if isinstance(state, tuple) else (state,))) if state is not None else {}
+    parts = {"model": model, "optimizer": optimizer, "state": states}
+    return {f"{part}.{name}": value.copy() for part, named in parts.items() for name, value in named.items()}
+
+
+def part_of(tensors: dict[str, Array], part: str) -> dict[str, Array]:
+    """Take from what `pack` returned one part, without the prefix."""
+    prefix = part + "."
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def unpack(tensors: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array], Any]:
     """Undo `pack`."""
-    model, optimizer, states = (
-        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-        for prefix in ("model.", "optimizer.", "state.")
-    )
-    values = tuple(states[name] for name in "hc" if name in states)
-    return model, optimizer, None if not values else values[0] if len(values) == 1 else values
+    model, optimizer, states = (part_of(tensors, part) for part in ("model", "optimizer", "state"))
+    state = (states["h"], states["c"]) if "c" in states else states.get("h")
+    return model, optimizer, state

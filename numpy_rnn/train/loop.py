@@ -4,121 +4,60 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from ..fast.numerics import Array
 from ..layers.files import MissingLibraryError
-from .batches import Batches, validation_of
+from .batches import Batches, in_order, validation_batches
 from .checkpoint import Checkpoint
-from .learner import History, Learner, NumPyLearner, Problem, Weights
-from .objective import Batch
+from .language import costs
+from .learner import DivergedError, History, Learner, NumPyLearner, Weights, part_of
 from .processes import SingleProcess
 from .settings import Config
-from .task import Task
-
-
-class DivergedError(ArithmeticError):
-    """The loss or the gradient is infinite or not a number."""
-
+from .task import Outputs, Split, Task, spans
+from .threads import fitting_threads
 
 Watch = Callable[[History, bool], bool]  # of a step, and whether it was validated: whether it should be the last
-Save = Callable[[dict[str, Array], Weights], None]  # of the learner's state and the best weights
+Save = Callable[[Checkpoint], None]
 
 
-def fit(
-    learner: Learner,
-    batch_of: Callable[[int], Batch],
-    validation: Callable[[], Iterable[Batch]],
-    history: History,
-    best: Weights,
-    steps: int,
-    interval: int,
-    patience: int = 0,
-    watch: Watch = lambda history, validated: False,
-    save: Save = lambda tensors, best: None,
-) -> Weights:
-    """Train until so many steps have been taken since the beginning, validations get no better, or `watch` says stop.
+class Epoch(NamedTuple):
+    """What is reported of an epoch."""
 
-    Parameters
-    ----------
-    batch_of, validation : function
-        What step 0, 1, … sees, and what is measured on after every `interval` steps.
-    history, best : History, dict of str to array
-        Of earlier runs, or empty; the history grows.
-    patience : int
-        Validations without a better one after which the run ends; 0: never.
-    watch : function of History and bool
-        Called after every step, told whether it was validated; true ends the run.
-    save : function of two dicts of str to array
-        Called after every validation and at the end, whichever end it is but a divergence: what was saved last is good.
-
-    Returns
-    -------
-    dict of str to array
-        The model's weights after its best validation.
-
-    Raises
-    ------
-    DivergedError
-        If a loss or the norm of the gradient is not finite.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
-        while history.steps < steps and not stalled(history, patience):
-            result = learner.step(batch_of(history.steps))
-            _check_finite(history.steps + 1, {"loss": result.loss, "gradient norm": result.norm})
-            history.training.append(result)
-            due = history.steps % interval == 0 or history.steps == steps
-            if due:
-                loss = learner.evaluate(validation())
-                _check_finite(history.steps, {"validation loss": loss})
-                history.validation.append((history.steps, loss))
-            stop = watch(history, due)
-            if due or stop:
-                tensors = learner.state_dict()
-                if due and best_validation(history) == len(history.validation) - 1:
-                    best = {name.removeprefix("model."): a for name, a in tensors.items() if name.startswith("model.")}
-                save(tensors, best)
-            if stop:
-                break
-    return best
-
-
-def best_validation(history: History) -> int:
-    """Which validation (0, 1, …) had the smallest loss; the first of several."""
-    return int(np.argmin([loss for _, loss in history.validation]))
-
-
-def stalled(history: History, patience: int) -> bool:
-    """Whether the last `patience` validations were no better than one before them; never for a patience of 0.
-
-    Examples
-    --------
-    >>> history = History([], [(10, 0.5), (20, 0.4), (30, 0.4), (40, 0.6)])
-    >>> stalled(history, 2), stalled(history, 3), stalled(history, 0)
-    (True, False, False)
-    """
-    n = len(history.validation)
-    return 0 < patience < n and n - 1 - best_validation(history) >= patience
-
-
-def _check_finite(step: int, numbers: dict[str, float]) -> None:
-    if not all(map(math.isfinite, numbers.values())):
-        found = ", ".join(f"{name} {number:g}" for name, number in numbers.items())
-        raise DivergedError(f"training diverged at step {step}: {found}")
+    epoch: int
+    step: int
+    lr: float  # of its last step
+    training: float  # mean loss
+    validation: float
+    norm: float  # of the gradient before clipping, mean
+    largest_norm: float
 
 
 class Run:
     """A run of a task, ready to start or to go on.
 
-    `steps` are all that are to be taken, `interval` those between two validations, by default an epoch. A run that goes
-    on from a checkpoint `before` ends as if there had been only one.
+    Parameters
+    ----------
+    config, task : Config, Task
+    steps : int
+        How many are to be taken in all.
+    interval : int, optional
+        Steps between two validations, by default an epoch.
+    backend : str
+        "numpy", "torch" or "both", which is NumPy with PyTorch beside it, in lockstep.
+    device, group : str, SingleProcess
+        As `TorchLearner` takes them.
+    before : Checkpoint, optional
+        Where to go on from; the run ends as if there had been only one.
 
     Raises
     ------
     ValueError
-        If the task and the config do not fit.
+        If the task does not fit the config, or the checkpoint was trained on other data.
     MissingLibraryError
         If the backend is not installed.
     """
@@ -138,69 +77,103 @@ class Run:
         self.group = group or SingleProcess()
         self.batches = Batches(task.train, config)
         self.interval = interval or self.batches.per_epoch
+        self.sha256 = task.fingerprint
         self.learner = learner_of(config, task, backend, device, self.group)
         self.history, self.best = History([], []), Weights()
         self.saved = 0  # steps that the last checkpoint holds
-        self.sha256 = task.fingerprint
+        self.seconds = 0.0  # of training, validations included
         if before is not None:
+            if before.sha256 != self.sha256:
+                raise ValueError(f"the checkpoint was trained on other data than {task.source}: they differ in SHA-256")
             self.learner.load_state_dict(before.tensors)
             self.history, self.best, self.saved = before.history, before.best, before.history.steps
 
     @property
     def complete(self) -> bool:
         """Whether all steps, or all that patience allowed, have been taken."""
-        return self.history.steps >= self.steps or stalled(self.history, self.config.patience)
+        return self.history.steps >= self.steps or self.history.stalled(self.config.patience)
 
-    def train(
-        self,
-        watch: Watch = lambda history, validated: False,
-        save: Callable[[Checkpoint], None] | None = None,
-    ) -> None:
-        """Take the steps that are left; see `fit`. Of several processes the first one saves."""
+    def train(self, watch: Watch = lambda history, validated: False, save: Save | None = None) -> None:
+        """Train until all steps have been taken, validations get no better, or `watch` says stop.
 
-        def keep(tensors: dict[str, Array], best: Weights) -> None:
-            if save is not None:
-                if self.group.rank == 0:
-                    about = self.config, self.task.sizes, self.steps, self.backend, self.sha256, self.task.vocabulary
-                    save(Checkpoint(*about, self.history, tensors, best))
-                self.group.most(0)  # so that none counts on a file before it is there
-                self.saved = self.history.steps
+        Parameters
+        ----------
+        watch : function of History and bool
+            Called after every step, told whether it was validated; true ends the run.
+        save : function of Checkpoint, optional
+            Called after every validation and at the end, whichever end it is but a divergence: what was saved last is
+            good. Of several processes the first one saves.
 
-        self.best = fit(
-            self.learner,
-            lambda step: self.batches.batch(step)._replace(lr=self.config.learning_rate(step, self.steps)),
-            lambda: validation_of(self.task, self.config),
-            self.history,
-            self.best,
-            self.steps,
-            self.interval,
-            self.config.patience,
-            watch,
-            keep,
-        )
+        Raises
+        ------
+        DivergedError
+            If a loss or the norm of the gradient is not finite.
+        """
+        history, config, start = self.history, self.config, time.perf_counter()
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
+            stop = False
+            while not (stop or self.complete):
+                step = history.steps
+                result = self.learner.step(self.batches.batch(step), config.learning_rate(step, self.steps))
+                _check_finite(step + 1, {"loss": result.loss, "gradient norm": result.norm})
+                history.training.append(result)
+                due = history.steps % self.interval == 0 or history.steps == self.steps
+                if due:
+                    loss = self.learner.evaluate(validation_batches(self.task.validation, config))
+                    _check_finite(history.steps, {"validation loss": loss})
+                    history.validation.append((history.steps, loss))
+                stop = watch(history, due)
+                if due or stop:
+                    self._keep(due and history.best == len(history.validation) - 1, save)
+        self.seconds = time.perf_counter() - start
+
+    def _keep(self, best: bool, save: Save | None) -> None:
+        """Keep the weights if they are the best, and save the run."""
+        tensors = self.learner.state_dict()
+        if best:
+            self.best = part_of(tensors, "model")
+        if save is not None:
+            if self.group.rank == 0:
+                about = self.config, self.task.sizes, self.steps, self.backend, self.sha256, self.task.vocabulary
+                save(Checkpoint(*about, self.history, tensors, self.best))
+            self.group.most(0)  # so that none counts on a file before it is there
+            self.saved = self.history.steps
+
+    def test(self) -> Outputs:
+        """Return the answers on the test split of the weights with the best validation, which the model takes."""
+        if self.best:
+            self.learner.load_model(self.best)
+        # A text is read as one stream: products of one row, which are not worth a second thread.
+        with fitting_threads(1 if self.config.seq_len else self.config.batch, self.config.hidden):
+            return answers(self.learner, self.task.test)
+
+    def epochs(self) -> list[Epoch]:
+        """Sum up what has happened, epoch by epoch, if each was validated."""
+        found, n = [], self.batches.per_epoch
+        for k, (step, validation) in enumerate(self.history.validation):
+            losses, norms = np.array(self.history.training[k * n : step]).T
+            lr = self.config.learning_rate(step - 1, self.steps)
+            means = losses.mean().item(), validation, norms.mean().item(), norms.max().item()
+            found.append(Epoch(k + 1, step, lr, *means))
+        return found
 
 
-def problem(config: Config, task: Task) -> Problem:
-    """What a learner of the task is made from.
+def answers(learner: Learner, split: Split) -> Outputs:
+    """A learner's answers on a split, one row for every question, in the order of `Task.answers`."""
+    rows, text = [], learner.config.seq_len > 0
+    for batch, y in learner.outputs(in_order(split, learner.config)):
+        if text:
+            rows.append(costs(y[:, 0], batch.target[0][:, 0]))
+        else:
+            rows.append(y.swapaxes(0, 1)[batch.valid.T] if y.ndim == 3 else y)
+    everything: Array = np.concatenate(rows)
+    return [everything] if text else [everything[:, span] for _, span in spans(learner.task.parts)]
 
-    Raises
-    ------
-    ValueError
-        If a text were to be read from both ends.
-    """
-    if config.seq_len and config.bidirectional:
-        raise ValueError("a network that reads a text from its end, too, has seen the symbol that it is asked for")
-    return Problem(
-        network=config.network(**task.sizes),
-        parts=task.parts,
-        read=task.read,
-        carried=config.seq_len > 0,
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        seed=config.seed,
-        dtype=config.dtype,
-    )
+
+def _check_finite(step: int, numbers: dict[str, float]) -> None:
+    if not all(map(math.isfinite, numbers.values())):
+        found = ", ".join(f"{name} {number:g}" for name, number in numbers.items())
+        raise DivergedError(f"training diverged at step {step}: {found}")
 
 
 def require(backend: str) -> None:
@@ -212,16 +185,11 @@ def require(backend: str) -> None:
             raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
 
 
-def learner_of(
-    config: Config, task: Task, backend: str, device: str = "cpu", group: SingleProcess | None = None
-) -> Learner:
-    """Make the learner of a backend; "both" is NumPy followed by PyTorch, in lockstep."""
+def learner_of(config: Config, task: Task, backend: str, device: str, group: SingleProcess) -> Learner:
+    """Make the learner of a backend."""
     require(backend)
-    what = problem(config, task)
     if backend == "numpy":
-        return NumPyLearner(what)
-    from .lockstep import Lockstep
-    from .torch_learner import TorchLearner
+        return NumPyLearner(config, task)
+    from .torch_learner import Lockstep, TorchLearner
 
-    learner = TorchLearner(what, device, group)
-    return learner if backend == "torch" else Lockstep(NumPyLearner(what), learner)
+    return TorchLearner(config, task, device, group) if backend == "torch" else Lockstep(config, task)

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from ..fast.numerics import Array
 from .language import Vocabulary
-from .objective import Part
 
 Outputs = list[Array]  # of each part of the answer (rows, O), see `Part`; of symbols (rows,), bits that each one costs
+
+
+class Part(NamedTuple):
+    """One thing that is asked: numbers, one of some classes, or the next symbol of a text, which is a class, too.
+
+    The outputs for a part are rows (n, O). Of numbers they are the prediction, in standard units; of classes and
+    symbols they are logits, or log-probabilities, which are logits too.
+    """
+
+    name: str
+    kind: Literal["numbers", "classes", "symbols"]
+    size: int  # O: how many numbers, classes or symbols
+    scale: float = 1.0  # of numbers: units in a standard unit
+    offset: float = 0.0  # of numbers: what 0 in standard units is
+    unit: str = ""
+    labels: tuple[str, ...] = ()  # of classes
+
+
+def spans(parts: Sequence[Part]) -> Iterator[tuple[Part, slice]]:
+    """Which of a network's outputs belong to which part.
+
+    Examples
+    --------
+    >>> [(part.name, span) for part, span in spans([Part("a", "numbers", 1), Part("b", "classes", 3)])]
+    [('a', slice(0, 1, None)), ('b', slice(1, 4, None))]
+    """
+    start = 0
+    for part in parts:
+        yield part, slice(start, start + part.size)
+        start += part.size
 
 
 class Split(NamedTuple):
@@ -33,10 +62,21 @@ class Split(NamedTuple):
         """The one sequence of a text, from its first symbol to the last that is asked: (n,)."""
         return np.append(self.x[0], self.target[0][0, -1])
 
-    def take(self, which: Array | slice) -> Split:
-        """Some of the sequences."""
-        lengths = None if self.lengths is None else self.lengths[which]
-        return Split(self.x[which], lengths, tuple(t[which] for t in self.target))
+
+class Asked(Protocol):
+    """What a learner knows of a task."""
+
+    @property
+    def read(self) -> Literal["every", "last"]:
+        """Whether an answer is asked at every step, or once, from the final states."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What is asked."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """What the network's sizes follow from, as `Config.network` takes it."""
 
 
 class Task(NamedTuple):

@@ -22,8 +22,9 @@ from numpy.typing import DTypeLike
 
 from ...fast.numerics import Array
 from ...layers.arguments import check_size
-from ...train import objective
-from ...train.objective import Batch, Part
+from ...train.batches import Batch
+from ...train.learner import loss
+from ...train.task import Part
 
 KINDS = 8  # of symbols to remember
 COPIED = 10  # symbols of a sequence to copy
@@ -36,16 +37,21 @@ class Task(NamedTuple):
 
     name: str
     input_size: int  # I
-    part: Part  # what is asked
+    parts: tuple[Part, ...]  # what is asked
     read: Literal["every", "last"]  # whether it is asked at every step, or at the end
     batch: Callable[[int, int, np.random.Generator, DTypeLike], Batch]  # of lag, B, rng and dtype
     measure: str  # the score's name and unit
     baseline: Callable[[int], float]  # of the lag: the score without a memory
     rising: bool = False  # whether the score is an accuracy rather than the loss
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Arguments of `Network`."""
+        return {"input_size": self.input_size, "output_size": self.parts[0].size, "symbols": 0}
+
     def score(self, y: Array, batch: Batch) -> float:
         """Judge a network's output."""
-        return accuracy(y, batch.target[0]) if self.rising else float(objective.loss((self.part,), y, batch)[0])
+        return accuracy(y, batch.target[0]) if self.rising else loss(self.parts, y, batch)[0]
 
     def solves(self, score: float, lag: int) -> bool:
         """Whether a score counts as solved; NaN does not."""
@@ -165,7 +171,7 @@ _TASKS = (
     Task(
         name="adding",
         input_size=2,
-        part=Part("sum", "numbers", 1),
+        parts=(Part("sum", "numbers", 1),),
         read="last",
         batch=adding,
         measure="mean squared error",
@@ -174,7 +180,7 @@ _TASKS = (
     Task(
         name="copying",
         input_size=DELIMITER + 1,
-        part=Part("symbol", "classes", KINDS + 1),
+        parts=(Part("symbol", "classes", KINDS + 1),),
         read="every",
         batch=copying,
         measure="cross-entropy, nats a step",
@@ -183,7 +189,7 @@ _TASKS = (
     Task(
         name="lag",
         input_size=KINDS,
-        part=Part("symbol", "classes", KINDS),
+        parts=(Part("symbol", "classes", KINDS),),
         read="last",
         batch=recall,
         measure="accuracy",

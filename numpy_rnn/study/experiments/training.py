@@ -13,9 +13,9 @@ import numpy as np
 from ...fast.registry import FAMILIES
 from ...layers.network import Network
 from ...layers.optim import SGD
-from ...train.learner import History, NumPyLearner, Problem, Result
-from ...train.loop import DivergedError, fit
-from ...train.objective import Batch
+from ...train.batches import Batch
+from ...train.learner import History, NumPyLearner, Result
+from ...train.settings import Config
 from .tasks import TASKS
 
 # The network's cell of every start: the plain ones, and those with initial values of their own.
@@ -130,41 +130,21 @@ class Learner(NumPyLearner):
     def __init__(self, settings: Settings) -> None:
         # The initial weights, the sequences to learn from and those kept aside are independent of one another.
         initial, self._learning, aside = (np.random.default_rng([settings.seed, k]) for k in range(3))
-        self.task, self.settings = TASKS[settings.task], settings
-        sizes = {
-            "input_size": self.task.input_size,
-            "hidden_size": settings.hidden,
-            "output_size": self.task.part.size,
-        }
+        self.experiment, self.settings = TASKS[settings.task], settings
+        sizes = {**self.experiment.sizes, "hidden_size": settings.hidden}
         model = initial_network(settings.cell, sizes, max(settings.lag, 2), initial)
-        problem = Problem(
-            network={"cell": CELLS[settings.cell], **sizes},
-            parts=(self.task.part,),
-            read=self.task.read,
-            carried=False,
-            lr=settings.lr,
-            weight_decay=0.0,
-            clip=settings.clip,
-            seed=settings.seed,
-            dtype="float32",
-        )
         optimizer = SGD(model.state_dict(), settings.lr) if settings.optimizer == "sgd" else None
-        super().__init__(problem, model, optimizer)
-        self.aside = self.task.batch(settings.lag, KEPT_ASIDE, aside, model.dtype)
-        self.results: list[Result] = []
+        config = Config(settings.task, lr=settings.lr, clip=settings.clip)
+        super().__init__(config, self.experiment, model, optimizer)
+        self.aside = self.experiment.batch(settings.lag, KEPT_ASIDE, aside, model.dtype)
 
     def batch(self, step: int) -> Batch:
         """Make the fresh sequences of a step."""
-        return self.task.batch(self.settings.lag, self.settings.batch, self._learning, self.model.dtype)
-
-    def step(self, batch: Batch) -> Result:
-        """Learn from a batch, and note what came of it even where that is not finite."""
-        self.results.append(super().step(batch))
-        return self.results[-1]
+        return self.experiment.batch(self.settings.lag, self.settings.batch, self._learning, self.model.dtype)
 
     def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean score over batches."""
-        return float(np.mean([self.task.score(y, batch) for batch, y in self.outputs(batches)]))
+        return float(np.mean([self.experiment.score(y, batch) for batch, y in self.outputs(batches)]))
 
 
 def train(settings: Settings, stepped: Callable[[History], bool] = lambda history: True) -> Run:
@@ -198,17 +178,18 @@ def train(settings: Settings, stepped: Callable[[History], bool] = lambda histor
     True
     """
     start, learner = time.perf_counter(), Learner(settings)
-    history = History([], [(0, learner.evaluate([learner.aside]))])
+    results: list[Result] = []
+    curve = [(0, learner.evaluate([learner.aside]))]
     complete = True
-
-    def watch(history: History, validated: bool) -> bool:
-        nonlocal complete
-        complete = stepped(history)
-        solved = validated and learner.task.solves(history.validation[-1][1], settings.lag)
-        return solved or not complete
-
-    try:
-        fit(learner, learner.batch, lambda: [learner.aside], history, {}, settings.steps, settings.interval, 0, watch)
-    except DivergedError:
-        history.validation.append((history.steps, math.nan))
-    return Run(settings, learner.results, history.validation, complete, time.perf_counter() - start)
+    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
+        for step in range(1, settings.steps + 1):
+            results.append(learner.step(learner.batch(step), settings.lr))
+            if not results[-1].finite:
+                curve.append((step - 1, math.nan))
+                break
+            if due := step % settings.interval == 0 or step == settings.steps:
+                curve.append((step, learner.evaluate([learner.aside])))
+            complete = stepped(History(results, curve))
+            if not complete or (due and learner.experiment.solves(curve[-1][1], settings.lag)):
+                break
+    return Run(settings, results, curve, complete, time.perf_counter() - start)

@@ -1,10 +1,8 @@
 """Tasks on real sequences that a package ships: weather, prices, program text, prose; with baselines.
 
 weather stocks tags language    one task a file
-packages        files that installed packages carry
 baselines       what a recurrent network has to beat; `ngrams`: the same for a text
-trial           a whole run, and how it and the baselines score on the test split, by the same code
-table           the settings of each task; runs over tasks, cells, backends and seeds, as Markdown
+scores          how a run and the baselines score on the test split, by the same code; tables
 figure          learning curves, and answers against the truth
 """
 

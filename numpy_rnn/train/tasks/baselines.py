@@ -1,21 +1,45 @@
-"""Baselines with weights of their own: least squares and logistic regression, both with an L2 penalty; counts.
+"""Baselines with weights of their own, and counts; and the tables of an installed package to learn from.
 
-The penalty is chosen on the validation split, so that a baseline is as good as it honestly can be.
+Least squares and logistic regression have an L2 penalty, which is chosen on the validation split, so that a baseline is
+as good as it honestly can be.
 """
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ...fast.numerics import Array
+from ...layers.files import MissingLibraryError
 from ...layers.losses import mean_squared_error, softmax_cross_entropy
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 NEWTON_STEPS = 50  # some ten are taken
 Map = Callable[[Array], Array]  # features (n, F) to outputs (n, O)
+
+
+def package_rows(package: str, *parts: str) -> list[dict[str, str]]:
+    """Read the CSV file of an installed package, which is not imported, since that would take seconds.
+
+    Raises
+    ------
+    MissingLibraryError
+        If it is not there; the message says what to install.
+    """
+    install = "pip install 'numpy-rnn[tasks]'"
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise MissingLibraryError(f"this task's data come with the package {package}: {install}")
+    path = Path(*(spec.submodule_search_locations or ())[:1], *parts)
+    if not path.is_file():
+        raise MissingLibraryError(f"the installed {package} lacks {'/'.join(parts)}, use a tested version: {install}")
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def least_squares(x: Array, y: Array, penalty: float) -> Map:
@@ -33,11 +57,11 @@ def least_squares(x: Array, y: Array, penalty: float) -> Map:
     return lambda new: (new - mean_x) @ W + mean_y
 
 
-def logistic(x: Array, classes: Array, K: int, penalty: float) -> Map:
-    """Multinomial logistic regression by Newton's method.
+def logistic(x: Array, classes: Array, penalty: float) -> Map:
+    """Logistic regression of two classes by Newton's method.
 
-    The W, b of the smallest mean cross-entropy of softmax(W x + b), plus penalty / 2 · (|W|² + tiny · |b|²): only
-    differences of the b matter, and the tiny term settles the rest. The result maps features (n, F) to logits (n, K).
+    With the logits -z/2 and z/2 of z = w x + b: the w, b of the smallest mean cross-entropy, plus penalty / 4 · |w|².
+    The result maps features (n, F) to logits (n, 2).
 
     Raises
     ------
@@ -46,60 +70,48 @@ def logistic(x: Array, classes: Array, K: int, penalty: float) -> Map:
 
     Examples
     --------
-    >>> f = logistic(np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([0, 0, 1, 1]), 2, 1e-3)
+    >>> f = logistic(np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([0, 0, 1, 1]), 1e-3)
     >>> f(np.array([[-3.0], [3.0]])).argmax(axis=1).tolist()
     [0, 1]
     """
     X = np.column_stack([x, np.ones(len(x))])
-    F = X.shape[1]
-    ridge = np.full((F, K), penalty)
-    ridge[-1] = 1e-6 * penalty
-    W = np.zeros((F, K))
+    ridge = np.append(np.full(x.shape[1], penalty / 2), 0.0)
+    w = np.zeros(X.shape[1])
 
-    def value(W: Array) -> tuple[float, Array]:
-        loss, dlogits = softmax_cross_entropy(X @ W, classes)
-        return float(loss + (ridge * W**2).sum() / 2), X.T @ dlogits + ridge * W
+    def value(w: Array) -> tuple[float, Array]:
+        z = X @ w
+        loss = np.logaddexp(0, np.where(classes, -z, z)).mean() + ridge @ w**2 / 2
+        return float(loss), X.T @ (1 / (1 + np.exp(-z)) - classes) / len(X) + ridge * w
 
-    loss, g = value(W)
+    loss, g = value(w)
     for _ in range(NEWTON_STEPS):
         if np.abs(g).max() < 1e-9:
-            return lambda new: np.column_stack([new, np.ones(len(new))]) @ W
-        step = np.linalg.solve(_hessian(X, W) + np.diag(ridge.T.ravel()), g.T.ravel()).reshape(K, F).T
+            return lambda new: np.outer(np.column_stack([new, np.ones(len(new))]) @ w, [-0.5, 0.5])
+        p = 1 / (1 + np.exp(-X @ w))
+        step = np.linalg.solve(X.T @ ((p * (1 - p))[:, None] * X) / len(X) + np.diag(ridge), g)
         size = 1.0
-        while (tried := value(W - size * step))[0] > loss + 1e-12 and size > 1e-6:
+        while (tried := value(w - size * step))[0] > loss + 1e-12 and size > 1e-6:
             size /= 2
-        W = W - size * step
+        w = w - size * step
         loss, g = tried
     raise ArithmeticError(f"logistic regression did not converge: gradient {np.abs(g).max():.1e}")
 
 
-def _hessian(X: Array, W: Array) -> Array:
-    """Second derivatives of the mean cross-entropy: d²/dW_j dW_k = Xᵀ diag(p_j ([j = k] - p_k)) X / n."""
-    n, F = X.shape
-    K = W.shape[1]
-    z = X @ W
-    p = np.exp(z - z.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    H = np.empty((K, F, K, F))
-    for j in range(K):
-        for k in range(j + 1):
-            w = p[:, j] * ((j == k) - p[:, k])
-            H[j, :, k] = H[k, :, j] = X.T @ (w[:, None] * X) / n
-    return H.reshape(K * F, K * F)
-
-
 def best_least_squares(train: tuple[Array, Array], validation: tuple[Array, Array]) -> Map:
     """`least_squares` with that penalty of `PENALTIES` whose error on the validation split is smallest."""
-    maps = [least_squares(*train, penalty) for penalty in PENALTIES]
-    x, y = validation
-    return min(maps, key=lambda f: float(mean_squared_error(f(x), y)[0]))
+    return _best(least_squares, mean_squared_error, train, validation)
 
 
-def best_logistic(train: tuple[Array, Array], validation: tuple[Array, Array], K: int) -> Map:
+def best_logistic(train: tuple[Array, Array], validation: tuple[Array, Array]) -> Map:
     """`logistic` with that penalty of `PENALTIES` whose loss on the validation split is smallest."""
-    maps = [logistic(*train, K, penalty) for penalty in PENALTIES]
-    x, classes = validation
-    return min(maps, key=lambda f: float(softmax_cross_entropy(f(x), classes)[0]))
+    return _best(logistic, softmax_cross_entropy, train, validation)
+
+
+def _best(
+    fit: Callable[..., Map], loss: Callable[..., Any], train: tuple[Array, Array], validation: tuple[Array, Array]
+) -> Map:
+    x, right = validation
+    return min((fit(*train, penalty) for penalty in PENALTIES), key=lambda f: float(loss(f(x), right)[0]))
 
 
 def frequencies(contexts: list[Any], classes: Array, K: int) -> dict[Any, Array]:

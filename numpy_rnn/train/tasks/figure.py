@@ -8,46 +8,37 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ..figures import BLUE, GREEN, ORANGE, RC, WIDTH, matplotlib
-from ..objective import Part
-from ..task import Outputs, Task
-from .trial import Epoch
+from ..loop import Run
+from ..task import Outputs, Part
 
 PIECES = 100  # of a text, of each of which the mean cost is drawn
 LABELLED = 12  # classes, beyond which their names would not fit
 
 
-def draw(task: Task, label: str, found: list[Epoch], best: int, outputs: Outputs) -> Any:
-    """Draw a run on a task with one part or two; `outputs` are those of the `best` of the epochs, on the test split."""
-    library = matplotlib()
+def draw(run: Run, label: str, outputs: Outputs) -> Any:
+    """Draw a run on a task with one part or two; `outputs` are those of its best weights on the test split."""
+    library, task, epochs = matplotlib(), run.task, run.epochs()
     with library.rc_context(RC):
         figure = library.figure.Figure(figsize=(WIDTH, 6.4), layout="constrained")
         below = ["one", "two"] if len(task.parts) == 2 else ["one", "one"]
-        axes = figure.subplot_mosaic([["curves", "norms"], below])
+        curves, norms, *axes = figure.subplot_mosaic([["curves", "norms"], below]).values()
         figure.suptitle(f"{task.name}: {label}")
-        _curves(axes["curves"], found, best)
-        _norms(axes["norms"], found)
-        for ax, part, rows, right in zip(list(axes.values())[2:], task.parts, outputs, task.answers(task.test)):
+        best = epochs[run.history.best]
+        _lines(curves, "loss", {"training": BLUE, "validation": ORANGE}, epochs)
+        curves.plot(best.epoch, best.validation, "o", color=ORANGE, label="best, used for the test")
+        curves.legend()
+        _lines(norms, "gradient's norm before clipping", {"norm": BLUE, "largest_norm": GREEN}, epochs)
+        norms.legend(["mean", "largest"])
+        for ax, part, rows, right in zip(axes, task.parts, outputs, task.answers(task.test)):
             {"numbers": _numbers, "classes": _confusion, "symbols": _costs}[part.kind](ax, part, rows, right)
     return figure
 
 
-def _curves(ax: Any, found: list[Epoch], best: int) -> None:
-    x = [e.epoch for e in found]
-    ax.plot(x, [e.training for e in found], ".-", color=BLUE, label="training")
-    ax.plot(x, [e.validation for e in found], ".-", color=ORANGE, label="validation")
-    ax.plot(x[best], found[best].validation, "o", color=ORANGE, label="best, used for the test")
-    ax.set(xlabel="epoch", ylabel="loss", yscale="log")
+def _lines(ax: Any, label: str, colours: dict[str, str], epochs: list[Any]) -> None:
+    for field, colour in colours.items():
+        ax.plot([e.epoch for e in epochs], [getattr(e, field) for e in epochs], ".-", color=colour, label=field)
+    ax.set(xlabel="epoch", ylabel=label, yscale="log")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend()
-
-
-def _norms(ax: Any, found: list[Epoch]) -> None:
-    x = [e.epoch for e in found]
-    ax.plot(x, [e.norm for e in found], ".-", color=BLUE, label="mean")
-    ax.plot(x, [e.largest_norm for e in found], ".-", color=GREEN, label="largest")
-    ax.set(xlabel="epoch", ylabel="gradient's norm before clipping", yscale="log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend()
 
 
 def _numbers(ax: Any, part: Part, rows: Array, right: Array) -> None:
@@ -74,10 +65,9 @@ def _confusion(ax: Any, part: Part, rows: Array, right: Array) -> None:
     ax.imshow(share, cmap="Blues", vmin=0, vmax=1)
     ax.grid(visible=False)
     if part.size <= LABELLED:
-        for i, j in np.ndindex(share.shape):
-            if counts[i, j]:
-                dark = "white" if share[i, j] > 0.5 else "black"
-                ax.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=dark, fontsize=7)
+        for i, j in np.argwhere(counts):
+            dark = "white" if share[i, j] > 0.5 else "black"
+            ax.text(j, i, f"{100 * share[i, j]:.0f}", ha="center", va="center", color=dark, fontsize=7)
         rotation = 90 if max(map(len, part.labels)) > 3 else 0
         ax.set_xticks(range(part.size), part.labels, rotation=rotation)
         ax.set_yticks(range(part.size), part.labels)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...fast.numerics import Array
-from ..objective import Part
-from ..task import Outputs, Split, Task
-from ..text import Text, read_text
+from ..language import Text, read_text
+from ..task import Outputs, Part, Split, Task
 from .ngrams import kneser_ney, probability
 
 ORDER = 5
+SOURCE = "Python's own help, pydoc_data.topics"
 
 
 def load() -> Task:
@@ -26,20 +26,18 @@ def load() -> Task:
     return of(Text(text.vocabulary, text.training[:-n], text.training[-n:]), text.validation)
 
 
-def of(text: Text, test: Array | None = None) -> Task:
+def of(text: Text, test: Array | None = None, name: str = "language", source: str = SOURCE) -> Task:
     """Make the task of a text; its test is by default what the validation sees, where nobody asks for a test."""
     K, symbol = len(text.vocabulary), text.vocabulary.kind[:-1]
-
-    def split(symbols: Array) -> Split:
-        return Split(symbols[None, :-1], None, (symbols[None, 1:],))
-
+    pieces = text.training, text.validation, text.validation if test is None else test
+    train, validation, tested = (Split(symbols[None, :-1], None, (symbols[None, 1:],)) for symbols in pieces)
     return Task(
-        "language",
+        name,
         f"which {symbol} comes next",
-        "Python's own help, pydoc_data.topics",
-        split(text.training),
-        split(text.validation),
-        split(text.validation if test is None else test),
+        source,
+        train,
+        validation,
+        tested,
         read="every",
         parts=(Part(f"next {symbol}", "symbols", K, unit=symbol),),
         symbols=K,

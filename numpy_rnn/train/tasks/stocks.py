@@ -9,16 +9,13 @@ prediction of 0 ("the price stays as it is"): if it could, the prices would have
 
 from __future__ import annotations
 
-import csv
 from datetime import datetime
 
 import numpy as np
 
 from ...fast.numerics import Array
-from ..objective import Part
-from ..task import Outputs, Split, Task
-from .baselines import best_least_squares
-from .packages import package_file
+from ..task import Outputs, Part, Split, Task
+from .baselines import best_least_squares, package_rows
 
 WINDOW = 12  # months
 
@@ -62,8 +59,7 @@ def read() -> tuple[list[str], Array, Array]:
 
     Month 200802 has the return from January to February 2008.
     """
-    with package_file("vega_datasets", "_data", "stocks.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = package_rows("vega_datasets", "_data", "stocks.csv")
     names = list(dict.fromkeys(row["symbol"] for row in rows))
     dates = [datetime.strptime(row["date"], "%b %d %Y") for row in rows]
     months = np.array([100 * d.year + d.month for d in dates])

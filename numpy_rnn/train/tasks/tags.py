@@ -19,8 +19,7 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ...layers.files import MissingLibraryError
-from ..objective import Part
-from ..task import Outputs, Split, Task, padded
+from ..task import Outputs, Part, Split, Task, padded
 from .baselines import frequencies
 
 TAGS = ("white space", "keyword", "name", "string", "comment", "number", "operator")

@@ -8,17 +8,14 @@ from the 30 days before it, whichever year these are in, since they are known by
 
 from __future__ import annotations
 
-import csv
 from datetime import date
 from typing import NamedTuple
 
 import numpy as np
 
 from ...fast.numerics import Array
-from ..objective import Part
-from ..task import Outputs, Split, Task
-from .baselines import best_least_squares, best_logistic, frequencies
-from .packages import package_file
+from ..task import Outputs, Part, Split, Task
+from .baselines import best_least_squares, best_logistic, frequencies, package_rows
 
 WINDOW = 30  # days
 SMOOTHING = 15.0  # days, the standard deviation of the kernel that averages over the year
@@ -67,8 +64,7 @@ def load() -> Task:
 
 def read() -> Days:
     """Read the file."""
-    with package_file("vega_datasets", "_data", "seattle-weather.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = package_rows("vega_datasets", "_data", "seattle-weather.csv")
     dates = [date(*map(int, row["date"].split("/"))) for row in rows]
     high, low, rain, wind = (
         np.array([float(row[name]) for row in rows]) for name in ("temp_max", "temp_min", "precipitation", "wind")
@@ -103,5 +99,5 @@ def baselines(task: Task, days: Days) -> dict[str, Outputs]:
 
     x, vx, tx = (s.x.reshape(len(s.x), -1) for s in (task.train, task.validation, task.test))
     (y, k), (vy, vk) = task.train.target, task.validation.target
-    linear = [best_least_squares((x, y), (vx, vy))(tx), best_logistic((x, k), (vx, vk), 2)(tx)]
+    linear = [best_least_squares((x, y), (vx, vy))(tx), best_logistic((x, k), (vx, vk))(tx)]
     return {"persistence": persistence, "climatology": climatology, "linear autoregression": linear}
