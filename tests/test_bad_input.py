@@ -51,6 +51,15 @@ TABLE = {
     ),
     "integers": (lambda: RNN(x.astype(int)), "x has dtype int64, expected float32, the parameters' dtype"),
     "other byte order": (lambda: RNN(x.astype(">f4")), "x has dtype >f4, expected float32, the parameters' dtype"),
+    "other byte order of h_0": (
+        lambda: RNN(x, h.astype(">f4")),
+        "h_0 has dtype >f4, expected float32, the parameters'",
+    ),
+    "other byte order of dh_n": (lambda: RNN.backward(tape(RNN, x), None, h.astype(">f4")), "dh_n has dtype >f4, exp"),
+    "other byte order of doutput": (
+        lambda: RNN.backward(tape(RNN, x), np.zeros((6, 3, 5), ">f4")),
+        "doutput has dtype >f4, expected float32",
+    ),
     "a list": (lambda: RNN([[1.0] * 4]), "x is a list, expected a NumPy array of dtype float32"),
     "a tensor": (lambda: RNN(torch.zeros(6, 3, 4)), "x is a Tensor, expected a NumPy array of dtype float32"),
     # h_0

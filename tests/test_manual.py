@@ -111,7 +111,7 @@ def test_equals_the_loop(kind, text, sizes):
 
 
 @both_texts
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
 @given(data=st.data())
 def test_whatever_is_missing(kind, text, data):
     """Some outputs get no gradient, some operands want none, and no tensor need be in one piece of memory."""
@@ -276,7 +276,7 @@ def test_autocast_is_the_loops(kind):
 
 @pytest.mark.parametrize(
     ("kind", "bptt"),
-    [("RNN", "manual"), ("LSTM", "autograd"), ("LSTM", "manual"), ("GRU", "autograd"), ("LSTMCell", "manual")],
+    [("LSTM", "autograd"), ("GRU", "manual"), ("LSTMCell", "manual")],
 )
 def test_compiles_in_one_piece(kind, bptt):
     torch.compiler.reset()

@@ -59,22 +59,13 @@ WINDOWS = [(1, 1), (3, 3), (2, 5), (3, 4), (1, 4), (10, 10), (4, 20)]
 
 @pytest.mark.parametrize("k", WINDOWS, ids="k1={0[0]}-k2={0[1]}".format)
 @pytest.mark.parametrize("cls", ["RNN", "LSTM", "GRU"])
-def test_equals_torch_with_detach(cls, k):
+@pytest.mark.parametrize("lengths", [[7, 10, 3, 6], None], ids=["ragged", "full"])
+def test_equals_torch_with_detach_sequence_by_sequence(cls, k, lengths):
     layer, x, h_0, doutput, dh_n = problem(cls, 10)
-    _, _, tape = layer.forward(x, h_0)
-    got = layer.truncated_backward(tape, doutput, dh_n, k1=k[0], k2=k[1])
-    assert_all_close(got, by_detach(layer, x, h_0, doutput, dh_n, *k), 1e-12)
-
-
-@pytest.mark.parametrize("k", WINDOWS, ids="k1={0[0]}-k2={0[1]}".format)
-@pytest.mark.parametrize("cls", ["RNN", "LSTM", "GRU"])
-def test_ragged_equals_torch_sequence_by_sequence(cls, k):
-    layer, x, h_0, doutput, dh_n = problem(cls, 10)
-    lengths = [7, 10, 3, 6]
     _, _, tape = layer.forward(x, h_0, lengths)
     grads, dx, dh_0 = layer.truncated_backward(tape, doutput, dh_n, k1=k[0], k2=k[1])
     total = {name: np.zeros_like(g) for name, g in grads.items()}
-    for b, n in enumerate(lengths):
+    for b, n in enumerate(lengths or [10] * B):
         one = slice(b, b + 1)
         cut = lambda s: tuple(map(cut, s)) if isinstance(s, tuple) else s[:, one]  # noqa: B023, E731
         grads_b, dx_b, dh_0_b = by_detach(layer, x[:, one], cut(h_0), doutput[:, one], cut(dh_n), *k, n=n)
