@@ -14,7 +14,7 @@ from numpy_rnn.cli import command
 from numpy_rnn.fast.registry import FAMILIES
 from numpy_rnn.layers.losses import softmax_cross_entropy
 from numpy_rnn.layers.network import Network
-from numpy_rnn.study.gradflow import figure, settings
+from numpy_rnn.study.gradflow import figure, jacobians, settings
 from numpy_rnn.train import figures
 
 SIZES = settings.Sizes(T=12, B=3, I=4, H=5, seed=1)
@@ -60,6 +60,13 @@ def test_gates_give_gradients_another_way():
     forget = [flows[settings.FORGET, f"forget bias {bias}"] for bias in (0, 1, 3)]
     assert forget[0].horizon < forget[1].horizon < forget[2].horizon
     assert forget[0].other < forget[1].other < forget[2].other
+
+
+def test_a_flow_is_what_the_library_says_of_the_problem():
+    p = settings.problem("gru", settings.usual, SIZES)
+    f, J = settings.flow("group", "setting", p), jacobians.step_jacobians(*p).J
+    np.testing.assert_array_equal(f.norms, jacobians.norms(jacobians.temporal_jacobians(J)))
+    assert f.lyapunov_exponent == pytest.approx(jacobians.lyapunov_exponents(J)[:, 0].mean())
 
 
 def test_a_typical_stretch_is_a_mean_over_directions():

@@ -153,16 +153,16 @@ def _tables(found: Walk) -> Iterator[Table]:
 def _add_lines(table: Table, found: Walk, indices: Sequence[int]) -> None:
     for n, line in enumerate(found.lines[i] for i in indices):
         no = f"({line.equation.number})" if n == 0 else ""
-        values = [found.values[i] for i in line.outputs]
+        values = {name: found.values[i] for name, i in line.outputs.items()}
         before = None if line.before is None else found.values[line.before].array
         if before is not None and np.any(before):  # a sum: what this step adds, then the sum so far
-            (value,) = values
+            (value,) = values.values()
             table.add_row(no, Text(at_step(line)), _Numbers(value.array - before, "add"))
             table.add_row("", Text(f"    {value.name} so far", style="dim"), _Numbers(value.array, "sum"))
         else:
-            names = [v.name.rpartition("_")[0] if len(values) > 1 else "" for v in values]
+            parts = [_Numbers(v.array, name if len(values) > 1 else "") for name, v in values.items()]
             # As Text: in a string, rich takes [v_r; v_z] for markup.
-            table.add_row(no, Text(at_step(line)), Group(*(_Numbers(v.array, name) for v, name in zip(values, names))))
+            table.add_row(no, Text(at_step(line)), Group(*parts))
 
 
 def _jacobian(found: Walk, j: Jacobian) -> Table:

@@ -6,7 +6,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -32,14 +32,6 @@ def _pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
             yield with_step(text, line.step), line.inputs[text]
         elif kind != "big":
             yield activations.get(text, text) if kind == "function" else text, None
-
-
-def _names(walk: Walk, line: Line) -> Sequence[str]:
-    """The names of the outputs, without the number of the step."""
-    targets = line.equation.targets
-    if len(line.outputs) <= len(targets):
-        return targets[: len(line.outputs)]
-    return [walk.values[output].name.rpartition("_")[0] for output in line.outputs]
 
 
 def loss(walk: Walk) -> str:
@@ -105,8 +97,8 @@ def _line(walk: Walk, line: Line) -> dict[str, Any]:
         "step": line.step,
         "right": [{"text": text, "value": value} for text, value in _pieces(walk, line)],
         "before": line.before,
-        "outputs": line.outputs,
-        "names": _names(walk, line),
+        "outputs": list(line.outputs.values()),
+        "names": list(line.outputs),
         "code": line.code,
     }
 

@@ -40,8 +40,7 @@ class Line(NamedTuple):
     step: int
     inputs: Mapping[str, int]  # names on the right side -> index of the value
     before: int | None  # index of the value to which the right side was added
-    result: Array  # what came out, whole
-    outputs: tuple[int, ...]  # its parts: indices of values; one index if it is one, or has several names
+    outputs: Mapping[str, int]  # what came out, as inputs; of a vector of all gates its parts, of two names the first
     code: tuple[CodeLine, ...]  # none for a Jacobian
 
 
@@ -249,13 +248,13 @@ class Walk:
             whole, rows = part
             value = self.values[self._index(whole, t)]
             return self._set(label, value.array[rows], value.line, value.meaning or f"rows of {value.name}")
-        parts = [self.values[index] for index in self._parts(name, t)]
+        parts = [self.values[index] for index in self._parts(name, t).values()]
         meaning = f"{', '.join(v.name for v in parts)}, one below another"
         return self._set(label, np.concatenate([v.array for v in parts]), parts[-1].line, meaning)
 
-    def _parts(self, name: str, t: int) -> list[int]:
+    def _parts(self, name: str, t: int) -> dict[str, int]:
         """Those of a_t, u_t, v_t and their gradients, gate by gate."""
-        return [self._index(name.removesuffix("t") + gate, t) for gate in self._gates]
+        return {part: self._index(part, t) for part in (name.removesuffix("t") + gate for gate in self._gates)}
 
     def take_step(self, direction: str, t: int) -> None:
         """Carry out a step's equations, number by number."""
@@ -283,16 +282,15 @@ class Walk:
         before = self._index(equation.targets[0], t) if equation.adds else None
         if before is not None:
             result = self.values[before].array + result
-        line, targets, outputs = len(self.lines), equation.targets, list[int]()
+        line, targets, outputs = len(self.lines), equation.targets, dict[str, int]()
         stacked = equation.text.startswith("[")
         for name, array in zip(targets, np.split(result, len(targets)) if stacked else [result] * len(targets)):
             self._add_to_whole(name, array, line)
             index = self._set(called(name, t), array, line)
-            outputs += self._parts(name, t) if self._gates and re.fullmatch("[auv]_t", name) else [index]
-        if len(targets) > 1 and not stacked:
-            outputs = outputs[:1]
+            if stacked or not outputs:
+                outputs |= (self._parts(name, t) if re.fullmatch("[auv]_t", name) else {}) or {name: index}
         code = code_lines(self.cell, direction, equation.number, targets[0]) if equation.number != "∂" else ()
-        self.lines.append(Line(equation, direction, t, inputs, before, result, tuple(outputs), code))
+        self.lines.append(Line(equation, direction, t, inputs, before, outputs, code))
         return line
 
     def _add_to_whole(self, name: str, array: Array, line: int) -> None:
