@@ -11,6 +11,9 @@ import numpy as np
 from ..fast.cell import Cell
 from ..fast.numerics import Array
 from ..fast.registry import CELLS, TORCH_NAMES, cell_name, parameter_shapes
+from ..layers.losses import softmax_cross_entropy
+
+Loss = Callable[[Array], tuple[Any, Array]]  # from the output to a loss, and its gradient by the output
 
 
 class Case(NamedTuple):
@@ -28,6 +31,7 @@ class Case(NamedTuple):
     ds_n: tuple[Array, ...]  # as s0, upstream
     lengths: tuple[int, ...] | None = None  # of each sequence; None: all T
     masks: tuple[Array, ...] | None = None  # L-1 of (T, B, D·R): 0 or 1 / (1 - p); None: no dropout
+    loss: Loss | None = None  # if there is one, doutput is its gradient by the output
 
     @classmethod
     def of(
@@ -43,6 +47,7 @@ class Case(NamedTuple):
         dc_n: Any = None,
         lengths: Sequence[int] | None = None,
         masks: Sequence[Any] | None = None,
+        loss: Loss | None = None,
     ) -> Case:
         """State one's own problem.
 
@@ -60,6 +65,9 @@ class Case(NamedTuple):
             Initial states, and gradients that arrive at the final ones.
         lengths, masks : optional
             B whole numbers; L-1 arrays as doutput.
+        loss : function, optional
+            In place of `doutput`: gets the output (T, B, D·R), returns a loss and its gradient by the output, as
+            `softmax_loss` makes it. Then "loss" is one of the numbers that can be given.
 
         Raises
         ------
@@ -111,6 +119,7 @@ class Case(NamedTuple):
             states(dh_n, dc_n),
             None if lengths is None else tuple(map(int, lengths)),
             None if masks is None else tuple(np.array(m, float) for m in masks),
+            loss,
         )
         check_case(case)
         return case
@@ -171,7 +180,7 @@ class Case(NamedTuple):
         >>> case.canonical("weight_hh_l0"), case.canonical("dbias_ih_l0"), case.canonical("dW_ih_l0")
         ('dW_hh', 'db_ih', 'dW_ih')
         """
-        if name in ("output", "h_n", "c_n", "dx", "dh_0", "dc_0"):
+        if name in ("output", "h_n", "c_n", "loss", "dx", "dh_0", "dc_0"):
             return name
         stem = name.removeprefix("d")
         for ours, theirs in TORCH_NAMES.items():
@@ -179,6 +188,34 @@ class Case(NamedTuple):
         if len(self.params) == len(self.params[0]) == 1:
             stem = stem.removesuffix("_l0")
         return f"d{stem}"
+
+
+def softmax_loss(W: Any, b: Any, targets: Any, *, mean: bool = True) -> Loss:
+    """Cross-entropy of softmax(W h + b) at every step and sequence, for `Case.of`.
+
+    Parameters
+    ----------
+    W, b : arrays (K, R) and (K,)
+    targets : whole numbers (T, B), or (T,) for one sequence
+    mean : bool
+        Over all steps and sequences; else the sum.
+
+    Examples
+    --------
+    >>> loss = softmax_loss(np.zeros((4, 2)), np.zeros(4), [0, 3, 1])
+    >>> case = Case.of("rnn", {"W_ih": np.ones((2, 3)), "W_hh": np.eye(2)}, np.ones((3, 3)), loss=loss)
+    >>> value, doutput = case.loss(case.doutput)
+    >>> round(float(np.exp(value)), 6)
+    4.0
+    """
+    W, b, targets = np.array(W, float), np.array(b, float), np.array(targets)
+    targets = targets[:, None] if targets.ndim == 1 else targets
+
+    def loss(output: Array) -> tuple[Any, Array]:
+        value, dlogits = softmax_cross_entropy(output @ W.T + b, targets, reduction="mean" if mean else "sum")
+        return value, dlogits @ W
+
+    return loss
 
 
 def _place(name: str) -> tuple[str, int, int]:
@@ -305,6 +342,7 @@ def check_tensors(case: Case, given: Mapping[str, Any], expected: Mapping[str, A
         if ours in tensors:
             raise ValueError(f"{ours} is given twice, the second time as {name!r}")
         array = np.asarray(value)
+        array = array.reshape(()) if ours == "loss" and array.size == 1 else array
         if array.shape != (shape := expected[ours].shape):
             turned = ours in ("output", "dx") and array.shape == (shape[1], shape[0], *shape[2:])
             hint = ": batch first? Its first two axes have to change places" if turned else ""

@@ -14,7 +14,7 @@ from .case import Case
 # along the sequence: on the zoo's cases the textbook itself by 1.2e-15, 6e-7 and 5e-3. Every mistake but those of
 # precision moves some tensor of some case by 8e-2 or more.
 TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "float16": 0.03}
-FORWARD = ("output", "h_n", "c_n")
+FORWARD = ("output", "h_n", "c_n", "loss")
 
 
 class Difference(NamedTuple):
@@ -27,7 +27,7 @@ class Difference(NamedTuple):
     step: int | None  # of the sequence, where the tensor has steps
 
     def __str__(self) -> str:
-        place = f"[{', '.join(map(str, self.where))}]"
+        place = f"[{', '.join(map(str, self.where))}]" if self.where else ""
         at = "" if self.step is None else f" (step {self.step})"
         for digits in (9, 12, 17):  # until they differ
             got, expected = (f"{value:.{digits}g}" for value in (self.got, self.expected))

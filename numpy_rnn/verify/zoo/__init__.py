@@ -29,7 +29,7 @@ The catalogue, with a matrix of which check notices which mistake, is a page of 
 
 from __future__ import annotations
 
-from ..case import Case
+from ..case import Case, softmax_loss
 from ..difference import Difference
 from .cases import cases, random_case
 from .diagnosis import Diagnosis, diagnose
@@ -49,4 +49,5 @@ __all__ = [
     "mistake",
     "mistakes",
     "random_case",
+    "softmax_loss",
 ]

@@ -10,6 +10,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ... import textbook
 from ...fast.numerics import Array
 from ..case import Case
@@ -63,6 +65,10 @@ class Mistake(NamedTuple):
             lines += [line for line in found if line[:3] not in ("---", "+++") and not line.startswith("@@")]
         return "\n".join(lines)
 
+    def functions(self, cell: str) -> set[str]:
+        """Where it stands: in "forward", in "backward", in what "both" call."""
+        return {_function_of(change) for change in self.changes[cell]}
+
     def only(self, cell: str, function: str) -> Mistake | None:
         """The mistake in "forward" or "backward" alone, as somebody makes it whose other function is right.
 
@@ -91,6 +97,13 @@ class Machine(NamedTuple):
     cell: Any
     layers: Any
 
+    def outputs(self, case: Case) -> dict[str, Array]:
+        """What forward alone says of a case, by name."""
+        case = case.copy()
+        output, s_n, _ = self.forward(case)
+        found = {"output": output, **dict(zip(("h_n", "c_n"), s_n))}
+        return found if case.loss is None else found | {"loss": np.asarray(case.loss(output)[0])}
+
     def forward(self, case: Case) -> tuple[Array, list[Array], Any]:
         """Output, final states and tapes."""
         output, s_n, tapes = self.layers.forward(self.cell, case.params, case.x, case.s0, case.all_lengths, case.masks)
@@ -107,8 +120,12 @@ class Machine(NamedTuple):
         """Everything that the machine says of a case, by name; the case itself stays as it is."""
         case = case.copy()
         output, s_n, tapes = self.forward(case)
+        loss = {}
+        if case.loss is not None:
+            value, doutput = case.loss(output)
+            case, loss = case._replace(doutput=doutput), {"loss": np.asarray(value)}
         grads, dx, ds0 = self.backward(case, tapes)
-        return case.named(output, s_n, dx, ds0, grads)
+        return case.named(output, s_n, dx, ds0, grads) | loss
 
 
 def textbook_module(cell: str) -> str:

@@ -1,0 +1,278 @@
+"""Which mistakes, alone or in pairs, make somebody's numbers; and which make some of the tensors."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...fast.numerics import Array
+from ..case import Case
+from ..difference import FORWARD, error
+from .cases import run
+from .mistake import Mistake, machine
+from .mistakes import mistakes
+
+Pair = tuple[Mistake, ...]  # one mistake or two
+READ_ONCE = ("gate order", "transposition")  # groups of which nobody makes two mistakes at once
+# So many steps of sequences, in runs of a large case, and no more are searched for pairs: some seconds.
+PATIENCE = 20_000
+LARGE = 30  # steps of all sequences together
+TAIL = 2  # steps that are run to rule out a pair
+
+
+class Problem(NamedTuple):
+    """A case, what somebody has computed for it, and what is right."""
+
+    case: Case
+    got: dict[str, Array]
+    expected: dict[str, Array]
+    tolerances: dict[str, float]
+
+    def error(self, prediction: Mapping[str, Array], names: Iterable[str]) -> float:
+        """How far the given numbers are from predicted ones, in units of the tolerance."""
+        worst = 0.0
+        with np.errstate(all="ignore"):
+            for name in names:
+                right, guess = self.expected[name], prediction[name]
+                scale = max(np.abs(right).max(initial=0), np.abs(guess).max(initial=0)) or 1.0
+                apart = np.abs(self.got[name] - guess).max(initial=0)
+                worst = max(worst, apart / scale / self.tolerances[name])
+                if not worst <= 1 or np.isnan(apart):
+                    return np.inf
+        return worst
+
+
+class Search:
+    """The zoo's mistakes against somebody's numbers; what each of them makes is computed once, and only if needed."""
+
+    def __init__(self, problem: Problem, wrong: Sequence[str]) -> None:
+        self.problem, self.wrong = problem, tuple(wrong)
+        self.case = problem.case.astype(np.float64)
+        self.names = [*wrong, *(name for name in problem.got if name not in wrong)]  # the first rules out most
+        self.candidates = mistakes(self.case.cell)
+        self.large = sum(self.case.all_lengths) > LARGE
+        self.small = _cut(self.case) if self.large else problem.case
+        self._forward: Any = None  # of the right cell
+        self._states: Sequence[Array] = ()  # its states before the last steps
+        self._predicted: dict[Pair, dict[str, Array] | None] = {}
+        self._spoilt: dict[Mistake, frozenset[str]] = {}
+        self._tails: dict[Pair, Array | None] = {}
+        self._spent = 0
+
+    # ---- what a mistake makes
+
+    def prediction(self, planted: Pair) -> dict[str, Array] | None:
+        """What comes out with these mistakes; None if nothing does, or two mistakes need the same line."""
+        if planted not in self._predicted:
+            backward_alone = all(m.functions(self.case.cell) == {"backward"} for m in planted)
+            in_place = any(m.group == "in place" for m in planted)
+            if self.large and backward_alone and not in_place:
+                self._predicted[planted] = self._backward(planted)
+            else:
+                self._predicted[planted] = _run(self.problem.case, planted)
+        return self._predicted[planted]
+
+    def _backward(self, planted: Pair) -> dict[str, Array] | None:
+        """What comes out with mistakes in backward alone: forward, which takes half of the time, is run once."""
+        if self._forward is None:
+            self._forward = machine(self.case.cell).forward(self.case)
+        output, s_n, tapes = self._forward
+        try:
+            with np.errstate(all="ignore"):
+                grads, dx, ds0 = machine(self.case.cell, *planted).backward(self.case, tapes)
+        except (LookupError, ValueError):
+            return None
+        forward = {name: self.problem.expected[name] for name in FORWARD if name in self.problem.expected}
+        return self.case.named(output, s_n, dx, ds0, grads) | forward
+
+    def spoils(self, m: Mistake) -> frozenset[str]:
+        """All tensors that are wrong with a mistake: of a large case, as its first steps show it."""
+        if m not in self._spoilt:
+            found, right = _run(self.small, (m,)), _run(self.small, ())
+            assert right is not None
+            loose = 100 if self.large else 1
+            limits = {name: loose * self.problem.tolerances.get(name, 1e-12) for name in right}
+            self._spoilt[m] = frozenset(n for n in right if found and error(found[n], right[n]) > limits[n])
+        return self._spoilt[m]
+
+    def _may_explain(self, m: Mistake) -> bool:
+        """Whether it spoils something that is wrong, and nothing that is right."""
+        found = self.spoils(m) & set(self.names)
+        return bool(found) and found <= set(self.wrong)
+
+    def fits(self, planted: Pair, names: Iterable[str] | None = None) -> float:
+        """How well mistakes explain the numbers, in units of the tolerance: 1 or less if they do."""
+        prediction = self.prediction(planted)
+        return np.inf if prediction is None else self.problem.error(prediction, self.names if names is None else names)
+
+    # ---- one mistake
+
+    def alone(self, names: Sequence[str] | None = None) -> list[Pair]:
+        """Single mistakes that make all the numbers, or those of some names; in one function alone if not in both."""
+        able = self._may_explain if names is None else lambda m: bool(self.spoils(m) & set(names))
+        found = self._best(((m,) for m in self.candidates if able(m)), names)
+        return found or self._best(((m,) for m in self._halves() if able(m)), names)
+
+    def _halves(self) -> Iterator[Mistake]:
+        """Mistakes in forward or in backward alone, whose other half is right."""
+        for m in self.candidates:
+            for function in ("forward", "backward"):
+                if half := m.only(self.case.cell, function):
+                    half = half._replace(what=f"{m.what}, in {function} alone")
+                    if self.spoils(half) & set(self.wrong):
+                        yield half
+
+    def _best(self, candidates: Iterable[Pair], names: Sequence[str] | None = None) -> list[Pair]:
+        """Those that fit; at a coarse dtype, those that do it about equally well."""
+        found: list[tuple[float, int, Pair]] = []
+        for candidate in candidates:
+            if (how := self.fits(candidate, names)) <= 1:
+                found.append((how, len(found), candidate))
+        found.sort()
+        return [candidate for how, _, candidate in found if how <= max(3 * found[0][0], 0.01)]
+
+    # ---- two mistakes
+
+    def pairs(self) -> list[Pair]:
+        """Pairs of mistakes of different groups that explain the numbers, none of which does so alone."""
+        return self._best(pair for pair in self._likely() if self._outputs_fit(pair) and self._tail_fits(pair))
+
+    def gave_up(self) -> bool:
+        """Whether there was no patience to try all pairs."""
+        return self._spent > PATIENCE
+
+    def _likely(self) -> Iterator[Pair]:
+        """Pairs that may explain the numbers.
+
+        A mistake that by itself spoils a tensor found right is left out: two mistakes seldom cancel. Where the outputs
+        are wrong as one mistake alone would have them, the other one is looked for in backward only; where no output is
+        known to be wrong, both are.
+        """
+        able = [m for m in self.candidates if self._may_explain(m)]
+        given = [name for name in FORWARD if name in self.problem.got]
+        forward = [m for m in able if self.spoils(m) & set(given)]
+        backward = [m for m in able if m not in forward]
+        likely: Iterator[Pair]
+        if set(given) & set(self.wrong):
+            first = [m for m in forward if self.fits((m,), given) <= 1]
+            likely = itertools.product(first, backward) if first else itertools.combinations(forward, 2)
+        else:
+            likely = itertools.combinations(backward, 2)
+        for a, b in likely:
+            if a.group == b.group and a.group in READ_ONCE:
+                continue
+            if not self.large and not self.spoils(a) | self.spoils(b) >= set(self.wrong):
+                continue
+            if a in forward or (self._apart(a, b) and self._apart(b, a)):
+                self._spent += sum(self.case.all_lengths) if self.large else 0
+                if self.gave_up():
+                    return
+                yield a, b
+
+    def _apart(self, a: Mistake, b: Mistake) -> bool:
+        """Whether what `a` spoils and `b` does not is as `a` has it; only asked of two that are in backward."""
+        return self.fits((a,), sorted((self.spoils(a) - self.spoils(b)) & set(self.names))) <= 1
+
+    def _outputs_fit(self, pair: Pair) -> bool:
+        """Whether a pair explains the outputs; its backward, which takes longer, need not be run if it does not."""
+        given = [name for name in FORWARD if name in self.names]
+        if not given:
+            return True
+        try:
+            with np.errstate(all="ignore"):
+                found = machine(self.case.cell, *pair).outputs(self.case)
+        except (LookupError, ValueError):
+            return False
+        return self.problem.error(found, given) <= 1
+
+    def _tail_fits(self, pair: Pair) -> bool:
+        """Whether a pair explains dx at the last steps, where backward begins; of a large case alone."""
+        if not self.large or "dx" not in self.problem.got or self.case.lengths or len(self.case.params[0]) > 1:
+            return True
+        if set(self.wrong) & set(FORWARD) or any(not self._has_tail(m) for m in pair):
+            return True
+        tail = self._tail(pair)
+        if tail is None:
+            return False
+        got, right = self.problem.got["dx"], self.problem.expected["dx"]
+        scale = max(np.abs(right).max(initial=0), np.abs(tail).max(initial=0)) or 1.0
+        return float(np.abs(got[-TAIL:] - tail).max(initial=0)) <= 10 * self.problem.tolerances["dx"] * scale
+
+    def _has_tail(self, m: Mistake) -> bool:
+        """Whether a mistake does the same to the last steps if they are all that there is."""
+        prediction, tail = self.prediction((m,)), self._tail((m,))
+        return prediction is not None and tail is not None and error(tail, prediction["dx"][-TAIL:]) < 1e-9
+
+    def _tail(self, planted: Pair) -> Array | None:
+        """Dx of the last steps, which start from the right states."""
+        if planted not in self._tails:
+            T, case = len(self.case.x), self.case
+            if () not in self._tails:
+                first = case._replace(x=case.x[:-TAIL], masks=_each(case.masks, slice(-TAIL)), lengths=None, loss=None)
+                first = first._replace(doutput=case.doutput[:-TAIL])
+                _, self._states, _ = machine(case.cell).forward(first)
+                self._tails[()] = None
+            last = slice(T - TAIL, T)
+            end = case._replace(x=case.x[last], doutput=case.doutput[last], masks=_each(case.masks, last), loss=None)
+            found = _run(end._replace(s0=tuple(self._states)), planted)
+            self._tails[planted] = None if found is None else found["dx"]
+        return self._tails[planted]
+
+    # ---- parts
+
+    def parts(self) -> list[tuple[tuple[str, ...], Pair]]:
+        """Wrong tensors that come out by themselves with one mistake, the mistake that explains most of them first."""
+        explained: dict[Mistake, set[str]] = {}
+        candidates = [m for m in self.candidates if self.spoils(m) & set(self.wrong)]
+        for m in candidates if self.large else (*candidates, *self._halves()):
+            prediction = self.prediction((m,))
+            if prediction is None:
+                continue
+            same = {name for name in self.wrong if self._tells(name) and self.problem.error(prediction, [name]) <= 1}
+            if same:
+                explained[m] = same
+        found: list[tuple[tuple[str, ...], Pair]] = []
+        left = set(self.wrong)
+        while left and explained:
+            best = max(explained, key=lambda m: (len(explained[m] & left), -len(self.spoils(m) - set(self.wrong))))
+            if not (names := explained[best] & left):
+                break
+            found.append((tuple(name for name in self.wrong if name in names), (best,)))
+            left -= names
+        return found
+
+    def _tells(self, name: str) -> bool:
+        """Whether a tensor is so far from right, and has so many numbers, that it does not fit by chance."""
+        got, right = self.problem.got[name], self.problem.expected[name]
+        return got.size > 2 and not error(got, right) <= 50 * self.problem.tolerances[name]
+
+
+def _run(case: Case, planted: Pair) -> dict[str, Array] | None:
+    try:
+        return run(case, *planted)
+    except (LookupError, ValueError):
+        return None
+
+
+def _cut(case: Case) -> Case:
+    """The first steps of a case's first sequences."""
+    T, B = min(4, len(case.x)), min(3, case.x.shape[1])
+    longest = max(case.all_lengths)
+    lengths = None if case.lengths is None else tuple(-(-n * T // longest) for n in case.lengths[:B])
+    return case._replace(
+        name="the first steps",
+        x=case.x[:T, :B],
+        s0=tuple(s[:, :B] for s in case.s0),
+        doutput=case.doutput[:T, :B],
+        ds_n=tuple(s[:, :B] for s in case.ds_n),
+        lengths=lengths,
+        masks=_each(case.masks, np.s_[:T, :B]),
+        loss=None,
+    )
+
+
+def _each(arrays: tuple[Array, ...] | None, part: Any) -> tuple[Array, ...] | None:
+    return None if arrays is None else tuple(a[part] for a in arrays)
