@@ -443,3 +443,124 @@ def test_a_problem_that_is_none(change, sentence):
     given = {"cell": "rnn", "params": {"W_ih": np.ones((5, 3)), "W_hh": np.ones((5, 5))}, "x": np.ones((4, 2, 3))}
     with pytest.raises(ValueError, match=sentence):
         zoo.Case.of(**given | change)
+
+
+# ---- several mistakes, each in its own tensors; ways to go about it; a loss inside
+
+
+def test_parts_are_named_where_nothing_explains_the_whole():
+    """Each tensor with a mistake of its own: no one mistake and no pair makes all of them."""
+    case = zoo.cases("lstm")[0]
+    right = zoo.machine("lstm").run(case)
+    slips = {
+        "dW_hh": "dW_hh-transposed",
+        "dx": "lstm-path-through-c-dropped",
+        "db_ih": "gradients-averaged-over-the-batch",
+    }
+    theirs = {name: zoo.machine("lstm", zoo.mistake(slip)).run(case)[name] for name, slip in slips.items()}
+    found = zoo.diagnose(case, {**right, **theirs})
+    assert not found.mistakes
+    assert str(found).startswith("Not identified as a whole: dx, dW_hh and db_ih differ from the right values; dx[")
+    named = {name: {m.name for m in part.mistakes} for part in found.parts for name in part.names}
+    assert named["dx"] == {slips["dx"]}
+    assert "dW_hh by itself comes out when " in str(found)
+    assert set(named) >= {"dx", "dW_hh"}
+    assert "db_ih by itself" in str(found)
+    rng = np.random.default_rng(0)
+    noise = {name: a + rng.standard_normal(a.shape) for name, a in right.items()}
+    assert zoo.diagnose(case, noise).parts == ()
+
+
+def test_a_part_that_is_no_mistake_of_the_zoo():
+    case = zoo.cases("gru")[0]
+    right = zoo.machine("gru").run(case)
+    rng = np.random.default_rng(0)
+    odd = {"dW_ih": 3.7 * right["dW_ih"], "dW_hh": rng.standard_normal(right["dW_hh"].shape)}
+    assert "But dW_ih by itself is 3.7 times the right values." in str(zoo.diagnose(case, {**right, **odd}))
+
+
+def test_a_large_case_is_searched_as_a_small_one_is():
+    case = zoo.random_case("own", "gru", T=12, B=4, I=5, H=8, R=8)
+    slips = {"dh_n-ignored", "gru-path-through-r-dropped"}
+    theirs = zoo.machine("gru", *map(zoo.mistake, slips)).run(case)
+    assert names(zoo.diagnose(case, theirs)) == slips
+    assert names(zoo.diagnose(case, zoo.machine("gru", zoo.mistake("b_hh-lost")).run(case))) == {"b_hh-lost"}
+
+
+def rnn_gradients(case, clip=lambda d: d, with_loss=False, window=None):
+    """Somebody's backward for one layer of tanh units, which clips what it carries, or has dx of one loss alone."""
+    p, h = case.params[0][0], [case.s0[0][0]]
+    for x in case.x:
+        h.append(np.tanh(x @ p.W_ih.T + h[-1] @ p.W_hh.T + p.b_ih + p.b_hh))
+    grads = {"dW_ih": 0, "dW_hh": 0, "dx": np.zeros_like(case.x)}
+    carried = case.ds_n[0][0]
+    for t in reversed(range(len(case.x))):
+        arriving = clip(carried + case.doutput[t]) if with_loss else carried + case.doutput[t]
+        da = arriving * (1 - h[t + 1] ** 2)
+        grads["dW_ih"] += da.T @ case.x[t]
+        grads["dW_hh"] += da.T @ h[t]
+        grads["dx"][t] = da @ p.W_ih
+        carried = da @ p.W_hh if with_loss else clip(da @ p.W_hh)
+    return {"output": np.stack(h[1:]), **grads, "dh_0": carried[None]}
+
+
+@pytest.mark.parametrize("with_loss", [False, True])
+@pytest.mark.parametrize(
+    ("clip", "said"),
+    [
+        (lambda d: np.clip(d, -0.5, 0.5), "clipped to ± 0.5,"),
+        (lambda d: d * min(1, 2 / np.linalg.norm(d)), "clipped to the norm 2,"),
+    ],
+    ids=["value", "norm"],
+)
+def test_what_is_carried_back_is_clipped(clip, said, with_loss):
+    case = zoo.random_case("own", "rnn_tanh", T=6, B=2, I=3, H=5, R=5)
+    found = zoo.diagnose(case, rnn_gradients(case, clip, with_loss))
+    when = "after" if with_loss else "before"
+    assert f"what each step sends back to the step before is {said} {when} the loss's share is added" in str(found)
+
+
+def test_a_truncated_loss_whose_dx_has_one_step_alone():
+    case = zoo.random_case("own", "rnn_tanh", T=8, B=1, I=3, H=5, R=5, zero_state=True)
+    case = case._replace(ds_n=(np.zeros_like(case.ds_n[0]),))
+    p, h = case.params[0][0], [case.s0[0][0]]
+    for x in case.x:
+        h.append(np.tanh(x @ p.W_ih.T + h[-1] @ p.W_hh.T + p.b_ih + p.b_hh))
+    dW_hh, dx = np.zeros_like(p.W_hh), np.zeros_like(case.x)
+    for t in range(8):
+        da = case.doutput[t] * (1 - h[t + 1] ** 2)
+        dx[t] = da @ p.W_ih
+        for s in range(t, max(-1, t - 4), -1):
+            dW_hh += da.T @ h[s]
+            da = (da @ p.W_hh) * (1 - h[s] ** 2)
+    found = zoo.diagnose(case, grads={"dW_hh": dW_hh, "dx": dx})
+    assert "the loss of each step reaches 3 steps back only" in str(found)
+    assert str(found).endswith("and dx has its own step's loss alone.")
+
+
+def test_a_loss_with_a_softmax_inside():
+    """The gradient that arrives at the output depends on the output, so a wrong forward has another one."""
+    rng = np.random.default_rng(0)
+    params = {
+        "W_ih": rng.standard_normal((20, 3)),
+        "W_hh": rng.standard_normal((20, 5)),
+        "b_ih": rng.standard_normal(20),
+    }
+    loss = zoo.softmax_loss(rng.standard_normal((7, 5)), rng.standard_normal(7), rng.integers(7, size=(4, 2)))
+    case = zoo.Case.of("lstm", params, rng.standard_normal((4, 2, 3)), loss=loss)
+    right = zoo.machine("lstm").run(case)
+    assert zoo.diagnose(case, right).agrees
+    assert "loss" in zoo.diagnose(case, right).right
+    value, doutput = loss(right["output"])
+    assert right["loss"] == value
+    fixed = zoo.Case.of("lstm", params, case.x, doutput=doutput)
+    assert np.array_equal(zoo.machine("lstm").run(fixed)["dW_hh"], right["dW_hh"])
+    theirs = zoo.machine("lstm", zoo.mistake("lstm-gates-ifog")).run(case)
+    for given in (
+        {"dW_hh": theirs["dW_hh"]},
+        {"loss": float(theirs["loss"])},
+        {"loss": round(float(theirs["loss"]), 8)},
+    ):
+        assert "lstm-gates-ifog" in names(zoo.diagnose(case, given))
+    summed = {name: 8 * a for name, a in right.items() if name.startswith(("d", "loss"))}
+    assert "8 times the right values" in str(zoo.diagnose(case, summed))

@@ -344,7 +344,9 @@ def test_outputs_are_named_though_gradients_are_not_identified():
     found = zoo.diagnose(case, theirs)
     assert not found.mistakes
     assert found.parts[0].mistakes == (zoo.mistake("gru-gates-zrn"),)
-    assert "h_n, dx, dh_0, dW_ih, db_ih and db_hh by themselves come out when the gates stand in the order" in str(found)
+    assert "h_n, dx, dh_0, dW_ih, db_ih and db_hh by themselves come out when the gates stand in the order" in str(
+        found
+    )
 
 
 def test_anybodys_case():

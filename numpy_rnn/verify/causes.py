@@ -41,7 +41,7 @@ def causes(got: Array, right: Array, tolerance: float, sizes: Sequence[int] = ()
     elif abs(factor - 1) < 1e-6 and equal(got, right):
         yield f"right to {largest(got - right) / largest(right):.0e}: a small number added somewhere, or fewer digits?"
     elif factor and equal(got, factor * right):
-        yield _times(factor, sizes)
+        yield times(factor, sizes)
     elif right.ndim == 2 and equal(got.T, right):
         yield "the transpose of the right values"
     elif right.ndim > 1 and equal(got.reshape(-1), right.T.reshape(-1)):
@@ -54,7 +54,7 @@ def causes(got: Array, right: Array, tolerance: float, sizes: Sequence[int] = ()
         yield from _along_the_first_axis(got, right, equal)
 
 
-def _times(factor: float, sizes: Sequence[int]) -> str:
+def times(factor: float, sizes: Sequence[int]) -> str:
     """A factor, and where it may come from."""
     if np.isclose(factor, -1, rtol=1e-6):
         return "the right values with the other sign"

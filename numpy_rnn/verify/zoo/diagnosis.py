@@ -9,7 +9,7 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ..case import Case, check_case, check_tensors
-from ..causes import causes
+from ..causes import causes, times
 from ..difference import FORWARD, TOLERANCES, Difference, error, first_difference, tolerance_of
 from .cases import run
 from .mistake import Mistake
@@ -120,7 +120,7 @@ def diagnose(
     printed = []  # to how many decimals, where that is coarser than the dtype
     for name, a in got.items():
         half = 0.51 * 10.0 ** -_decimals(a) / (float(np.max(np.abs(expected[name]), initial=0)) or 1.0)
-        if half > tolerances[name]:
+        if half > tolerances[name] and _decimals(a) < _decimals(expected[name]):
             printed.append(_decimals(a))
             tolerances[name] = half
     problem = Problem(case, got, expected, tolerances)
@@ -136,6 +136,8 @@ def diagnose(
     if not fits:
         if rounding := _rounding(problem, wrong):
             return found._replace(remark=f"{said} {rounding}".strip())
+        if scaled := _scaled(problem, wrong):
+            return found._replace(remark=f"{said} {scaled}".strip())
         if slip := slip_of(problem, wrong):
             return found._replace(slip=slip)
         if pairs:
@@ -144,9 +146,9 @@ def diagnose(
         return found._replace(mistakes=fits[0], alternatives=tuple(fits[1:]))
     if near := _nearly_right(problem, wrong):
         return _beside(found, problem, near, pairs)
-    remarks = [said, _remark(problem, wrong)]
-    if search.gave_up():
-        remarks.append("Not all pairs of mistakes were tried: a smaller case, T = 4 and B = 2, allows it.")
+    remarks = [said]
+    if search.large and search.untried:
+        remarks.append("Not all pairs of mistakes were tried; of a small case, T = 4 and B = 2, more are.")
     return found._replace(remark=" ".join(filter(None, remarks)), parts=_parts(search))
 
 
@@ -160,7 +162,7 @@ def _beside(found: Diagnosis, problem: Problem, near: Mapping[str, float], pairs
     remark = f"Apart from that, {_listed(tuple(near))} {'is' if len(near) == 1 else 'are'} right to {largest:.0e}."
     if fits:
         return found._replace(mistakes=fits[0], alternatives=tuple(fits[1:]), remark=f"{found.remark} {remark}".strip())
-    remarks = [found.remark, remark, _remark(wider, rest)]
+    remarks = [found.remark, remark, _scaled(wider, rest)]
     return found._replace(remark=" ".join(filter(None, remarks)), parts=_parts(search))
 
 
@@ -214,16 +216,16 @@ def _rounding(problem: Problem, wrong: Sequence[str]) -> str:
     return ""
 
 
-def _remark(problem: Problem, wrong: Sequence[str]) -> str:
-    """What can be said of numbers that no mistake of the zoo explains."""
+def _scaled(problem: Problem, wrong: Sequence[str]) -> str:
+    """Whether all wrong gradients are the right ones times one factor, or clipped at one number."""
     got, expected = problem.got, problem.expected
-    if set(wrong) & set(FORWARD):
+    if set(wrong) & {"output", "h_n", "c_n"}:
         return ""
     largest = max(wrong, key=lambda name: float(np.max(np.abs(expected[name]), initial=0)))
     denominator = float(np.sum(expected[largest] ** 2))
     factor = float(np.sum(got[largest] * expected[largest])) / denominator if denominator > 0 else np.nan
     if all(error(got[name], factor * expected[name]) <= 10 * problem.tolerances[name] for name in wrong):
-        return f"{_listed(wrong)}: {factor:.6g} times the right values."
+        return f"{_listed(wrong)}: {times(factor, problem.case.x.shape[:2])}."
     limit = max(float(np.max(np.abs(got[name]), initial=0)) for name in wrong)
     clipped = {name: np.clip(expected[name], -limit, limit) for name in wrong}
     if all(error(got[name], clipped[name]) <= 10 * problem.tolerances[name] for name in wrong):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,15 +13,14 @@ from ...fast.numerics import Array
 from ..case import Case
 from ..difference import FORWARD, error
 from .cases import run
-from .mistake import Mistake, machine
+from .mistake import RUNS_WRONG, Mistake, machine
 from .mistakes import mistakes
 
 Pair = tuple[Mistake, ...]  # one mistake or two
-READ_ONCE = ("gate order", "transposition")  # groups of which nobody makes two mistakes at once
-# So many steps of sequences, in runs of a large case, and no more are searched for pairs: some seconds.
-PATIENCE = 20_000
+READ_ONCE = ("gate order",)  # groups of which nobody makes two mistakes at once
+RUN_AT_MOST = 600  # pairs, each of which takes some milliseconds
+RUN_AT_MOST_LARGE = 60
 LARGE = 30  # steps of all sequences together
-TAIL = 2  # steps that are run to rule out a pair
 
 
 class Problem(NamedTuple):
@@ -56,11 +56,9 @@ class Search:
         self.large = sum(self.case.all_lengths) > LARGE
         self.small = _cut(self.case) if self.large else problem.case
         self._forward: Any = None  # of the right cell
-        self._states: Sequence[Array] = ()  # its states before the last steps
         self._predicted: dict[Pair, dict[str, Array] | None] = {}
         self._spoilt: dict[Mistake, frozenset[str]] = {}
-        self._tails: dict[Pair, Array | None] = {}
-        self._spent = 0
+        self.untried = 0  # pairs, for want of time
 
     # ---- what a mistake makes
 
@@ -83,7 +81,7 @@ class Search:
         try:
             with np.errstate(all="ignore"):
                 grads, dx, ds0 = machine(self.case.cell, *planted).backward(self.case, tapes)
-        except (LookupError, ValueError):
+        except RUNS_WRONG:
             return None
         forward = {name: self.problem.expected[name] for name in FORWARD if name in self.problem.expected}
         return self.case.named(output, s_n, dx, ds0, grads) | forward
@@ -117,13 +115,8 @@ class Search:
         return found or self._best(((m,) for m in self._halves() if able(m)), names)
 
     def _halves(self) -> Iterator[Mistake]:
-        """Mistakes in forward or in backward alone, whose other half is right."""
-        for m in self.candidates:
-            for function in ("forward", "backward"):
-                if half := m.only(self.case.cell, function):
-                    half = half._replace(what=f"{m.what}, in {function} alone")
-                    if self.spoils(half) & set(self.wrong):
-                        yield half
+        """Mistakes of forward and backward, made in one of them alone."""
+        return (half for half in _halves(self.case.cell) if self.spoils(half) & set(self.wrong))
 
     def _best(self, candidates: Iterable[Pair], names: Sequence[str] | None = None) -> list[Pair]:
         """Those that fit; at a coarse dtype, those that do it about equally well."""
@@ -132,94 +125,74 @@ class Search:
             if (how := self.fits(candidate, names)) <= 1:
                 found.append((how, len(found), candidate))
         found.sort()
-        return [candidate for how, _, candidate in found if how <= max(3 * found[0][0], 0.01)]
+        fits = [candidate for how, _, candidate in found if how <= max(3 * found[0][0], 0.01)]
+        return sorted(fits, key=lambda pair: len({m.group for m in pair}))  # one slip makes two of a group more often
 
     # ---- two mistakes
 
     def pairs(self) -> list[Pair]:
-        """Pairs of mistakes of different groups that explain the numbers, none of which does so alone."""
-        return self._best(pair for pair in self._likely() if self._outputs_fit(pair) and self._tail_fits(pair))
+        """Pairs of mistakes that explain the numbers, none of which does so alone."""
+        likely = self._most_likely([pair for pair in self._possible() if self._covers(pair)])
+        most = RUN_AT_MOST_LARGE if self.large else RUN_AT_MOST
+        self.untried = max(0, len(likely) - most)
+        return self._best(pair for pair in likely[:most] if self._outputs_fit(pair))
 
-    def gave_up(self) -> bool:
-        """Whether there was no patience to try all pairs."""
-        return self._spent > PATIENCE
-
-    def _likely(self) -> Iterator[Pair]:
-        """Pairs that may explain the numbers.
+    def _possible(self) -> Iterator[Pair]:
+        """Pairs of mistakes, each of which may be one of two.
 
         A mistake that by itself spoils a tensor found right is left out: two mistakes seldom cancel. Where the outputs
         are wrong as one mistake alone would have them, the other one is looked for in backward only; where no output is
         known to be wrong, both are.
         """
-        able = [m for m in self.candidates if self._may_explain(m)]
+        able = [m for m in self.candidates if self._may_explain(m) and self.prediction((m,)) is not None]
         given = [name for name in FORWARD if name in self.problem.got]
         forward = [m for m in able if self.spoils(m) & set(given)]
         backward = [m for m in able if m not in forward]
-        likely: Iterator[Pair]
-        if set(given) & set(self.wrong):
-            first = [m for m in forward if self.fits((m,), given) <= 1]
-            likely = itertools.product(first, backward) if first else itertools.combinations(forward, 2)
-        else:
-            likely = itertools.combinations(backward, 2)
-        for a, b in likely:
-            if a.group == b.group and a.group in READ_ONCE:
-                continue
-            if not self.large and not self.spoils(a) | self.spoils(b) >= set(self.wrong):
-                continue
-            if a in forward or (self._apart(a, b) and self._apart(b, a)):
-                self._spent += sum(self.case.all_lengths) if self.large else 0
-                if self.gave_up():
-                    return
-                yield a, b
+        if not set(given) & set(self.wrong):
+            return itertools.combinations(backward, 2)
+        first = [m for m in forward if self.fits((m,), given) <= 1]
+        return itertools.product(first, backward) if first else itertools.combinations(forward, 2)
 
-    def _apart(self, a: Mistake, b: Mistake) -> bool:
-        """Whether what `a` spoils and `b` does not is as `a` has it; only asked of two that are in backward."""
-        return self.fits((a,), sorted((self.spoils(a) - self.spoils(b)) & set(self.names))) <= 1
+    def _covers(self, pair: Pair) -> bool:
+        """Whether two mistakes spoil all that is wrong, and are such as somebody makes at once."""
+        a, b = pair
+        if a.group == b.group and a.group in READ_ONCE:
+            return False
+        return self.large or self.spoils(a) | self.spoils(b) >= set(self.wrong)
+
+    def _most_likely(self, pairs: list[Pair]) -> list[Pair]:
+        """Pairs, the likely ones first.
+
+        What two mistakes do together is about the sum of what each does alone. So for each tensor it is compared with
+        what was given, and the sum over the tensors of what is left, at most 1 of each, is how unlikely a pair is.
+        """
+        one_of = sorted({m for pair in pairs for m in pair}, key=lambda m: m.name)
+        place = {m: k for k, m in enumerate(one_of)}
+        alone = [self.prediction((m,)) or {} for m in one_of]
+        left = np.zeros((len(one_of), len(one_of)))
+        with np.errstate(all="ignore"):
+            for name, got in self.problem.got.items():
+                right = self.problem.expected[name]
+                off = (got - right).ravel()
+                moved = np.array([(found[name] - right).ravel() for found in alone]).reshape(len(one_of), off.size)
+                size, toward, products = np.sum(off**2), moved @ off, moved @ moved.T
+                norms = np.diag(products) - 2 * toward
+                apart = size + norms[:, None] + norms + 2 * products
+                left += np.nan_to_num(np.minimum(apart / max(size, 1e-300), 1), nan=1.0)
+        unlikely = np.array([left[place[a], place[b]] for a, b in pairs])
+        return [pairs[k] for k in np.argsort(unlikely, kind="stable")]
 
     def _outputs_fit(self, pair: Pair) -> bool:
         """Whether a pair explains the outputs; its backward, which takes longer, need not be run if it does not."""
         given = [name for name in FORWARD if name in self.names]
-        if not given:
-            return True
+        if not set(given) & (self.spoils(pair[0]) | self.spoils(pair[1])):
+            return not set(given) & set(self.wrong)
         try:
             with np.errstate(all="ignore"):
                 found = machine(self.case.cell, *pair).outputs(self.case)
-        except (LookupError, ValueError):
+        except RUNS_WRONG:
             return False
         return self.problem.error(found, given) <= 1
-
-    def _tail_fits(self, pair: Pair) -> bool:
-        """Whether a pair explains dx at the last steps, where backward begins; of a large case alone."""
-        if not self.large or "dx" not in self.problem.got or self.case.lengths or len(self.case.params[0]) > 1:
-            return True
-        if set(self.wrong) & set(FORWARD) or any(not self._has_tail(m) for m in pair):
-            return True
-        tail = self._tail(pair)
-        if tail is None:
-            return False
-        got, right = self.problem.got["dx"], self.problem.expected["dx"]
-        scale = max(np.abs(right).max(initial=0), np.abs(tail).max(initial=0)) or 1.0
-        return float(np.abs(got[-TAIL:] - tail).max(initial=0)) <= 10 * self.problem.tolerances["dx"] * scale
-
-    def _has_tail(self, m: Mistake) -> bool:
-        """Whether a mistake does the same to the last steps if they are all that there is."""
-        prediction, tail = self.prediction((m,)), self._tail((m,))
-        return prediction is not None and tail is not None and error(tail, prediction["dx"][-TAIL:]) < 1e-9
-
-    def _tail(self, planted: Pair) -> Array | None:
-        """Dx of the last steps, which start from the right states."""
-        if planted not in self._tails:
-            T, case = len(self.case.x), self.case
-            if () not in self._tails:
-                first = case._replace(x=case.x[:-TAIL], masks=_each(case.masks, slice(-TAIL)), lengths=None, loss=None)
-                first = first._replace(doutput=case.doutput[:-TAIL])
-                _, self._states, _ = machine(case.cell).forward(first)
-                self._tails[()] = None
-            last = slice(T - TAIL, T)
-            end = case._replace(x=case.x[last], doutput=case.doutput[last], masks=_each(case.masks, last), loss=None)
-            found = _run(end._replace(s0=tuple(self._states)), planted)
-            self._tails[planted] = None if found is None else found["dx"]
-        return self._tails[planted]
 
     # ---- parts
 
@@ -250,16 +223,22 @@ class Search:
         return got.size > 2 and not error(got, right) <= 50 * self.problem.tolerances[name]
 
 
+@cache
+def _halves(cell: str) -> tuple[Mistake, ...]:
+    found = ((m.only(cell, side), side) for m in mistakes(cell) for side in ("forward", "backward"))
+    return tuple(half._replace(what=f"in {side} alone, {half.what}") for half, side in found if half)
+
+
 def _run(case: Case, planted: Pair) -> dict[str, Array] | None:
     try:
         return run(case, *planted)
-    except (LookupError, ValueError):
+    except RUNS_WRONG:
         return None
 
 
 def _cut(case: Case) -> Case:
     """The first steps of a case's first sequences."""
-    T, B = min(4, len(case.x)), min(3, case.x.shape[1])
+    T, B = min(3, len(case.x)), min(2, case.x.shape[1])
     longest = max(case.all_lengths)
     lengths = None if case.lengths is None else tuple(-(-n * T // longest) for n in case.lengths[:B])
     return case._replace(
