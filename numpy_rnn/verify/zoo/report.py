@@ -8,9 +8,9 @@ from itertools import groupby
 
 from ...fast.registry import CELLS
 from .checks import CHECKS, killed_by
-from .diagnosis import RUN_AT_MOST
 from .mistake import LAYERS, Mistake
 from .mistakes import MISTAKES
+from .search import RUN_AT_MOST
 
 Kills = Mapping[str, Mapping[str, frozenset[str]]]  # mistake -> cell -> names of the checks that it fails
 
