@@ -42,8 +42,7 @@ class Tape(NamedTuple):
 
     owner: Network
     read: Read
-    symbols: Array | None  # (T, B)
-    valid: Any  # (T, B) bool, or ... for all
+    symbols: Array | None  # (T, B), 0 in the padding
     steps: int  # T
     r: Array  # (T, B, D·H), read "last" (1, B, D·H), read n (n, B, D·H)
     rnn: recurrent.Tape
@@ -133,7 +132,7 @@ class Network(Module):
 
     def __call__(self, x: ArrayLike, h_0: Any = None, lengths: Any = None, read: Read = "every") -> tuple[Array, Any]:
         """Return y and h_n of `forward`, without a tape and the memory that it takes."""
-        x, _, _ = self._embedded(x, lengths)
+        x, _ = self._embedded(x, lengths)
         h, h_n = self.rnn(x, h_0, lengths)
         return self._answer(self._read(read, h, h_n, lengths), read), h_n
 
@@ -168,10 +167,10 @@ class Network(Module):
         ValueError
             If a shape, a dtype, a length, a symbol or `read` does not fit.
         """
-        x, symbols, valid = self._embedded(x, lengths)  # (1)
+        x, symbols = self._embedded(x, lengths)  # (1)
         h, h_n, tape = self.rnn.forward(x, h_0, lengths)  # (2)
         r = self._read(read, h, h_n, lengths)  # (3)
-        return self._answer(r, read), h_n, Tape(self, read, symbols, valid, len(h), r, tape)  # (4)
+        return self._answer(r, read), h_n, Tape(self, read, symbols, len(h), r, tape)  # (4)
 
     def backward(self, tape: Tape, dy: Array, dh_n: Any = None) -> tuple[dict[str, Array], Array | None, Any]:
         """Backpropagation through time: gradients of a loss, given those by the outputs and the final states.
@@ -180,7 +179,7 @@ class Network(Module):
         `backward`; dx is None where symbols came in.
         """
         self._check_tape(tape, Tape)
-        _, read, symbols, valid, steps, r, rnn_tape = tape
+        _, read, symbols, steps, r, rnn_tape = tape
         lead = r.shape[1:2] if read == "last" else r.shape[:2]
         dy = check_array("dy", dy, self.dtype, (*lead, self.output_size), "y's")
         dy = dy[None] if read == "last" else dy
@@ -189,30 +188,27 @@ class Network(Module):
         grads, dx, dh_0 = self.rnn.backward(rnn_tape, dh, dh_n)  # (2')
         named = {f"rnn.{name}": g for name, g in grads.items()}
         if symbols is not None:
-            named["embedding.weight"] = sum_rows(dx[valid], symbols[valid], self.symbols)  # (1')
+            named["embedding.weight"] = sum_rows(dx, symbols, self.symbols)  # (1'); dx is 0 in the padding
         named["head.weight"], named["head.bias"] = linear_dW(dy, r), linear_db(dy)  # (4')
         return {name: named[name] for name in self._parameters}, dx if symbols is None else None, dh_0
 
-    def _embedded(self, x: ArrayLike, lengths: Any) -> tuple[Array, Array | None, Any]:
-        """Numbers for what came in, and of symbols these themselves and which of them are valid."""
+    def _embedded(self, x: ArrayLike, lengths: Any) -> tuple[Array, Array | None]:
+        """Numbers for what came in, and the symbols if it was symbols: 0 in the padding."""
         array: Array = np.asarray(x)
         if not self.symbols:
-            return array, None, ...
+            return array, None
         if array.ndim != 2 or not np.issubdtype(array.dtype, np.integer):
             raise ValueError(
                 f"symbols has shape {array.shape} and dtype {array.dtype}, expected integers (steps, batch)"
             )
-        valid: Any = ...
         if lengths is not None:
             T, B = array.shape
             if np.shape(lengths) != (B,):
                 raise ValueError(f"lengths has shape {np.shape(lengths)}, expected ({B},), one a sequence")
-            valid = np.arange(T)[:, None] < np.asarray(lengths)
-            array = np.where(valid, array, 0)
-        read = array[valid]
-        if read.size and not 0 <= read.min() <= read.max() < self.symbols:
-            raise ValueError(f"symbols are from {read.min()} to {read.max()}, expected 0 to {self.symbols - 1}")
-        return self._parameters["embedding.weight"][array], array, valid
+            array = np.where(np.arange(T)[:, None] < np.asarray(lengths), array, 0)
+        if array.size and not 0 <= array.min() <= array.max() < self.symbols:
+            raise ValueError(f"symbols are from {array.min()} to {array.max()}, expected 0 to {self.symbols - 1}")
+        return self._parameters["embedding.weight"][array], array
 
     def _answer(self, r: Array, read: Read) -> Array:
         y = linear(r, self._parameters["head.weight"], self._parameters["head.bias"])
