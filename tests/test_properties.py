@@ -43,7 +43,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import numpy_rnn
 import torch_rnn
-from numpy_rnn.fast.registry import USER_FACING, parameter_name
+from numpy_rnn.fast.registry import USER_FACING
 from torch_rnn import manual
 from torch_rnn.deep import by_loop
 
@@ -374,22 +374,6 @@ def _joined(states: list[Any]) -> Any:
     return type(states[0])(*map(np.concatenate, zip(*states)))
 
 
-@pinned(choice=3)
-@given(case=cases(), choice=CHOICE)
-def test_backward_is_linear_in_the_upstream_gradient(case, choice):
-    p = build(case)
-    net = network(case, p.params)
-    *_, tape = net.forward(*p[1:5])
-    rng = np.random.default_rng(choice)
-    alpha, beta = rng.standard_normal(2)
-    other = [rng.standard_normal(a.shape) for a in (p.dy, *p.ds_n)]
-    dv, ds_v = other[0], type(p.ds_n)(*other[1:])
-    both = type(p.ds_n)(*(alpha * a + beta * b for a, b in zip(p.ds_n, ds_v)))
-    got = gradients(*net.backward(tape, alpha * p.dy + beta * dv, both))
-    u, v = gradients(*net.backward(tape, p.dy, p.ds_n)), gradients(*net.backward(tape, dv, ds_v))
-    assert_same(got, {name: alpha * u[name] + beta * v[name] for name in u})
-
-
 @pinned()
 @pinned(missing=MISSING)
 @given(case=cases(dtypes=("float64", "float32")))
@@ -513,36 +497,6 @@ def test_truncation_that_reaches_back_to_the_start_is_none(case, choice):
     k2 = max(case.T, k1) + choice % 3
     got = gradients(*net.truncated_backward(tape, p.dy, p.ds_n, k1, k2))
     assert_same(got, gradients(*net.backward(tape, p.dy, p.ds_n)))
-
-
-@pinned(choice=5)
-@given(case=cases(), choice=CHOICE)
-def test_a_complex_step_along_a_random_direction_is_its_product_with_the_gradient(case, choice):
-    p = build(case)
-    assume(np.all(relu_arguments(case, p) > 0))  # at 0 relu has no derivative
-    net = network(case, p.params)
-    *_, tape = net.forward(*p[1:5])
-    analytic = gradients(*net.backward(tape, p.dy, p.ds_n))
-
-    step, rng = 1e-30, np.random.default_rng(choice)
-    along = {name: rng.standard_normal(a.shape) for name, a in gradients(by_name(p.params), p.x, p.s0).items()}
-
-    def moved(name: str, a: Array) -> Array:
-        return a + 1j * step * along[name] * (name in analytic)  # a layer without biases has none to be moved
-
-    params = [
-        [
-            type(q)(*(moved(f"d{parameter_name(f, l, d)}", a) for f, a in q._asdict().items()))
-            for d, q in enumerate(layer)
-        ]
-        for l, layer in enumerate(p.params)
-    ]
-    s0 = type(p.s0)(*(moved(f"d{f}_0", s) for f, s in p.s0._asdict().items()))
-    y, s_n, _ = network(case, params).forward(moved("dx", p.x), s0, p.lengths, p.masks)
-    numeric = sum(np.sum(out.imag / step * up) for out, up in zip([y, *s_n], [p.dy, *p.ds_n]))
-    products = np.concatenate([(g * along[name]).ravel() for name, g in analytic.items()])
-    error = abs(products.sum() - numeric) / (np.abs(products).sum() or 1)
-    assert error <= TOLERANCES["float64"], f"the product with the gradient is off by {error:.2e}"
 
 
 # ---- the generators and the profiles are tested too

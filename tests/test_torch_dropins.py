@@ -718,10 +718,8 @@ REFUSED_BUT_NOT_AS_BY_TORCH = {
 LSTMS = (nn.LSTM, torch_rnn.LSTM)
 
 
-def table(common, lstm, names):
-    rows = [(name, what, call) for name in names for what, call in common.items()]
-    rows += [(names[1], what, call) for what, call in lstm.items()]
-    return pytest.mark.parametrize(("name", "call"), [pytest.param(n, c, id=f"{n}: {w}") for n, w, c in rows])
+def small(package, name):
+    return getattr(package, name)(3, 5, **({"num_layers": 2} if name in LAYERS else {}))
 
 
 def state_maker(name):
@@ -738,24 +736,6 @@ def exception_of(call, *args):
     with pytest.raises(Exception) as caught:  # noqa: PT011 - which one is the question
         call(*args)
     return caught.value
-
-
-@table(ACCEPTED, ACCEPTED_BY_LSTM, LAYERS)
-def test_layers_accept_what_torchs_accept(name, call):
-    ours = getattr(torch_rnn, name)(3, 5, num_layers=2)
-    results = []
-    for layer in (ours, theirs_like(ours)):
-        torch.manual_seed(2)
-        results.append(leaves(call(layer, state_maker(name))))
-    assert_all_close(results[0], results[1], 1e-5)
-
-
-@table(REFUSED, REFUSED_BY_LSTM, LAYERS)
-def test_layers_refuse_what_torchs_refuse(name, call):
-    ours, theirs = (getattr(package, name)(3, 5, num_layers=2) for package in (torch_rnn, nn))
-    error = exception_of(call, ours, state_maker(name))
-    assert type(error) is type(exception_of(call, theirs, state_maker(name)))
-    assert len(str(error)) > 20
 
 
 @pytest.mark.parametrize("what", REFUSED_BUT_NOT_AS_BY_TORCH)
@@ -910,22 +890,31 @@ CELL_REFUSED_BY_LSTM = {
 }
 
 
-@table(CELL_ACCEPTED, CELL_ACCEPTED_BY_LSTM, CELLS)
-def test_cells_accept_what_torchs_accept(name, call):
-    ours = getattr(torch_rnn, name)(3, 5)
+def table(layers, lstm, cells, lstm_cell):
+    rows = [(name, what, call) for name in LAYERS for what, call in layers.items()]
+    rows += [(name, what, call) for name in CELLS for what, call in cells.items()]
+    rows += [("LSTM", what, call) for what, call in lstm.items()]
+    rows += [("LSTMCell", what, call) for what, call in lstm_cell.items()]
+    return pytest.mark.parametrize(("name", "call"), [pytest.param(n, c, id=f"{n}: {w}") for n, w, c in rows])
+
+
+@table(ACCEPTED, ACCEPTED_BY_LSTM, CELL_ACCEPTED, CELL_ACCEPTED_BY_LSTM)
+def test_what_torchs_classes_accept_is_accepted(name, call):
+    ours = small(torch_rnn, name)
     results = []
-    for cell in (ours, theirs_like(ours)):
+    for module in (ours, theirs_like(ours)):
         torch.manual_seed(2)
-        results.append(call(cell, state_maker(name)))
+        result = call(module, state_maker(name))
+        results.append(leaves(result) if name in LAYERS else tree_leaves(result))
     assert_all_close(results[0], results[1], 1e-5)
-    assert [y.dtype for y in tree_leaves(results[0])] == [y.dtype for y in tree_leaves(results[1])]
+    assert [y.dtype for y in results[0]] == [y.dtype for y in results[1]]
 
 
-@table(CELL_REFUSED, CELL_REFUSED_BY_LSTM, CELLS)
-def test_cells_refuse_what_torchs_refuse(name, call):
-    ours, theirs = (getattr(package, name)(3, 5) for package in (torch_rnn, nn))
-    error = exception_of(call, ours, state_maker(name))
-    assert type(error) is type(exception_of(call, theirs, state_maker(name)))
+@table(REFUSED, REFUSED_BY_LSTM, CELL_REFUSED, CELL_REFUSED_BY_LSTM)
+def test_what_torchs_classes_refuse_is_refused(name, call):
+    error = exception_of(call, small(torch_rnn, name), state_maker(name))
+    assert type(error) is type(exception_of(call, small(nn, name), state_maker(name)))
+    assert len(str(error)) > 20
 
 
 @pytest.mark.parametrize("name", CELLS)
