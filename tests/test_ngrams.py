@@ -64,13 +64,12 @@ each_order = pytest.mark.parametrize("order", range(1, 6))
 
 def distribution(levels, h):
     """Probabilities of all symbols after a context."""
-    h = np.array(h, int)[-len(levels) :]
-    return probability(levels, np.column_stack([np.tile(h, (K, 1)), np.arange(K)]), K)[:, -1]
+    return np.array([probability(levels, [*h, w], K)[-1] for w in range(K)])
 
 
 @each_order
 def test_probabilities_are_those_of_the_formulas(order):
-    plain, levels = Plain(TRAINING, order), kneser_ney(TRAINING, K, order)
+    plain, levels = Plain(TRAINING, order), kneser_ney(TRAINING, order)
     if order == 5:  # both the formula's discounts and the fallback's occur
         assert {D == [0, 0.5, 1, 1.5] for D in plain.D.values()} == {True, False}
     for text in (TRAINING, OTHER):
@@ -80,7 +79,7 @@ def test_probabilities_are_those_of_the_formulas(order):
 
 @each_order
 def test_probabilities_sum_to_one_in_every_context(order):
-    levels = kneser_ney(TRAINING, K, order)
+    levels = kneser_ney(TRAINING, order)
     contexts = [(), *((v,) for v in range(K)), UNSEEN, *(OTHER[i : i + n] for n in (2, 3, 4, 9) for i in range(0, 99))]
     for h in contexts:
         p = distribution(levels, h)
@@ -96,7 +95,7 @@ def test_a_tiny_text_by_hand():
     F = Fraction
     one = [(F(1, 2) + F(3, 2) / 3) / 3, (1 + F(3, 2) / 3) / 3, F(3, 2) / 3 / 3]
     after = {0: [one[0] / 2, (1 + one[1]) / 2, one[2] / 2], 1: [*((F(1, 2) + p) / 2 for p in one[:2]), one[2] / 2]}
-    levels = kneser_ney([0, 1, 0, 1, 1], 3, 2)
+    levels = kneser_ney([0, 1, 0, 1, 1], 2)
     for h, expected in {(): one, (0,): after[0], (1,): after[1], (2,): one}.items():
         got = [probability(levels, [*h, w], 3)[-1] for w in range(3)]
         np.testing.assert_allclose(got, [float(x) for x in expected], rtol=1e-15)
@@ -105,22 +104,11 @@ def test_a_tiny_text_by_hand():
 def test_the_text_that_ends_in_what_occurs_only_there():
     """Its last n-1 symbols are a context that nothing follows; its first are n-grams that nothing precedes."""
     text = np.array([5, 4, 0, 1, 0, 1, 1, 0, 2])
-    plain, levels = Plain(text, 3), kneser_ney(text, K, 3)
+    plain, levels = Plain(text, 3), kneser_ney(text, 3)
     for h in ((0, 2), (2,), (5,), (5, 4), (4, 0)):
         np.testing.assert_allclose(distribution(levels, h), [plain.p(w, h) for w in range(K)], rtol=1e-14)
 
 
 def test_discounts_out_of_range_fall_back():
-    assert discounts(np.repeat([1, 2, 3, 4], [9, 1, 9, 1])).tolist() == [0, 0.5, 1, 1.5]  # D(2) would be negative
-    assert discounts(np.array([], int)).tolist() == [0, 0.5, 1, 1.5]
-
-
-def test_large_vocabularies_do_not_overflow():
-    """K⁵ would be 1e30: keys are made of the indices of contexts."""
-    spread = TRAINING.astype(np.int64) * 10**5 + 7
-    wide, narrow = (
-        probability(kneser_ney(spread, 10**6, 5), spread, 10**6),
-        probability(kneser_ney(TRAINING, K, 5), TRAINING, K),
-    )
-    # Where nothing is passed on to the even distribution, K does not matter; where little is, it matters little.
-    np.testing.assert_allclose(wide[5:], narrow[5:], rtol=0.1)
+    assert discounts([1] * 9 + [2] + [3] * 9 + [4]) == [0, 0.5, 1, 1.5]  # D(2) would be negative
+    assert discounts([]) == [0, 0.5, 1, 1.5]

@@ -13,7 +13,7 @@ from support import assert_close
 
 from numpy_rnn.train.batches import Batches, validation_batches
 from numpy_rnn.train.language import Text, Vocabulary, costs, default_text
-from numpy_rnn.train.learner import NumPyLearner
+from numpy_rnn.train.learner import Learner
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.tasks import TASKS, language
 from numpy_rnn.train.tasks.ngrams import kneser_ney, probability
@@ -51,7 +51,7 @@ def test_the_text_is_split_in_time():
 def test_the_baseline_is_the_5_gram_model_of_what_is_learnt_from_on_the_test():
     task = small()
     ((name, outputs),) = task.baselines(task).items()
-    p = probability(kneser_ney(task.train.text, task.symbols, 5), task.test.text, task.symbols)
+    p = probability(kneser_ney(task.train.text, 5), task.test.text, task.symbols)
     assert name == "5-gram, Kneser-Ney"
     assert scores(task, outputs)[METRIC] == pytest.approx(-np.log2(p[1:]).mean())
 
@@ -79,7 +79,7 @@ def test_a_network_is_scored_as_one_reader_of_the_whole_test(backend):
 
 def test_a_step_goes_on_where_the_one_before_ended():
     task, config = small(), tiny(lr=1e-300, schedule="constant")
-    batches, learner = Batches(task.train, config), NumPyLearner(config, task)
+    batches, learner = Batches(task.train, config), Learner(config, task)
     assert batches.per_epoch == 399 // 9
     for step in range(3):
         learner.step(batches.batch(step), config.lr)
@@ -94,7 +94,7 @@ def test_a_step_goes_on_where_the_one_before_ended():
 def test_numpy_and_torch_train_to_the_same_numbers(cell):
     task, config = small(), tiny(cell=cell, layers=2)
     batches = Batches(task.train, config)
-    learners = NumPyLearner(config, task), TorchLearner(config, task)
+    learners = Learner(config, task), TorchLearner(config, task)
     for step in range(batches.per_epoch + 9):  # into the second epoch
         (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step), config.lr) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)

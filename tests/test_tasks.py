@@ -22,7 +22,7 @@ from numpy_rnn.layers import files
 from numpy_rnn.layers.files import MissingLibraryError
 from numpy_rnn.train.batches import Batch, Batches, batch_of, in_order
 from numpy_rnn.train.checkpoint import read_checkpoint, write_checkpoint
-from numpy_rnn.train.learner import DivergedError, NumPyLearner, loss
+from numpy_rnn.train.learner import DivergedError, Learner, loss
 from numpy_rnn.train.loop import answers
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.task import Part, Split, Task, padded
@@ -106,7 +106,7 @@ def test_scores_are_in_the_units_of_the_data():
     mean, sign = task.test.target
     off = [mean + 0.5, np.eye(2)[1 - sign]]
     right = [mean, 50.0 * np.eye(2)[sign]]
-    assert [metric.name for metric in metrics(task.parts)] == list(scores(task, off))
+    assert [metric.name for metric in metrics(*task.parts)] == list(scores(task, off))
     assert list(scores(task, off).values()) == pytest.approx([2.0, 0.0, math.log(1 + math.e)])
     assert list(scores(task, right).values()) == pytest.approx([0.0, 100.0, 0.0], abs=1e-12)
 
@@ -151,7 +151,7 @@ def test_the_learning_rate_falls_by_half_a_cosine(step, part):
 def test_numpy_and_torch_train_to_the_same_numbers(cell, read, symbols):
     task = toy(read, symbols)
     config = tiny(cell=cell, layers=2, bidirectional=True, weight_decay=0.01, clip=0.5)
-    batches, learners = Batches(task.train, config), (NumPyLearner(config, task), TorchLearner(config, task))
+    batches, learners = Batches(task.train, config), (Learner(config, task), TorchLearner(config, task))
     for step in range(8):
         (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step), config.lr) for learner in learners)
         assert loss == pytest.approx(their_loss, rel=1e-10)
@@ -184,7 +184,7 @@ def test_what_stands_in_the_padding_changes_no_bit(read, symbols, backend):
 
 def test_a_mean_loss_counts_every_question_once():
     task, config = toy("every", 4), tiny()
-    learner = NumPyLearner(config, task)
+    learner = Learner(config, task)
     pieces = [batch_of(task.validation, slice(k, k + 3), "float64") for k in range(0, 11, 3)]
     whole = learner.evaluate([batch_of(task.validation, slice(None), "float64")])
     assert learner.evaluate(pieces) == pytest.approx(whole, rel=1e-12)
@@ -193,7 +193,7 @@ def test_a_mean_loss_counts_every_question_once():
 @every_kind
 def test_answers_stand_in_the_order_of_the_questions(read, symbols):
     task, config = toy(read, symbols), tiny(batch=1)
-    learner = NumPyLearner(config, task)
+    learner = Learner(config, task)
     found = np.concatenate(answers(learner, task.validation), axis=1)
     plain = []
     for k, n in enumerate(task.validation.lengths):
@@ -213,7 +213,7 @@ def test_patience_ends_a_run_and_the_best_weights_are_scored():
     losses = [loss for _, loss in run.history.validation]
     assert losses[best] == min(losses) < min(losses[best + 1 :])
     last, outputs = answers(run.learner, task.test), run.test()
-    learner = NumPyLearner(config, task)
+    learner = Learner(config, task)
     learner.load_state_dict(states[best].tensors)  # as it was then
     for got, want in zip(outputs, answers(learner, task.test)):
         np.testing.assert_array_equal(got, want)
@@ -262,12 +262,12 @@ def test_epochs_sum_a_history_up():
     task, config = toy("last", 0), tiny()
     run = trial(config, task, 3)
     found, second = run.epochs(), run.history.training[6:12]
-    assert [(e.epoch, e.step) for e in found] == [(1, 6), (2, 12), (3, 18)]
-    assert found[1].training == pytest.approx(np.mean([r.loss for r in second]))
-    assert found[1].norm == pytest.approx(np.mean([r.norm for r in second]))
-    assert found[1].largest_norm == max(r.norm for r in second)
-    assert found[1].validation == run.history.validation[1][1]
-    assert found[1].lr == config.learning_rate(11, 18)
+    assert [(e["epoch"], e["step"]) for e in found] == [(1, 6), (2, 12), (3, 18)]
+    assert found[1]["training"] == pytest.approx(np.mean([r.loss for r in second]))
+    assert found[1]["norm"] == pytest.approx(np.mean([r.norm for r in second]))
+    assert found[1]["largest_norm"] == max(r.norm for r in second)
+    assert found[1]["validation"] == run.history.validation[1][1]
+    assert found[1]["lr"] == config.learning_rate(11, 18)
 
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
@@ -468,7 +468,7 @@ def test_a_package_without_the_file_is_named():
 
 def test_a_table_says_what_beats_what():
     task = toy("last", 0)
-    names = [metric.name for metric in metrics(task.parts)]
+    names = [metric.name for metric in metrics(*task.parts)]
 
     def row(name: str, backend: str, *runs: tuple[float, ...]) -> Row:
         return Row(name, backend, [dict(zip(names, run)) for run in runs], [2.0] * len(runs) if backend else [])
@@ -547,7 +547,7 @@ def test_a_figure_is_drawn(run):
 
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, backend):
-    kind = {"numpy": NumPyLearner, "torch": TorchLearner}[backend]
+    kind = {"numpy": Learner, "torch": TorchLearner}[backend]
     step, calls = kind.step, []
     assert run(*TINY, "--backend", backend, "--checkpoint", "whole")[0] == 0
 
@@ -575,19 +575,19 @@ def test_ctrl_c_saves_and_resume_ends_as_if_it_had_not_been(run, monkeypatch, ba
 
 
 def test_ctrl_c_without_a_file_says_so(run, monkeypatch):
-    step = NumPyLearner.step
+    step = Learner.step
 
     def interrupted(self, batch, lr):
         os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch, lr)
 
-    monkeypatch.setattr(NumPyLearner, "step", interrupted)
+    monkeypatch.setattr(Learner, "step", interrupted)
     status, _, err = run(*TINY)
     assert status == 143
     assert_one_sentence(err, "stopped after step 1 of 24; nothing was saved: give a --checkpoint")
 
 
-@pytest.mark.parametrize("kind", [NumPyLearner, TorchLearner])
+@pytest.mark.parametrize("kind", [Learner, TorchLearner])
 def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
     step, calls = kind.step, []
 
@@ -596,7 +596,7 @@ def test_nan_is_one_sentence_and_the_last_file_stays(run, monkeypatch, kind):
         return step(self, batch._replace(x=batch.x * np.nan) if len(calls) == 14 else batch, lr)
 
     monkeypatch.setattr(kind, "step", poisoned)
-    backend = "numpy" if kind is NumPyLearner else "torch"
+    backend = "numpy" if kind is Learner else "torch"
     status, _, err = run(*TINY, "--backend", backend, "--checkpoint", "c")
     assert status == 1
     assert_one_sentence(err, "training diverged at step 14: loss nan", "c is kept as it was after step 12")

@@ -27,7 +27,7 @@ from numpy_rnn.layers import files
 from numpy_rnn.train.batches import validation_batches
 from numpy_rnn.train.checkpoint import KEY, read_checkpoint
 from numpy_rnn.train.language import Vocabulary, read_text
-from numpy_rnn.train.learner import History, NumPyLearner, Result
+from numpy_rnn.train.learner import History, Learner, Result
 from numpy_rnn.train.processes import SingleProcess
 from numpy_rnn.train.tasks.language import of
 from numpy_rnn.train.threads import fitting_threads
@@ -241,7 +241,7 @@ def test_patience_ends_a_run_and_the_best_weights_are_what_is_sampled(run, book)
     assert document["best_step"] == 10 * (best + 1)
     assert document["best_validation"] * math.log(2) == pytest.approx(losses[best])
     task = of(read_text(book, "characters"))
-    learner = NumPyLearner(found.config, task, found.model())
+    learner = Learner(found.config, task, found.model())
     assert learner.evaluate(validation_batches(task.validation, found.config)) == losses[best]
     learner.load_state_dict(found.tensors)
     assert learner.evaluate(validation_batches(task.validation, found.config)) == losses[-1] > losses[best]
@@ -319,7 +319,7 @@ def test_without_steps_a_run_goes_on_to_the_end_it_had(run, book, monkeypatch):
     assert_one_sentence(err, "model.safetensors has taken all of its 20 steps: it has nothing left to do")
 
 
-@pytest.mark.parametrize(("backend", "kind"), [("numpy", NumPyLearner), ("torch", TorchLearner)])
+@pytest.mark.parametrize(("backend", "kind"), [("numpy", Learner), ("torch", TorchLearner)])
 def test_a_diverged_run_keeps_the_last_good_file(run, book, backend, kind, monkeypatch):
     assert run("train", "--text", book, *TINY, "--backend", backend, "--steps", 12)[0] == 0
     before = Path("model.safetensors").read_bytes()

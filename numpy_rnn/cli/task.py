@@ -140,7 +140,7 @@ def _tell(run: Run, rows: list[Row], out: Path | None, as_json: bool) -> None:
             "baselines": {row.name: row.scores[0] for row in baselines},
             "verdict": verdict(data, rows),
             "best_epoch": run.history.best + 1,  # of the first seed, as what follows
-            "epochs": [epoch._asdict() for epoch in run.epochs()],
+            "epochs": run.epochs(),
             **({"written": written} if written else {}),
             "figure": None if out is None else str(out),
         }

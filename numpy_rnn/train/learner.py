@@ -92,15 +92,17 @@ def loss(parts: Sequence[Part], y: Array, batch: Batch) -> tuple[float, Array, i
 
 
 class Learner:
-    """What the loop knows of a model and its optimizer; `NumPyLearner` and `TorchLearner` fill it in.
+    """A model and its optimizer, in NumPy, trained by the gradients written by hand.
 
     Parameters
     ----------
     config : Config
     task : Asked
         A text, which is read in windows, has its states carried from one batch to the next.
-    group : SingleProcess, optional
-        The processes that share the batches.
+    model : Network, optional
+        Changed in place; by default as the config says.
+    optimizer : Optimizer, optional
+        Of the model's parameters; by default Adam.
 
     Raises
     ------
@@ -110,65 +112,19 @@ class Learner:
 
     difference: float | None = None  # of two learners in lockstep, the largest of their losses' so far
 
-    def __init__(self, config: Config, task: Asked, group: SingleProcess | None = None) -> None:
+    def __init__(
+        self, config: Config, task: Asked, model: Network | None = None, optimizer: Optimizer | None = None
+    ) -> None:
         if config.seq_len and config.bidirectional:
             raise ValueError("a network that reads a text from its end, too, has seen the symbol that it is asked for")
-        self.config, self.task, self.group = config, task, group or SingleProcess()
+        self.config, self.task, self.group = config, task, SingleProcess()
+        self.model: Any = model or config.initial_network(task.sizes)
+        self.optimizer: Any = optimizer or Adam(self.model.state_dict(), config.lr, weight_decay=config.weight_decay)
         self.max_norm = config.clip or math.inf
         self.state: Any = None  # carried on
 
     def step(self, batch: Batch, lr: float) -> Result:
         """Learn from a batch; change nothing if the result is not finite."""
-        raise NotImplementedError
-
-    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
-        """Run the model over batches in order, each state going on from the last; what it saw of each, its output."""
-        raise NotImplementedError
-
-    def evaluate(self, batches: Iterable[Batch]) -> float:
-        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
-        total = count = 0.0
-        for batch, y in self.outputs(batches):
-            value, _, rows = loss(self.task.parts, y, batch)
-            total, count = total + value * rows, count + rows
-        total, count = self.group.reduced([total, count], "SUM")
-        return float(total / count)
-
-    def state_dict(self) -> dict[str, Array]:
-        """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
-        raise NotImplementedError
-
-    def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """Go on from what `state_dict` of a learner of the same task returned, in whatever backend."""
-        raise NotImplementedError
-
-    def load_model(self, model: Weights) -> None:
-        """Take the model's weights alone."""
-        raise NotImplementedError
-
-
-class NumPyLearner(Learner):
-    """Training in NumPy, by the gradients written by hand.
-
-    Parameters
-    ----------
-    config, task
-        As `Learner` takes them.
-    model : Network, optional
-        Changed in place; by default as the config says.
-    optimizer : Optimizer, optional
-        Of the model's parameters; by default Adam.
-    """
-
-    def __init__(
-        self, config: Config, task: Asked, model: Network | None = None, optimizer: Optimizer | None = None
-    ) -> None:
-        super().__init__(config, task)
-        self.model = model or config.initial_network(task.sizes)
-        self.optimizer = optimizer or Adam(self.model.state_dict(), lr=config.lr, weight_decay=config.weight_decay)
-
-    def step(self, batch: Batch, lr: float) -> Result:
-        """See `Learner`."""
         before = None if batch.fresh else self.state
         y, state, tape = self.model.forward(batch.x, before, batch.lengths, self.task.read)
         value, dy, _ = loss(self.task.parts, y, batch)
@@ -181,24 +137,33 @@ class NumPyLearner(Learner):
         return result
 
     def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Array]]:
-        """See `Learner`."""
+        """Run the model over batches in order, each state going on from the last; what it saw of each, its output."""
         state = None
         for batch in batches:
             y, state = self.model(batch.x, None if batch.fresh else state, batch.lengths, self.task.read)
             yield batch, y
 
+    def evaluate(self, batches: Iterable[Batch]) -> float:
+        """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
+        total = count = 0.0
+        for batch, y in self.outputs(batches):
+            value, _, rows = loss(self.task.parts, y, batch)
+            total, count = total + value * rows, count + rows
+        total, count = self.group.reduced([total, count], "SUM")
+        return float(total / count)
+
     def state_dict(self) -> dict[str, Array]:
-        """See `Learner`."""
+        """Return everything that has to be saved to go on later: `model.…`, `optimizer.…` and `state.…`."""
         return pack(self.model.state_dict(), self.optimizer.state_dict(), self.state)
 
     def load_state_dict(self, tensors: dict[str, Array]) -> None:
-        """See `Learner`."""
+        """Go on from what `state_dict` of a learner of the same task returned, in whatever backend."""
         model, optimizer, self.state = unpack(tensors)
         self.load_model(model)
         self.optimizer.load_state_dict(optimizer)
 
     def load_model(self, model: Weights) -> None:
-        """See `Learner`."""
+        """Take the model's weights alone."""
         self.model.load_state_dict(model)
 
 

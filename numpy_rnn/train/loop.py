@@ -6,7 +6,6 @@ import importlib
 import math
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from ..layers.files import MissingLibraryError
 from .batches import Batches, in_order, validation_batches
 from .checkpoint import Checkpoint
 from .language import costs
-from .learner import DivergedError, History, Learner, NumPyLearner, Weights, part_of
+from .learner import DivergedError, History, Learner, Weights, part_of
 from .processes import SingleProcess
 from .settings import Config
 from .task import Outputs, Split, Task, spans
@@ -23,18 +22,6 @@ from .threads import fitting_threads
 
 Watch = Callable[[History, bool], bool]  # of a step, and whether it was validated: whether it should be the last
 Save = Callable[[Checkpoint], None]
-
-
-class Epoch(NamedTuple):
-    """What is reported of an epoch."""
-
-    epoch: int
-    step: int
-    lr: float  # of its last step
-    training: float  # mean loss
-    validation: float
-    norm: float  # of the gradient before clipping, mean
-    largest_norm: float
 
 
 class Run:
@@ -147,14 +134,17 @@ class Run:
         with fitting_threads(1 if self.config.seq_len else self.config.batch, self.config.hidden):
             return answers(self.learner, self.task.test)
 
-    def epochs(self) -> list[Epoch]:
-        """Sum up what has happened, epoch by epoch, if each was validated."""
+    def epochs(self) -> list[dict[str, float]]:
+        """Sum up what has happened, epoch by epoch, if each was validated.
+
+        The learning rate is that of the last step, the loss of the training and the gradient's norm are means.
+        """
         found, n = [], self.batches.per_epoch
         for k, (step, validation) in enumerate(self.history.validation):
             losses, norms = np.array(self.history.training[k * n : step]).T
-            lr = self.config.learning_rate(step - 1, self.steps)
-            means = losses.mean().item(), validation, norms.mean().item(), norms.max().item()
-            found.append(Epoch(k + 1, step, lr, *means))
+            epoch = {"epoch": k + 1, "step": step, "lr": self.config.learning_rate(step - 1, self.steps)}
+            epoch |= {"training": losses.mean().item(), "validation": validation}
+            found.append(epoch | {"norm": norms.mean().item(), "largest_norm": norms.max().item()})
         return found
 
 
@@ -189,7 +179,7 @@ def learner_of(config: Config, task: Task, backend: str, device: str, group: Sin
     """Make the learner of a backend."""
     require(backend)
     if backend == "numpy":
-        return NumPyLearner(config, task)
+        return Learner(config, task)
     from .torch_learner import Lockstep, TorchLearner
 
     return TorchLearner(config, task, device, group) if backend == "torch" else Lockstep(config, task)

@@ -16,7 +16,7 @@ from torch_rnn.network import Network
 
 from ..fast.numerics import Array
 from .batches import Batch
-from .learner import DisagreementError, Learner, NumPyLearner, Result, Weights, pack, unpack
+from .learner import DisagreementError, Learner, Result, Weights, pack, unpack
 from .processes import SingleProcess
 from .settings import Config
 from .task import Asked, spans
@@ -31,22 +31,24 @@ SAME = {"float64": 1e-12, "float32": 1e-4}
 
 
 class TorchLearner(Learner):
-    """Training in PyTorch; it starts from the same weights as `NumPyLearner` and reads and writes the same files.
+    """The same in PyTorch, from the same weights and with the same files.
 
     Parameters
     ----------
-    config, task, group
-        As `Learner` takes them; several processes share the streams of a text.
+    config, task
+        As `Learner` takes them.
     device : str
         "cpu" or "cuda". Files do not know of it.
+    group : SingleProcess, optional
+        The processes that share the streams of a text.
     """
 
     def __init__(self, config: Config, task: Asked, device: str = "cpu", group: SingleProcess | None = None) -> None:
-        super().__init__(config, task, group)
-        self.device = device
-        sizes, dtype = config.network(**task.sizes), getattr(torch, config.dtype)
+        super().__init__(config, task)
+        self.device, self.group = device, group or SingleProcess()
+        sizes, dtype, initial = config.network(**task.sizes), getattr(torch, config.dtype), self.model.state_dict()
         self.model = Network(**sizes, bptt="manual", device=device, dtype=dtype)  # the quicker way
-        self.load_model(config.initial_network(task.sizes).state_dict())
+        self.load_model(initial)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
 
     def step(self, batch: Batch, lr: float) -> Result:
@@ -147,7 +149,7 @@ def _array(tensor: Tensor) -> Array:
     return tensor.detach().cpu().numpy()
 
 
-class Lockstep(NumPyLearner):
+class Lockstep(Learner):
     """Training in NumPy, and in PyTorch beside it, which follows and is compared."""
 
     def __init__(self, config: Config, task: Asked) -> None:

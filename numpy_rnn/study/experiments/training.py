@@ -14,7 +14,8 @@ from ...fast.registry import FAMILIES
 from ...layers.network import Network
 from ...layers.optim import SGD
 from ...train.batches import Batch
-from ...train.learner import History, NumPyLearner, Result
+from ...train.learner import History, Result
+from ...train.learner import Learner as NumPyLearner
 from ...train.settings import Config
 from .tasks import TASKS
 

@@ -25,7 +25,7 @@ def draw(run: Run, label: str, outputs: Outputs) -> Any:
         figure.suptitle(f"{task.name}: {label}")
         best = epochs[run.history.best]
         _lines(curves, "loss", {"training": BLUE, "validation": ORANGE}, epochs)
-        curves.plot(best.epoch, best.validation, "o", color=ORANGE, label="best, used for the test")
+        curves.plot(best["epoch"], best["validation"], "o", color=ORANGE, label="best, used for the test")
         curves.legend()
         _lines(norms, "gradient's norm before clipping", {"norm": BLUE, "largest_norm": GREEN}, epochs)
         norms.legend(["mean", "largest"])
@@ -34,9 +34,9 @@ def draw(run: Run, label: str, outputs: Outputs) -> Any:
     return figure
 
 
-def _lines(ax: Any, label: str, colours: dict[str, str], epochs: list[Any]) -> None:
+def _lines(ax: Any, label: str, colours: dict[str, str], epochs: list[dict[str, float]]) -> None:
     for field, colour in colours.items():
-        ax.plot([e.epoch for e in epochs], [getattr(e, field) for e in epochs], ".-", color=colour, label=field)
+        ax.plot([e["epoch"] for e in epochs], [e[field] for e in epochs], ".-", color=colour, label=field)
     ax.set(xlabel="epoch", ylabel=label, yscale="log")
     ax.xaxis.get_major_locator().set_params(integer=True)
 

@@ -48,5 +48,5 @@ def of(text: Text, test: Array | None = None, name: str = "language", source: st
 
 def baselines(task: Task) -> dict[str, Outputs]:
     """The 5-gram model with Kneser-Ney smoothing."""
-    p = probability(kneser_ney(task.train.text, task.symbols, ORDER), task.test.text, task.symbols)
+    p = probability(kneser_ney(task.train.text, ORDER), task.test.text, task.symbols)
     return {f"{ORDER}-gram, Kneser-Ney": [-np.log2(p[1:])]}

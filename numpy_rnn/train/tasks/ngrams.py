@@ -20,6 +20,8 @@ Language 13, 1999. Where (5) is undefined or not in 0 < D ≤ i for all three, a
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -27,93 +29,78 @@ from numpy.typing import ArrayLike
 
 from ...fast.numerics import Array
 
-FALLBACK = np.array([0.0, 0.5, 1.0, 1.5])
+FALLBACK = [0.0, 0.5, 1.0, 1.5]
 
 
 class Level(NamedTuple):
-    """What (1) needs for the n-grams of one length, in rising order of their keys.
+    """What (1) needs for the n-grams of one length, in strings of which each symbol is a character."""
 
-    The key of hw is K · (index of h among the n-grams of length n-1) + w: less than K times the text's length.
-    """
-
-    keys: Array  # (M,)
-    kept: Array  # (M,), a
-    passed: Array  # (contexts,), g
-    total: Array  # (contexts,), s
+    kept: dict[str, float]  # of hw, a
+    passed: dict[str, float]  # of h, g
+    total: dict[str, float]  # of h, s
 
 
-def kneser_ney(symbols: ArrayLike, K: int, order: int) -> list[Level]:
-    """Count the n-grams of a text of length 1 … order, by sorting: no loop over symbols.
-
-    The text has at least `order` symbols, 0 … K-1, of which some may never occur.
+def kneser_ney(symbols: ArrayLike, order: int) -> list[Level]:
+    """Count the n-grams, of length 1 … order, of a text (n,) of at least `order` symbols, 0, 1, ….
 
     Examples
     --------
-    >>> ones, twos = kneser_ney([0, 1, 0, 1, 1], K=2, order=2)
-    >>> ones.total.tolist()  # 0 stands after a 1 alone, 1 after both
-    [3.0]
-    >>> twos.keys.tolist(), twos.kept.tolist()  # 01 twice, 10 and 11 once
-    ([1, 2, 3], [1.0, 0.5, 0.5])
+    >>> ones, twos = kneser_ney([0, 1, 0, 1, 1], order=2)
+    >>> ones.total[""]  # 0 stands after a 1 alone, 1 after both
+    3.0
+    >>> list(twos.kept.values())  # 01 twice, 10 and 11 once
+    [1.0, 0.5, 0.5]
     """
-    symbols = np.asarray(symbols, np.int64)
-    levels: list[Level] = []
-    keys, times, contexts = np.empty(0, np.int64), np.empty(0, np.int64), 1  # of the length before
-    context = ending = np.zeros(len(symbols), np.int64)  # which n-gram of that length ends at each symbol
+    text, levels = _string(symbols), []
     # One length more than asked for: what stands before an n-gram is seen in those of length n+1.
-    for n in range(1, order + 2):
-        longer, first, index, counts = np.unique(
-            context * K + symbols[n - 1 :], return_index=True, return_inverse=True, return_counts=True
-        )
-        if n > 1:
-            # An n-gram without its first symbol ends where it ends itself.
-            before = np.bincount(ending[1:][first], minlength=len(keys))
-            levels.append(_level(keys, times if n > order else before, contexts, K))
-        contexts = len(keys) if n > 1 else 1
-        keys, times, context, ending = longer, counts, index[:-1], index
+    N = [Counter(text[k : k + n] for k in range(len(text) - n + 1)) for n in range(order + 2)]
+    for n in range(1, order + 1):
+        C = N[n] if n == order else Counter(gram[1:] for gram in N[n + 1])  # (4)
+        D, level = discounts(C.values()), Level({}, defaultdict(float), defaultdict(float))
+        for gram, count in C.items():
+            discount = D[min(count, 3)]
+            level.kept[gram] = count - discount  # (3)
+            level.passed[gram[:-1]] += discount
+            level.total[gram[:-1]] += count
+        levels.append(level)
     return levels
 
 
 def probability(levels: list[Level], symbols: ArrayLike, K: int) -> Array:
-    """Of each symbol of texts (..., T) its probability, given those before it, or the last n-1 of them.
+    """Of each symbol of a text (T,) its probability, given those before it, or the last n-1 of them.
 
     Examples
     --------
-    >>> probability(kneser_ney([0, 1, 0, 1, 1], K=3, order=2), [0, 1], K=3).round(4).tolist()
+    >>> probability(kneser_ney([0, 1, 0, 1, 1], order=2), [0, 1], K=3).round(4).tolist()
     [0.3333, 0.75]
     """
-    symbols = np.asarray(symbols, np.int64)
-    p = np.full(symbols.shape, 1 / K)  # (2)
-    context = np.zeros(symbols.shape, np.int64)  # index of what stands before each symbol; -1 if it never occurred
-    for n, (keys, kept, passed, total) in enumerate(levels):
-        key = np.where(context < 0, -1, context * K + symbols[..., n:])
-        place = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
-        seen = keys[place] == key
-        s = np.where(context < 0, 0, total[context])
-        tail = p[..., n:]
-        mixed = np.where(seen, kept[place], 0) + passed[context] * tail
-        np.divide(mixed, s, out=tail, where=s > 0)  # (1)
-        context = np.where(seen, place, -1)[..., :-1]
-    return p
+    text = _string(symbols)
+    found = np.full(len(text), 1 / K)  # (2)
+    for t in range(len(text)):
+        for n, (kept, passed, total) in enumerate(levels[: t + 1]):
+            h = text[t - n : t]
+            if h in total:
+                found[t] = (kept.get(text[t - n : t + 1], 0.0) + passed[h] * found[t]) / total[h]  # (1)
+    return found
 
 
-def _level(keys: Array, C: Array, contexts: int, K: int) -> Level:
-    h, discount = keys // K, discounts(C)[np.minimum(C, 3)]
-    return Level(keys, C - discount, np.bincount(h, discount, contexts), np.bincount(h, C, contexts))  # (3)
+def _string(symbols: ArrayLike) -> str:
+    return "".join(map(chr, np.asarray(symbols).tolist()))
 
 
-def discounts(C: Array) -> Array:
+def discounts(C: Iterable[int]) -> list[float]:
     """D(0), D(1), D(2) and D(3 and more) of the counts of one length (5).
 
     Examples
     --------
-    >>> discounts(np.repeat([1, 2, 3, 4], [8, 4, 2, 1])).tolist()  # Y = 1/2
+    >>> discounts([1] * 8 + [2] * 4 + [3] * 2 + [4])  # Y = 1/2
     [0.0, 0.5, 1.25, 2.0]
-    >>> discounts(np.array([1, 2])).tolist()  # no n-gram occurs three times
+    >>> discounts([1, 2])  # no n-gram occurs three times
     [0.0, 0.5, 1.0, 1.5]
     """
-    n = np.bincount(C, minlength=5)[:5]
-    if (n[1:] == 0).any():
+    n = Counter(C)
+    if not all(n[i] for i in range(1, 5)):
         return FALLBACK
-    i = np.arange(1, 4)
-    D = i - (i + 1) * n[1] / (n[1] + 2 * n[2]) * n[2:] / n[1:4]
-    return np.array([0, *D]) if ((D > 0) & (i >= D)).all() else FALLBACK
+    Y = n[1] / (n[1] + 2 * n[2])
+    D = [i - (i + 1) * Y * n[i + 1] / n[i] for i in range(1, 4)]
+    return [0.0, *D] if all(0 < d <= i for i, d in enumerate(D, 1)) else FALLBACK

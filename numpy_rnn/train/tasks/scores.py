@@ -19,50 +19,49 @@ from ..task import Outputs, Part, Task
 
 
 class Metric(NamedTuple):
-    """Something that is reported."""
+    """Something that is reported of a part of the answer."""
 
     name: str
     higher: bool  # whether more is better
     digits: int
-    part: int  # which one of the answer it is about
-    score: Callable[[Array, Array], float]  # of a part's rows and what would be right
+    score: Callable[[Part, Array, Array], float]  # of the part, its rows and what would be right
 
 
-def metrics(parts: Sequence[Part]) -> list[Metric]:
+METRICS = {
+    "symbols": [Metric("bits per {unit}", False, 3, lambda part, rows, right: rows.mean())],
+    "numbers": [
+        Metric(
+            "{name} RMSE ({unit})",
+            False,
+            3,
+            lambda part, rows, right: part.scale * math.sqrt(mean_squared_error(rows, right)[0]),
+        )
+    ],
+    "classes": [
+        Metric("{name} accuracy (%)", True, 2, lambda part, rows, right: 100 * np.mean(rows.argmax(axis=1) == right)),
+        Metric("{name} log loss (nats)", False, 4, lambda part, rows, right: softmax_cross_entropy(rows, right)[0]),
+    ],
+}
+
+
+def metrics(*parts: Part) -> list[Metric]:
     """What is reported of each part, the most telling first.
 
     Examples
     --------
-    >>> [metric.name for metric in metrics([Part("rain", "classes", 2)])]
+    >>> [metric.name for metric in metrics(Part("rain", "classes", 2))]
     ['rain accuracy (%)', 'rain log loss (nats)']
     """
-    found = []
-    for k, part in enumerate(parts):
-        if part.kind == "symbols":
-            found.append(Metric(f"bits per {part.unit}", False, 3, k, lambda rows, right: rows.mean()))
-        elif part.kind == "numbers":
-
-            def rmse(rows: Array, right: Array, scale: float = part.scale) -> float:
-                return scale * math.sqrt(mean_squared_error(rows, right)[0])
-
-            found.append(Metric(f"{part.name} RMSE ({part.unit})", False, 3, k, rmse))
-        else:
-
-            def accuracy(rows: Array, right: Array) -> float:
-                return 100 * float(np.mean(rows.argmax(axis=1) == right))
-
-            found.append(Metric(f"{part.name} accuracy (%)", True, 2, k, accuracy))
-            log_loss = Metric(
-                f"{part.name} log loss (nats)", False, 4, k, lambda rows, right: softmax_cross_entropy(rows, right)[0]
-            )
-            found.append(log_loss)
-    return found
+    return [m._replace(name=m.name.format(**part._asdict())) for part in parts for m in METRICS[part.kind]]
 
 
 def scores(task: Task, outputs: Outputs) -> dict[str, float]:
     """Score answers on the test split, a network's and a baseline's alike, under the names of `metrics`."""
-    right = task.answers(task.test)
-    return {m.name: float(m.score(np.asarray(outputs[m.part], float), right[m.part])) for m in metrics(task.parts)}
+    found = {}
+    for part, rows, right in zip(task.parts, outputs, task.answers(task.test)):
+        for metric in metrics(part):
+            found[metric.name] = float(metric.score(part, np.asarray(rows, float), right))
+    return found
 
 
 def trial(
@@ -106,7 +105,7 @@ def baseline_rows(task: Task) -> list[Row]:
 
 def table(task: Task, rows: Iterable[Row]) -> list[list[str]]:
     """The lines of a table of networks and baselines, the first one with the heads."""
-    shown = metrics(task.parts)
+    shown = metrics(*task.parts)
     lines = [["", "backend", *(metric.name for metric in shown), "seconds"]]
     for row in rows:
         seconds = f"{statistics.fmean(row.seconds):.1f}" if row.seconds else ""
@@ -118,7 +117,7 @@ def verdict(task: Task, rows: Sequence[Row]) -> list[str]:
     """Say of each metric, in a sentence, whether the networks' mean beats the best baseline."""
     found = []
     networks = [row for row in rows if row.backend]
-    for metric in metrics(task.parts):
+    for metric in metrics(*task.parts):
         sign = 1 if metric.higher else -1
         best = max((row for row in rows if not row.backend), key=lambda row: sign * row.mean(metric))
         winners = [row for row in networks if sign * row.mean(metric) > sign * best.mean(metric)]
