@@ -12,7 +12,6 @@ from numpy_rnn.train.settings import Config
 from numpy_rnn.train.task import Split
 
 K, H, L, I, T, B = 11, 6, 2, 4, 5, 3
-CHINESE = "天地玄黄，宇宙洪荒。日月盈昃，辰宿列张。寒来暑往，秋收冬藏。"
 
 
 def language_model(cell, K=K, dtype=np.float64):
@@ -115,16 +114,6 @@ def test_the_default_text():
     assert "".join(text.vocabulary.decode(everything)) == default_text()
     assert len(text.validation) == len(everything) // 10
     assert len(everything) > 400_000
-
-
-@pytest.mark.parametrize("kind", ["characters", "bytes"])
-def test_chinese(tmp_path, kind):
-    path = tmp_path / "text"
-    path.write_text(CHINESE, encoding="utf-8")
-    text = read_text(path, kind)
-    everything = np.concatenate([text.training, text.validation])
-    assert len(everything) == len(CHINESE) * (3 if kind == "bytes" else 1)
-    assert "".join(text.vocabulary.decode(everything)) == CHINESE
 
 
 def a_text(n, B, T):

