@@ -62,9 +62,11 @@ def test_gates_give_gradients_another_way():
     assert forget[0].other < forget[1].other < forget[2].other
 
 
-def test_a_flow_is_what_the_library_says_of_the_problem():
-    p = settings.problem("gru", settings.usual, SIZES)
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before"])
+def test_a_flow_is_what_the_library_says_of_the_problem(cell):
+    p = settings.problem(cell, settings.usual, SIZES)
     f, J = settings.flow("group", "setting", p), jacobians.step_jacobians(*p).J
+    assert np.isnan(f.activation) == (cell == "gru_reset_before")  # where there is no A
     np.testing.assert_array_equal(f.norms, jacobians.norms(jacobians.temporal_jacobians(J)))
     assert f.lyapunov_exponent == pytest.approx(jacobians.lyapunov_exponents(J)[:, 0].mean())
 

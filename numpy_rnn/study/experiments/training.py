@@ -137,11 +137,11 @@ class Learner(NumPyLearner):
         optimizer = SGD(model.state_dict(), settings.lr) if settings.optimizer == "sgd" else None
         config = Config(settings.task, lr=settings.lr, clip=settings.clip)
         super().__init__(config, self.experiment, model, optimizer)
-        self.aside = self.experiment.batch(settings.lag, KEPT_ASIDE, aside, model.dtype)
+        self.aside = self.experiment.batch(settings.lag, KEPT_ASIDE, aside)
 
     def batch(self, step: int) -> Batch:
         """Make the fresh sequences of a step."""
-        return self.experiment.batch(self.settings.lag, self.settings.batch, self._learning, self.model.dtype)
+        return self.experiment.batch(self.settings.lag, self.settings.batch, self._learning)
 
     def evaluate(self, batches: Iterable[Batch]) -> float:
         """Return the mean score over batches."""

@@ -107,19 +107,17 @@ def _jacobian(cell: Cell, tape: Any, rows: States, W_hh: Array) -> Array:
     return flat(ds).reshape(-1, S, S)  # (T1)
 
 
-def temporal_jacobians(J: Array, t: int | None = None) -> Array:
-    """∂s_t/∂s_k for all k ≤ t (T2).
+def temporal_jacobians(J: Array) -> Array:
+    """∂s_T/∂s_k for all k (T2).
 
     Parameters
     ----------
     J : array (T, B, S, S)
         Of each step, as `step_jacobians` returns them.
-    t : int, optional
-        T by default.
 
     Returns
     -------
-    array (t+1, B, S, S)
+    array (T+1, B, S, S)
         Index k; the last one is the unit matrix.
 
     Examples
@@ -127,10 +125,9 @@ def temporal_jacobians(J: Array, t: int | None = None) -> Array:
     >>> temporal_jacobians(np.full((3, 1, 1, 1), 0.5)).ravel().tolist()
     [0.125, 0.25, 0.5, 1.0]
     """
-    t = len(J) if t is None else t
-    products = np.empty((t + 1, *J.shape[1:]), J.dtype)
-    products[t] = np.eye(J.shape[-1])
-    for k in reversed(range(t)):
+    products = np.empty((len(J) + 1, *J.shape[1:]), J.dtype)
+    products[-1] = np.eye(J.shape[-1])
+    for k in reversed(range(len(J))):
         products[k] = products[k + 1] @ J[k]  # (T2)
     return products
 

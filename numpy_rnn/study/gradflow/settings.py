@@ -6,6 +6,7 @@ what it is; its scale is the largest singular value ‖W_hh‖, so that for the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -169,18 +170,17 @@ def flow(group: str, setting: str, p: Problem) -> Flow:
     ----------
     group, setting : str
     p : Problem
-        Of a cell whose steps have an A, see `jacobians.step_jacobians`.
+        Where its steps have no A, see `jacobians.step_jacobians`, the activation is NaN.
     """
     steps = jacobians.step_jacobians(*p)
     H = p.params.W_hh.shape[1]
     candidate = p.params.W_hh[2 * H : 3 * H] if p.cell.gates > 1 else p.params.W_hh  # g of the LSTM, n of the GRU
-    assert steps.A is not None
     return Flow(
         group,
         setting,
         norm_W_hh=float(jacobians.norms(p.params.W_hh)),
         spectral_radius=float(np.abs(np.linalg.eigvals(candidate)).max()),
-        activation=typical_stretch(steps.A),
+        activation=math.nan if steps.A is None else typical_stretch(steps.A),
         other=typical_stretch(steps.E),
         lyapunov_exponent=float(jacobians.lyapunov_exponents(steps.J)[:, 0].mean()),
         norms=jacobians.norms(jacobians.temporal_jacobians(steps.J)),
