@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from numpy_rnn.train.batches import Batches
 from numpy_rnn.train.checkpoint import read_checkpoint
+from numpy_rnn.train.loop import Run
 
 TINY = ["--hidden", "8", "--embedding", "4", "--batch", "4", "--seq-len", "8", "--interval", "10"]
+
+
+def trial(config, task, epochs, backend="numpy", watch=lambda history, validated: False, before=None, save=None):
+    """Make a run of at most so many epochs, and train to the end."""
+    run = Run(config, task, epochs * Batches(task.train, config).per_epoch, backend=backend, before=before)
+    run.train(watch, save)
+    return run
 
 
 def assert_one_sentence(err, *parts):

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from runs import trial
 from support import assert_close
 
 from numpy_rnn.train.batches import Batches
@@ -17,7 +18,7 @@ from numpy_rnn.train.learner import Learner
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.tasks import TASKS, language
 from numpy_rnn.train.tasks.ngrams import kneser_ney, probability
-from numpy_rnn.train.tasks.scores import scores, trial
+from numpy_rnn.train.tasks.scores import scores
 
 METRIC = "bits per character"
 SIZES = {"hidden": 7, "embedding": 3, "batch": 4, "seq_len": 9, "patience": 0}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import assert_one_sentence, assert_same_run
+from runs import assert_one_sentence, assert_same_run, trial
 from support import assert_close, rng_of, stop_after
 
 from numpy_rnn.layers import files
@@ -26,8 +26,8 @@ from numpy_rnn.train.loop import answers
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.task import Part, Split, Task, padded
 from numpy_rnn.train.tasks import TASKS, stocks, tags, weather
-from numpy_rnn.train.tasks.baselines import PENALTIES, best_logistic, least_squares, logistic, package_rows
-from numpy_rnn.train.tasks.scores import Row, markdown, metrics, scores, trial, verdict
+from numpy_rnn.train.tasks.baselines import PENALTIES, best, least_squares, logistic, package_rows
+from numpy_rnn.train.tasks.scores import Row, markdown, metrics, scores, verdict
 from numpy_rnn.train.torch_learner import TorchLearner
 
 
@@ -293,7 +293,7 @@ def test_the_penalty_is_the_one_that_validates_best():
     maps = [logistic(x, k, penalty) for penalty in PENALTIES]
     losses = [torch.nn.functional.cross_entropy(torch.tensor(f(vx)), torch.tensor(vk)).item() for f in maps]
     assert np.argmin(losses) > 0
-    np.testing.assert_array_equal(best_logistic((x, k), (vx, vk))(vx), maps[int(np.argmin(losses))](vx))
+    np.testing.assert_array_equal(best(logistic, (x, k), (vx, vk))(vx), maps[int(np.argmin(losses))](vx))
 
 
 # ---- the data

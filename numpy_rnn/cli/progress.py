@@ -7,7 +7,7 @@ import math
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,6 @@ from ..train.learner import DisagreementError, DivergedError, History
 from ..train.loop import Run
 from ..train.processes import first, lost, started
 from ..train.settings import Config
-from ..train.threads import fitting_threads
 from .options import check_writable
 
 
@@ -58,8 +57,9 @@ def bar(console: Console, *columns: Any) -> Progress:
 
 
 class Display:
-    """Shows a run, which has as many threads as it is worth: a bar on a terminal, and everywhere, with `lines`, a line
-    for each validation. If it ends early, one sentence says why.
+    """Shows a run: a bar on a terminal, and with `lines` everywhere a line for each validation.
+
+    If it ends early, one sentence says why.
     """
 
     def __init__(
@@ -73,7 +73,6 @@ class Display:
         self.scale = 1 / math.log(2) if vocabulary else 1.0  # of losses
         self.task = self.progress.add_task("", total=run.steps, completed=run.history.steps)
         self.before, self.start = run.history.steps, time.perf_counter()
-        self.stack = ExitStack()
 
     def introduce(self, title: str) -> None:
         """Say what is trained, and on what."""
@@ -86,13 +85,12 @@ class Display:
             self.say(f"going on after step {self.before}")
 
     def __enter__(self) -> Display:
-        self.stack.enter_context(fitting_threads(self.run.config.batch, self.run.config.hidden))
-        self.stack.enter_context(self.progress)
+        self.progress.start()
         self.start = time.perf_counter()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.stack.close()
+        self.progress.stop()
         run, kept = self.run, "nothing was saved"
         if isinstance(error, DisagreementError):
             raise click.ClickException(f"NumPy and PyTorch disagree at step {run.history.steps + 1}: {error}.")
@@ -170,8 +168,13 @@ def given(ctx: click.Context, name: str) -> bool:
     return ctx.get_parameter_source(name) not in (ParameterSource.DEFAULT, None)
 
 
-def resumed(ctx: click.Context, path: Path, config: Config) -> tuple[Checkpoint, Config, str]:
-    """Read a checkpoint and take config and backend from it, unless the command line says otherwise and may."""
+def resumed(
+    ctx: click.Context, path: Path, config: Config, steps: Callable[[Config], int | None]
+) -> tuple[Checkpoint, Config, int, str]:
+    """Read a checkpoint; take config, steps and backend from it, unless the command line says otherwise and may.
+
+    `steps` are what the command line says, None if nothing.
+    """
     before = read_checkpoint(path)
     if before.config.task != config.task:
         raise ValueError(f"{path} was trained on {before.config.task}, expected {config.task}")
@@ -180,16 +183,11 @@ def resumed(ctx: click.Context, path: Path, config: Config) -> tuple[Checkpoint,
         if old != new and given(ctx, name):
             option = "--" + name.replace("_", "-")
             raise click.UsageError(f"{path} was trained with {option} {old}, it cannot go on with {new}.")
-    return before, before.config, ctx.params["backend"] if given(ctx, "backend") else before.backend
-
-
-def steps_in_all(path: Path, before: Checkpoint, steps: int | None) -> int:
-    """The steps that a run takes in the end, by default those it was to take; refused if there are none left."""
-    steps = before.steps if steps is None else steps
-    if before.config.schedule == "cosine" and steps != before.steps:
-        raise click.UsageError(f"{path} was trained with --schedule cosine for {before.steps} steps, not for {steps}.")
-    if before.history.stalled(before.config.patience):
-        raise click.UsageError(f"{path} has ended by --patience {before.config.patience}: it has nothing left to do.")
-    if steps <= before.history.steps:
+    config, n = before.config, steps(before.config) or before.steps
+    if config.schedule == "cosine" and n != before.steps:
+        raise click.UsageError(f"{path} was trained with --schedule cosine for {before.steps} steps, not for {n}.")
+    if before.history.stalled(config.patience):
+        raise click.UsageError(f"{path} has ended by --patience {config.patience}: it has nothing left to do.")
+    if n <= before.history.steps:
         raise click.UsageError(f"{path} has taken all of its {before.history.steps} steps: it has nothing left to do.")
-    return steps
+    return before, config, n, ctx.params["backend"] if given(ctx, "backend") else before.backend

@@ -30,11 +30,10 @@ from ..train.loop import Run, require
 from ..train.settings import EPOCHS, Config
 from ..train.task import Task
 from ..train.tasks import TASKS, figure
-from ..train.tasks.scores import Row, baseline_rows, markdown, scores, trial, verdict
+from ..train.tasks.scores import Row, baseline_rows, markdown, scores, verdict
 from ..train.tasks.scores import table as lines_of
-from ..train.threads import fitting_threads
 from .options import CellName, figure_path, with_settings
-from .progress import Display, Interruption, bar, check_out, given, resumed, steps_in_all
+from .progress import Display, Interruption, bar, check_out, given, resumed
 
 SHORT = {
     "weather": "How warm will it be tomorrow, and will it rain?",
@@ -97,13 +96,15 @@ def _task(
     elif resume or overwrite:
         raise click.UsageError("--resume and --overwrite need a --checkpoint.")
     data, before, config = TASKS[name](), None, Config.of(name, **settings)
+
+    def steps_of(config: Config) -> int:
+        return epochs * Batches(data.train, config).per_epoch
+
     if resume and checkpoint is not None:
-        before, config, backend = resumed(ctx, checkpoint, config)
-    per_epoch = Batches(data.train, config).per_epoch
-    steps = epochs * per_epoch
-    if before is not None and checkpoint is not None:
-        steps = steps_in_all(checkpoint, before, steps if given(ctx, "epochs") else None)
-    require(backend)  # before the number of threads is set
+        asked = steps_of if given(ctx, "epochs") else lambda _: None
+        before, config, steps, backend = resumed(ctx, checkpoint, config, asked)
+    else:
+        steps = steps_of(config)
     console, save = Console(stderr=as_json), None
     how = "nothing was saved: give a --checkpoint to go on from"
     if checkpoint is not None:
@@ -114,7 +115,7 @@ def _task(
         for seed in range(config.seed, config.seed + seeds):
             run = Run(replace(config, seed=seed), data, steps, backend=backend, before=before)
             with Display(console, run, interruption, checkpoint, lines=seeds == 1) as display:
-                display.introduce(f"{name}, {steps // per_epoch} epochs at most")
+                display.introduce(f"{name}, {steps // run.batches.per_epoch} epochs at most")
                 run.train(display.watch, save)
             if not run.complete:
                 display.stop(how)
@@ -222,8 +223,8 @@ def table(
 def _run_in_table(row: Row, data: Task, seed: int, epochs: int, interruption: Interruption) -> None:
     """Make one run of a row; Ctrl-C ends the whole table, of which nothing is kept."""
     config = Config.of(data.name, cell=row.name, seed=seed)
-    with fitting_threads(config.batch, config.hidden):
-        run = trial(config, data, epochs, row.backend, lambda history, validated: interruption.signal != 0)
+    run = Run(config, data, epochs * Batches(data.train, config).per_epoch, backend=row.backend)
+    run.train(lambda history, validated: interruption.signal != 0)
     if interruption.signal:
         click.echo("stopped; nothing was written", err=True)
         sys.exit(128 + interruption.signal)

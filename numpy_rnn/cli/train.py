@@ -25,7 +25,7 @@ from ..train.settings import Config
 from ..train.task import Task
 from ..train.tasks.language import of
 from .options import with_settings
-from .progress import Display, Interruption, check_out, given, resumed, steps_in_all
+from .progress import Display, Interruption, check_out, given, resumed
 
 HELP = "Python's own help"  # the text by default
 
@@ -68,8 +68,8 @@ def train(
         check_out(out, resume, overwrite)
         config, before, source = Config.of("text", **settings), None, str(text or HELP)
         if resume:
-            before, config, backend = resumed(ctx, out, config)
-            steps = steps_in_all(out, before, steps if given(ctx, "steps") else None)
+            asked = steps if given(ctx, "steps") else None
+            before, config, steps, backend = resumed(ctx, out, config, lambda _: asked)
         task = of(read_text(text, config.symbols), name="text", source=source)
         group = _group(config, backend, device)
         _check_agreement(group, config, steps, interval, before, task)

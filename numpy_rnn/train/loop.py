@@ -25,7 +25,7 @@ Save = Callable[[Checkpoint], None]
 
 
 class Run:
-    """A run of a task, ready to start or to go on.
+    """A run of a task, ready to start or to go on, with as many threads as it is worth.
 
     Parameters
     ----------
@@ -65,7 +65,13 @@ class Run:
         self.batches = Batches(task.train, config)
         self.interval = interval or self.batches.per_epoch
         self.sha256 = task.fingerprint
-        self.learner = learner_of(config, task, backend, device, self.group)
+        self.learner = Learner(config, task)
+        if backend != "numpy":
+            require(backend)
+            from .torch_learner import Lockstep, TorchLearner
+
+            both = backend == "both"
+            self.learner = Lockstep(config, task) if both else TorchLearner(config, task, device, self.group)
         self.history, self.best = History([], []), Weights()
         self.saved = 0  # steps that the last checkpoint holds
         self.seconds = 0.0  # of training, validations included
@@ -97,7 +103,8 @@ class Run:
             If a loss or the norm of the gradient is not finite.
         """
         history, config, start = self.history, self.config, time.perf_counter()
-        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
+        threads = fitting_threads(config.batch, config.hidden)
+        with threads, np.errstate(over="ignore", invalid="ignore"):  # what comes of it is looked at instead
             stop = False
             while not (stop or self.complete):
                 step = history.steps
@@ -173,13 +180,3 @@ def require(backend: str) -> None:
             importlib.import_module("torch")
         except ModuleNotFoundError:
             raise MissingLibraryError(f"--backend {backend} needs PyTorch: pip install 'numpy-rnn[torch]'") from None
-
-
-def learner_of(config: Config, task: Task, backend: str, device: str, group: SingleProcess) -> Learner:
-    """Make the learner of a backend."""
-    require(backend)
-    if backend == "numpy":
-        return Learner(config, task)
-    from .torch_learner import Lockstep, TorchLearner
-
-    return TorchLearner(config, task, device, group) if backend == "torch" else Lockstep(config, task)

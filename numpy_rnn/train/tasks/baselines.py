@@ -97,19 +97,9 @@ def logistic(x: Array, classes: Array, penalty: float) -> Map:
     raise ArithmeticError(f"logistic regression did not converge: gradient {np.abs(g).max():.1e}")
 
 
-def best_least_squares(train: tuple[Array, Array], validation: tuple[Array, Array]) -> Map:
-    """`least_squares` with that penalty of `PENALTIES` whose error on the validation split is smallest."""
-    return _best(least_squares, mean_squared_error, train, validation)
-
-
-def best_logistic(train: tuple[Array, Array], validation: tuple[Array, Array]) -> Map:
-    """`logistic` with that penalty of `PENALTIES` whose loss on the validation split is smallest."""
-    return _best(logistic, softmax_cross_entropy, train, validation)
-
-
-def _best(
-    fit: Callable[..., Map], loss: Callable[..., Any], train: tuple[Array, Array], validation: tuple[Array, Array]
-) -> Map:
+def best(fit: Callable[[Array, Array, float], Map], train: tuple[Array, Array], validation: tuple[Array, Array]) -> Map:
+    """`least_squares` or `logistic`, with that of `PENALTIES` whose loss on the validation split is smallest."""
+    loss: Callable[..., Any] = mean_squared_error if fit is least_squares else softmax_cross_entropy
     x, right = validation
     return min((fit(*train, penalty) for penalty in PENALTIES), key=lambda f: float(loss(f(x), right)[0]))
 

@@ -11,10 +11,6 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ...layers.losses import mean_squared_error, softmax_cross_entropy
-from ..batches import Batches
-from ..checkpoint import Checkpoint
-from ..loop import Run, Save, Watch
-from ..settings import Config
 from ..task import Outputs, Part, Task
 
 
@@ -62,21 +58,6 @@ def scores(task: Task, outputs: Outputs) -> dict[str, float]:
         for metric in metrics(part):
             found[metric.name] = float(metric.score(part, np.asarray(rows, float), right))
     return found
-
-
-def trial(
-    config: Config,
-    task: Task,
-    epochs: int,
-    backend: str = "numpy",
-    watch: Watch = lambda history, validated: False,
-    before: Checkpoint | None = None,
-    save: Save | None = None,
-) -> Run:
-    """Make a run of at most so many epochs, and train to the end; see `Run`."""
-    run = Run(config, task, epochs * Batches(task.train, config).per_epoch, backend=backend, before=before)
-    run.train(watch, save)
-    return run
 
 
 class Row(NamedTuple):

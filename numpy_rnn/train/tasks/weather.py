@@ -15,7 +15,7 @@ import numpy as np
 
 from ...fast.numerics import Array
 from ..task import Outputs, Part, Split, Task
-from .baselines import best_least_squares, best_logistic, frequencies, package_rows
+from .baselines import best, frequencies, least_squares, logistic, package_rows
 
 WINDOW = 30  # days
 SMOOTHING = 15.0  # days, the standard deviation of the kernel that averages over the year
@@ -99,5 +99,5 @@ def baselines(task: Task, days: Days) -> dict[str, Outputs]:
 
     x, vx, tx = (s.x.reshape(len(s.x), -1) for s in (task.train, task.validation, task.test))
     (y, k), (vy, vk) = task.train.target, task.validation.target
-    linear = [best_least_squares((x, y), (vx, vy))(tx), best_logistic((x, k), (vx, vk))(tx)]
+    linear = [best(least_squares, (x, y), (vx, vy))(tx), best(logistic, (x, k), (vx, vk))(tx)]
     return {"persistence": persistence, "climatology": climatology, "linear autoregression": linear}
