@@ -108,21 +108,19 @@ class Search:
 
     # ---- one mistake
 
-    def alone(self, names: Sequence[str] | None = None) -> list[Pair]:
-        """Single mistakes that make all the numbers, or those of some names; in one function alone if not in both."""
-        able = self._may_explain if names is None else lambda m: bool(self.spoils(m) & set(names))
-        found = self._best(((m,) for m in self.candidates if able(m)), names)
-        return found or self._best(((m,) for m in self._halves() if able(m)), names)
+    def alone(self) -> list[Pair]:
+        """Single mistakes that make all the numbers; in one function alone if not in both."""
+        return self._best(self._able(self.candidates)) or self._best(self._able(_halves(self.case.cell)))
 
-    def _halves(self) -> Iterator[Mistake]:
-        """Mistakes of forward and backward, made in one of them alone."""
-        return (half for half in _halves(self.case.cell) if self.spoils(half) & set(self.wrong))
+    def _able(self, candidates: Iterable[Mistake]) -> Iterator[Pair]:
+        """Those worth running: of a large case, those that on its first steps spoil what is wrong alone."""
+        return ((m,) for m in candidates if not self.large or self._may_explain(m))
 
-    def _best(self, candidates: Iterable[Pair], names: Sequence[str] | None = None) -> list[Pair]:
+    def _best(self, candidates: Iterable[Pair]) -> list[Pair]:
         """Those that fit; at a coarse dtype, those that do it about equally well."""
         found: list[tuple[float, int, Pair]] = []
         for candidate in candidates:
-            if (how := self.fits(candidate, names)) <= 1:
+            if (how := self.fits(candidate)) <= 1:
                 found.append((how, len(found), candidate))
         found.sort()
         fits = [candidate for how, _, candidate in found if how <= max(3 * found[0][0], 0.01)]
@@ -200,7 +198,7 @@ class Search:
         """Wrong tensors that come out by themselves with one mistake, the mistake that explains most of them first."""
         explained: dict[Mistake, set[str]] = {}
         candidates = [m for m in self.candidates if self.spoils(m) & set(self.wrong)]
-        for m in candidates if self.large else (*candidates, *self._halves()):
+        for m in candidates if self.large else (*candidates, *_halves(self.case.cell)):
             prediction = self.prediction((m,))
             if prediction is None:
                 continue
@@ -225,6 +223,7 @@ class Search:
 
 @cache
 def _halves(cell: str) -> tuple[Mistake, ...]:
+    """Mistakes of forward and backward, made in one of them alone."""
     found = ((m.only(cell, side), side) for m in mistakes(cell) for side in ("forward", "backward"))
     return tuple(half._replace(what=f"in {side} alone, {half.what}") for half, side in found if half)
 
