@@ -403,6 +403,28 @@ def test_batch_taken_for_time():
         zoo.diagnose(case, {"output": output})
 
 
+@pytest.mark.parametrize("sizes", [{"T": 4, "B": 3, "L": 2}, {"T": 3, "B": 3, "D": 2}])
+def test_batch_taken_for_time_in_gradients(sizes):
+    """Of a stack, and of as many steps as sequences, where the states fit, too."""
+    case = zoo.random_case("own", "gru", I=2, H=4, **sizes)
+    T, B, _ = case.x.shape
+
+    def states(given):
+        return given if T == B else tuple(np.zeros((len(s), T, s.shape[2])) for s in given)
+
+    theirs = zoo.machine("gru").run(
+        case._replace(
+            x=case.x.swapaxes(0, 1),
+            doutput=case.doutput.swapaxes(0, 1),
+            s0=states(case.s0),
+            ds_n=states(case.ds_n),
+            masks=case.masks and tuple(m.swapaxes(0, 1) for m in case.masks),
+        )
+    )
+    grads = {name: a for name, a in theirs.items() if name.startswith(("dW", "db"))}
+    assert "batch and time have changed places" in str(zoo.diagnose(case, grads=grads))
+
+
 def test_a_problem_of_ones_own():
     """With the names of either kind; a missing bias is zero, and what is missing of states and upstreams, too."""
     rng = np.random.default_rng(0)

@@ -297,6 +297,24 @@ the gates.
            u_$ = u_$ + np.split(tape[0][2] + tape[0][3], 3)["rzn".index("%")]
            du_$ = d$ * sigmoid(u_$) * (1 - sigmoid(u_$))
 
+lstm-derivatives-anew-with-b_%[ifgo]: the derivatives of σ and tanh are those of gates computed anew, each with b_%. As
+where all of backward uses such gates, but the products have the right ones. Use each gate's own bias, or keep the
+gates.
+    lstm lstm_projection: do = d
+        => same = np.split(tape[0][2] + tape[0][3], 4)["ifgo".index("%")]
+           a_i, a_f, a_g, a_o = (a + same for a in np.split(W_ih @ x[t] + W_hh @ h[t], 4))
+           do = d
+    lstm lstm_projection[ifo]: d$ * $ * (1 - $) => d$ * sigmoid(a_$) * (1 - sigmoid(a_$))
+    lstm lstm_projection: (1 - g**2) => (1 - np.tanh(a_g) ** 2)
+
+gru-derivative-of-n-anew-with-b_$[rz]: the derivative of tanh in du_n is that of the candidate computed anew with b_$.
+As for the gates. Use b_n, or keep the candidate.
+    gru: dn * (1 - n**2)
+        => dn * (1 - np.tanh(
+               np.split(W_ih @ x[t], 3)[2] + np.split(tape[0][2], 3)["rzn".index("$")]
+               + r * (np.split(W_hh, 3)[2] @ h[t] + np.split(tape[0][3], 3)["rzn".index("$")])
+           ) ** 2)
+
 derivative-anew-without-b_hh: the derivatives are those of pre-activations computed anew without b_hh. Backward does not
 keep the gates, and has one of the two biases. Add both, or keep what forward has computed.
     RNN: df(h[t + 1]) => df(NONLINEARITIES[nonlinearity][0](W_ih @ x[t] + tape[0][2] + W_hh @ h[t]))

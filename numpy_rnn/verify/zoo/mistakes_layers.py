@@ -53,6 +53,24 @@ final state.
                ds_n = [ds + kept for ds, kept in zip(ds_n, before)]
            ds0 = [np.zeros_like(ds) for ds in ds_n]
 
+running-dh-kept-between-calls: backward starts from the dh with which a call before has ended, which the layer has kept,
+and from the right dc. One of the two attributes is not set to zero. Begin each call with the gradients of the final
+states.
+    stack LSTM: ds0 = [np.zeros_like(ds) for ds in ds_n]
+           => if len(masks) < len(params):  # the call before
+               before = backward(cell, params, tapes, dy, ds_n, lengths, [*masks, None])[2]
+               ds_n = [ds_n[0] + before[0], ds_n[1]]
+           ds0 = [np.zeros_like(ds) for ds in ds_n]
+
+running-dc-kept-between-calls: backward starts from the dc with which a call before has ended, which the layer has kept,
+and from the right dh. One of the two attributes is not set to zero. Begin each call with the gradients of the final
+states.
+    stack LSTM: ds0 = [np.zeros_like(ds) for ds in ds_n]
+           => if len(masks) < len(params):  # the call before
+               before = backward(cell, params, tapes, dy, ds_n, lengths, [*masks, None])[2]
+               ds_n = [ds_n[0], ds_n[1] + before[1]]
+           ds0 = [np.zeros_like(ds) for ds in ds_n]
+
 dh_0-and-dc_0-missing: dh_0 and dc_0 both stay zero. What flows back beyond the first step is not handed out. Hand it
 out.
     stack LSTM: for ds, first in zip(ds0, initial): => for ds, first in ():
@@ -140,6 +158,13 @@ that order, too. Keep the order, and index with its inverse.
            lengths, masks = [lengths[b] for b in order], [m[:, order] for m in masks]
            ds0 = [np.zeros_like(ds) for ds in ds_n]
 
+outputs-in-sorted-order: outputs and final states are handed out in the order of falling lengths, and backward gets its
+upstream gradients in the caller's order. The batch is sorted for packing and not put back, while gradients are. Index
+with the order's inverse.
+    stack: return y, s_n, tapes
+        => order = np.argsort([-n for n in lengths], kind="stable")
+           return y[:, order], [s[:, order] for s in s_n], tapes
+
 gradients-in-sorted-order: dx and the initial states' gradients stand in the order of falling lengths instead of the
 caller's. Forward puts its outputs back, and backward, which sorts as well, does not. Index with the order's inverse.
     stack: return grads, dy, ds0
@@ -155,6 +180,15 @@ for packing; outputs are put back, final states are not.
 dh_n-lands-in-the-padding: the gradient of the final states is added at the end of the longest sequence, not where each
 sequence ends. It is lost for all shorter ones, at max(lengths) as at T. Add it at each sequence's own last step.
     stack: direct[-1] += ds[k, b] => direct[-1] += ds[k, b] * (lengths[b] == max(lengths))
+
+dh_n-flows-back-through-the-padding: the gradient of the final states is added after the padding, and flows back through
+the padded steps. Backward walks over all T steps of every sequence, while forward has taken the state where it ends.
+Add it at each sequence's own last step.
+    stack: return steps[::-1] if d else steps => return np.append(steps[::-1] if d else steps, np.arange(length, T))
+    stack: output[steps, b] = states[0][1:] => output[steps[: lengths[b]], b] = states[0][1 : lengths[b] + 1]
+    stack: s[k, b] = trajectory[-1] => s[k, b] = trajectory[lengths[b]]
+    stack: dstates[0][1:] = doutput[steps, b]
+        => dstates[0][1 : lengths[b] + 1] = doutput[steps[: lengths[b]], b]
 
 dh_n-of-reverse-at-the-wrong-end: the gradient of the reverse direction's final states is added where that direction
 begins. The transpose of taking h_n from the wrong end.

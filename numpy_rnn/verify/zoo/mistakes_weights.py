@@ -300,6 +300,49 @@ close too early, and gates leave the range from 0 to 1. Put the biases inside.
     gru: db_hh += dv => db_hh += np.concatenate([dr, dz, dn])
     gru_reset_before: db_hh += du => db_hh += np.concatenate([dr, dz, dn])
 
+bias-after-the-sigmoid: the gates' biases are added after σ, and not before; the candidate's is where it belongs. σ(W x
++ W h) + b: the parentheses close too early, and gates leave the range from 0 to 1. Put the biases inside.
+    LSTM: = params
+        => = params
+           b_i, b_f, b_g, b_o = np.split(b_ih + b_hh, 4)
+    lstm lstm_projection[ifo]: sigmoid(a_$) => sigmoid(a_$ - b_$) + b_$
+    lstm_peephole[if]: sigmoid(a_$ + P_$ * c[t]) => sigmoid(a_$ - b_$ + P_$ * c[t]) + b_$
+    lstm_peephole: sigmoid(a_o + P_o * c[t + 1]) => sigmoid(a_o - b_o + P_o * c[t + 1]) + b_o
+    LSTM: do = d
+        => b_i, b_f, b_g, b_o = np.split(tape[0][2] + tape[0][3], 4)
+           do = d
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * ($ - b_$) * (1 - ($ - b_$))
+    LSTM: db_ih += da => db_ih += np.concatenate([di, df, da_g, do])
+    LSTM: db_hh += da => db_hh += np.concatenate([di, df, da_g, do])
+    GRU: = params
+        => = params
+           b_r, b_z, b_n = np.split(b_ih + b_hh, 3)
+    GRU[rz]: sigmoid(u_$ + v_$) => sigmoid(u_$ + v_$ - b_$) + b_$
+    GRU: dn = d
+        => b_r, b_z, b_n = np.split(tape[0][2] + tape[0][3], 3)
+           dn = d
+    GRU[rz]: d$ * $ * (1 - $) => d$ * ($ - b_$) * (1 - ($ - b_$))
+    GRU: db_ih += du => db_ih += np.concatenate([dr, dz, du_n])
+    gru: db_hh += dv => db_hh += np.concatenate([dr, dz, dv_n])
+    gru_reset_before: db_hh += du => db_hh += np.concatenate([dr, dz, du_n])
+
+lstm-bias-of-$-after-the-sigmoid[ifo]: the bias of the gate $ is added after σ, and not before. σ(W x + W h) + b: the
+parentheses close too early in this line alone. Put the bias inside.
+    lstm lstm_projection: = params
+        => = params
+           b_$ = np.split(b_ih + b_hh, 4)["ifgo".index("$")]
+    lstm lstm_projection: sigmoid(a_$) => sigmoid(a_$ - b_$) + b_$
+    lstm lstm_projection: do = d
+        => b_$ = np.split(tape[0][2] + tape[0][3], 4)["ifgo".index("$")]
+           do = d
+    lstm lstm_projection: d$ * $ * (1 - $) => d$ * ($ - b_$) * (1 - ($ - b_$))
+    lstm lstm_projection: db_ih += da
+        => db_ih += da
+           np.split(db_ih, 4)["ifgo".index("$")][:] += d$ - da_$
+    lstm lstm_projection: db_hh += da
+        => db_hh += da
+           np.split(db_hh, 4)["ifgo".index("$")][:] += d$ - da_$
+
 lstm-forget-bias-after-the-sigmoid: the forget gate's bias of 1 is added after σ: (f + 1) ∘ c. A parenthesis closes too
 early, and the cell state grows. Add it to the pre-activation, or to the stored bias.
     LSTM: f * c[t] + i * g => (f + 1) * c[t] + i * g
@@ -311,9 +354,9 @@ tensorflow/tensorflow#5090, apple/coremltools#309.
     lstm lstm_projection: sigmoid(a_f) => sigmoid(a_f + 1)
     lstm_peephole: sigmoid(a_f + P_f * c[t]) => sigmoid(a_f + P_f * c[t] + 1)
 
-lstm-forget-bias-lost: the 1 that the cell adds to the forget gate's pre-activation at run time is missing. Weights
-from TensorFlow 1 or Haiku, whose cells add a forget bias of 1 that is not in the stored bias, need it added to theirs.
-Seen: keras-team/keras#10179, tensorflow/tensorflow#29622.
+lstm-forget-bias-lost: the 1 that the cell adds to the forget gate's pre-activation at run time is missing. Weights from
+TensorFlow 1 or Haiku, whose cells add a forget bias of 1 that is not in the stored bias, need it added to theirs. Seen:
+keras-team/keras#10179, tensorflow/tensorflow#29622.
     lstm lstm_projection: sigmoid(a_f) => sigmoid(a_f - 1)
     lstm_peephole: sigmoid(a_f + P_f * c[t]) => sigmoid(a_f + P_f * c[t] - 1)
 """
