@@ -149,7 +149,7 @@ def diagnose(
     remarks = [said]
     if search.large and search.untried:
         remarks.append("Not all pairs of mistakes were tried; of a small case, T = 4 and B = 2, more are.")
-    return found._replace(remark=" ".join(filter(None, remarks)), parts=_parts(search))
+    return found._replace(remark=" ".join(filter(None, remarks)), parts=_parts(search, pairs))
 
 
 def _beside(found: Diagnosis, problem: Problem, near: Mapping[str, float], pairs: bool) -> Diagnosis:
@@ -163,13 +163,19 @@ def _beside(found: Diagnosis, problem: Problem, near: Mapping[str, float], pairs
     if fits:
         return found._replace(mistakes=fits[0], alternatives=tuple(fits[1:]), remark=f"{found.remark} {remark}".strip())
     remarks = [found.remark, remark, _scaled(wider, rest)]
-    return found._replace(remark=" ".join(filter(None, remarks)), parts=_parts(search))
+    return found._replace(remark=" ".join(filter(None, remarks)), parts=_parts(search, pairs))
 
 
-def _parts(search: Search) -> tuple[Part, ...]:
+def _parts(search: Search, pairs: bool) -> tuple[Part, ...]:
     """What explains some of the wrong tensors: mistakes of the zoo, or simple ways to be wrong."""
-    found = [Part(names, pair, f"{_come(names)} out when {_said(pair)}") for names, pair in search.parts()]
-    problem, named = search.problem, {name for part in found for name in part.names}
+    problem, explained = search.problem, search.parts()
+    outputs = tuple(name for name in search.wrong if name in FORWARD)
+    if pairs and not set(outputs) <= {name for names, _ in explained for name in names}:
+        given = {name: a for name, a in problem.got.items() if name in FORWARD}
+        both = Search(problem._replace(got=given), outputs).pairs()
+        explained = [(outputs, pair) for pair in both[:1]] or explained
+    found = [Part(names, pair, f"{_come(names)} out when {_said(pair)}") for names, pair in explained]
+    named = {name for part in found for name in part.names}
     sizes = [*problem.case.x.shape[:2]]
     if not set(search.wrong) & set(FORWARD):
         for name in (name for name in search.wrong if name not in named):

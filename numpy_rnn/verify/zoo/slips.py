@@ -22,21 +22,30 @@ def slip_of(problem: Problem, wrong: Sequence[str]) -> str:
 
 
 def _axes_changed(problem: Problem) -> str:
-    """Whether the outputs are those of x (B, T, I) taken for (T, B, I), from zero states."""
-    case, output = problem.case, problem.got.get("output")
+    """Whether the numbers are those of x (B, T, I) taken for (T, B, I), from zero states where these do not fit."""
+    case = problem.case
     T, B, _ = case.x.shape
-    if output is None or T == B or case.lengths or len(case.params) > 1:
+    compared = [name for name in problem.got if name.startswith("d") and name not in ("dh_0", "dc_0")]
+    compared = [name for name in problem.got if name == "output"] or compared
+    if case.lengths or case.loss or not compared:
         return ""
+
+    def states(given: tuple[Array, ...]) -> tuple[Array, ...]:
+        return given if T == B else tuple(np.zeros((len(s), T, s.shape[2])) for s in given)
+
     turned = case._replace(
         x=case.x.swapaxes(0, 1),
         doutput=case.doutput.swapaxes(0, 1),
-        s0=tuple(np.zeros((len(s), T, s.shape[2])) for s in case.s0),
-        ds_n=tuple(np.zeros((len(s), T, s.shape[2])) for s in case.s0),
+        s0=states(case.s0),
+        ds_n=states(case.ds_n),
+        masks=None if case.masks is None else tuple(m.swapaxes(0, 1) for m in case.masks),
     )
-    theirs = machine(case.cell).run(turned.astype(np.float64))["output"].swapaxes(0, 1)
-    if error(output, theirs) > problem.tolerances["output"]:
+    theirs = machine(case.cell).run(turned.astype(np.float64))
+    theirs |= {name: theirs[name].swapaxes(0, 1) for name in ("output", "dx")}
+    if problem.error(theirs, compared) > 1:
         return ""
-    return "batch and time have changed places: x (B, T, I) is taken for (T, B, I), from zero states"
+    states_are = "" if T == B else ", from zero states"
+    return f"batch and time have changed places: x (B, T, I) is taken for (T, B, I){states_are}"
 
 
 def _truncated(problem: Problem, wrong: Sequence[str]) -> str:
