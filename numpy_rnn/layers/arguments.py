@@ -6,7 +6,7 @@ Every check raises ValueError.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -108,3 +108,11 @@ def check_keys(got: Collection[str], expected: Collection[str], what: str = "") 
     for problem, names in (("unknown", set(got) - set(expected)), ("missing", set(expected) - set(got))):
         if names:
             raise ValueError(f"{problem} {what}{', '.join(sorted(names))}; expected {', '.join(sorted(expected))}")
+
+
+def check_shapes(got: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], what: str = "") -> None:
+    """Refuse with a ValueError what came if a name is unknown or missing or has another shape."""
+    check_keys(got, expected, what)
+    for name, shape in expected.items():
+        if got[name] != shape:
+            raise ValueError(f"{what}{name} has shape {got[name]}, expected {shape}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..fast.numerics import Array
 from . import files
-from .arguments import check_dtype, check_keys
+from .arguments import check_dtype, check_shapes
 
 Seed = int | np.random.Generator | None
 M = TypeVar("M", bound="Module")
@@ -76,9 +76,8 @@ class Module:
         ValueError
             If a name is missing or unknown, or an array has the wrong shape or is not of real or complex numbers.
         """
-        check_keys(mapping, self._parameters)
-        arrays = {name: _as_numpy(name, mapping[name]) for name in self._parameters}
-        _check_shapes({n: a.shape for n, a in arrays.items()}, {n: p.shape for n, p in self._parameters.items()})
+        arrays = {name: _as_numpy(name, value) for name, value in mapping.items()}
+        check_shapes({n: a.shape for n, a in arrays.items()}, {n: p.shape for n, p in self._parameters.items()})
         for name, array in arrays.items():
             if np.iscomplexobj(array) and not np.issubdtype(self.dtype, np.complexfloating):
                 raise ValueError(f"{name} has dtype {array.dtype}, which {self.dtype} cannot hold")
@@ -126,9 +125,8 @@ class Module:
         if len(set(dtypes.values())) != 1 or not np.issubdtype(dtype := next(iter(dtypes.values())), np.floating):
             raise ValueError(f"{path} holds {sorted({str(d) for d in dtypes.values()})}, expected one float dtype")
         try:
-            expected = {n: shape for n, (shape, _) in classes[name].parameter_bounds(config).items()}
-            check_keys(shapes, expected)
-            _check_shapes(shapes, expected)
+            bounds = classes[name].parameter_bounds(config)
+            check_shapes(shapes, {n: shape for n, (shape, _) in bounds.items()})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} does not hold the {name} that it describes: {error}") from None
         model: M = cls._classes[name](**config, dtype=dtype, rng=0)
@@ -167,9 +165,3 @@ def _as_numpy(name: str, value: Any) -> Array:
     if not np.issubdtype(array.dtype, np.number):
         raise ValueError(f"{name} is a {type(value).__name__} of dtype {array.dtype}, expected an array of numbers")
     return array
-
-
-def _check_shapes(got: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
-    for name, shape in expected.items():
-        if got[name] != shape:
-            raise ValueError(f"{name} has shape {got[name]}, expected {shape}")

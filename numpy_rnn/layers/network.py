@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from ..fast.numerics import Array, linear, linear_db, linear_dW, linear_dx
 from ..fast.registry import FAMILIES, NETWORK_CELLS, USER_FACING, cell_name
 from . import recurrent
-from .arguments import check_array, check_bool, check_size
+from .arguments import check_array, check_bool, check_lengths, check_size
 from .module import Module, Seed
 from .recurrent import LSTM, Recurrent
 
@@ -201,11 +201,8 @@ class Network(Module):
             raise ValueError(
                 f"symbols has shape {array.shape} and dtype {array.dtype}, expected integers (steps, batch)"
             )
-        if lengths is not None:
-            T, B = array.shape
-            if np.shape(lengths) != (B,):
-                raise ValueError(f"lengths has shape {np.shape(lengths)}, expected ({B},), one a sequence")
-            array = np.where(np.arange(T)[:, None] < np.asarray(lengths), array, 0)
+        if (lengths := check_lengths(lengths, *array.shape)) is not None:
+            array = np.where(np.arange(len(array))[:, None] < lengths, array, 0)
         if array.size and not 0 <= array.min() <= array.max() < self.symbols:
             raise ValueError(f"symbols are from {array.min()} to {array.max()}, expected 0 to {self.symbols - 1}")
         return self._parameters["embedding.weight"][array], array

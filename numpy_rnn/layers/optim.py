@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..fast.numerics import Array
-from .arguments import check_keys
+from .arguments import check_shapes
 
 Tensors = Mapping[str, Array]
 
@@ -60,10 +60,7 @@ class Optimizer:
             If a name is missing or unknown, or a gradient has another shape than its parameter. No parameter
             has been changed then.
         """
-        check_keys(grads, self.params, "gradient ")
-        for name, param in self.params.items():
-            if grads[name].shape != param.shape:
-                raise ValueError(f"gradient {name} has shape {grads[name].shape}, expected {param.shape}")
+        check_shapes(_shapes(grads), _shapes(self.params), "gradient ")
         if self._memory:
             self._memory["step"] += 1
         for name, param in self.params.items():
@@ -92,10 +89,7 @@ class Optimizer:
         ValueError
             If a name or a shape does not belong to this optimizer. Nothing has been changed then.
         """
-        check_keys(mapping, self._memory, "optimizer state ")
-        for name, like in self._memory.items():
-            if np.shape(mapping[name]) != like.shape:
-                raise ValueError(f"optimizer state {name} has shape {np.shape(mapping[name])}, expected {like.shape}")
+        check_shapes(_shapes(mapping), _shapes(self._memory), "optimizer state ")
         self._memory = {name: np.array(mapping[name], like.dtype) for name, like in self._memory.items()}
 
 
@@ -331,6 +325,10 @@ def clip_grad_value(grads: Tensors, value: float) -> None:
     value = _checked("value", value, finite=False)
     for g in grads.values():
         np.clip(g, -value, value, out=g)  # (Q1)
+
+
+def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
+    return {name: np.shape(tensor) for name, tensor in tensors.items()}
 
 
 def _checked(name: str, value: float, *, finite: bool = True) -> float:
