@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,16 +53,14 @@ class Recurrent(SequenceModel, abstract=True):
         self._state_lead = (self.num_layers * self.num_directions,)
         units = [("proj_size" if projected else "hidden_size", self.output_size), ("hidden_size", self.hidden_size)]
         self._state_units = units[: len(self.cell.State._fields)]
-        # [L][D] of the names and the arrays of one cell's parameters, in the order of its Params.
-        self._names = [
-            [[parameter_name(field, l, d) for field in self.cell.Params._fields] for d in range(self.num_directions)]
-            for l in range(self.num_layers)
-        ]
+        fields, D = self.cell.Params._fields, range(self.num_directions)
+        # Of all cells' parameters, in the order of their Params; an absent bias has a name, too, and is zero.
+        self._names = [parameter_name(f, l, d) for l in range(self.num_layers) for d in D for f in fields]
         no_bias = np.zeros(self.cell.gates * self.hidden_size, self.dtype)
         no_bias.flags.writeable = False
+        arrays = iter([self._parameters.get(name, no_bias) for name in self._names])
         self._params = tuple(
-            tuple(self.cell.Params(*[self._parameters.get(name, no_bias) for name in names]) for names in layer)
-            for layer in self._names
+            tuple(self.cell.Params(*islice(arrays, len(fields))) for _ in D) for _ in range(self.num_layers)
         )
         if self.dropout > 0 and self.num_layers == 1:
             warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
@@ -208,13 +207,8 @@ class Recurrent(SequenceModel, abstract=True):
     def _results(
         self, tape: Tape, grads: list[list[Grads]], dx: Array, ds0: States
     ) -> tuple[dict[str, Array], Array, Any]:
-        named = {
-            name: g
-            for names, directions in zip(self._names, grads)
-            for names_d, grads_d in zip(names, directions)
-            for name, g in zip(names_d, grads_d)
-            if name in self._parameters  # not what absent biases got
-        }
+        flat = [g for layer in grads for direction in layer for g in direction]
+        named = {name: g for name, g in zip(self._names, flat) if name in self._parameters}
         return named, self._to_user(dx, tape.batched), self._states_to_user(ds0, tape.batched)
 
     def _masks(self, T: int, B: int) -> list[Array] | None:

@@ -45,7 +45,7 @@ class SequenceModel(Module, abstract=True):
 
     def _check_x(self, x: Any) -> tuple[Array, bool]:
         """Lay x out as (T, B, I); return it, and whether it came as a batch."""
-        meaning = f"({'batch, steps' if self.batch_first else 'steps, batch'}, input_size)"
+        meaning = "(batch, steps, input_size)" if self.batch_first else "(steps, batch, input_size)"
         if isinstance(x, np.ndarray) and x.ndim not in (2, 3):
             raise ValueError(
                 f"x has shape {x.shape}, expected {meaning} or, for a single sequence, (steps, input_size), "
