@@ -1,8 +1,9 @@
-"""The house stands as DESIGN has it: imports lead down only, and NumPy's half needs no PyTorch."""
+"""The house stands as DESIGN has it: imports lead down only, NumPy's half needs no PyTorch, links lead somewhere."""
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,3 +52,20 @@ def test_pytorch_is_asked_for_by_few():
             name for name, at_import in imports(path) if at_import and name.split(".")[0] in ("torch", "torch_rnn")
         ]
         assert not eager or path.name == "torch_learner.py", f"{path}: {eager}"
+
+
+def test_links_of_documents_lead_somewhere():
+    def slug(heading: str) -> str:
+        return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+    root, checked = PACKAGE.parent, 0
+    for document in (*root.glob("*.md"), *(root / "docs").rglob("*.md")):
+        text = re.sub(r"^```.*?^```$", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\((?![a-z]+:)([^)\s]+)\)", text):
+            path, _, anchor = target.partition("#")
+            file = document.parent / path if path else document
+            assert file.exists(), f"{document}: {target}"
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+            assert not anchor or anchor in map(slug, headings), f"{document}: {target}"
+            checked += 1
+    assert checked > 200

@@ -148,9 +148,3 @@ def test_pages_quote_the_code(pages, name):
     assert len(expected) == (6 if name in STEP_PAGES else 2)
     changed = pages.fill(page(name), dict.fromkeys(marks, "other"))
     assert changed.count("\nother\n") == len(marks)
-
-
-@pytest.mark.parametrize("name", [*STEP_PAGES, *GRU_PAGES])
-def test_links_lead_somewhere(name):
-    for target in re.findall(r"\]\(([^)#]+)\)", page(name)):
-        assert (LEARN / target).exists(), target

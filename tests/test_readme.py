@@ -92,10 +92,3 @@ def test_both_languages_have_the_same_sections_examples_and_commands():
         return examples, commands(text), len(re.findall("^## ", text, re.MULTILINE)), text.count("\n|")
 
     assert shape("en") == shape("zh")
-
-
-@in_both
-def test_links_lead_somewhere(language):
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXTS[language])
-    assert len(links) >= 10
-    assert [link for link in links if not (FILES[language].parent / link).exists()] == []
