@@ -16,8 +16,6 @@ from .equations import module_of
 from .verdict import BY_HAND, TOLERANCE, Verdict
 from .walk import Jacobian, Line, Walk, with_step
 
-_ACTIVATIONS = {"rnn_tanh": {"f": "tanh", "f'": "tanh'"}, "rnn_relu": {"f": "relu", "f'": "relu'"}}
-
 
 def at_step(line: Line) -> str:
     """A line's equation with the number of the step put in."""
@@ -26,12 +24,12 @@ def at_step(line: Line) -> str:
 
 def _pieces(walk: Walk, line: Line) -> Iterator[tuple[str, int | None]]:
     """The right side's pieces, with the number of the step put in, and which value each stands for."""
-    activations = _ACTIVATIONS.get(walk.cell.name, {})
+    f = walk.cell.name.removeprefix("rnn_") if walk.cell.name.startswith("rnn_") else "f"
     for kind, text in line.equation.tokens:
         if kind in ("name", "jacobian"):
             yield with_step(text, line.step), line.inputs[text]
         elif kind != "big":
-            yield activations.get(text, text) if kind == "function" else text, None
+            yield re.sub("^f", f, text) if kind == "function" else text, None
 
 
 def loss(walk: Walk) -> str:
