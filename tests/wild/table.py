@@ -55,16 +55,17 @@ def verdict(implementation):
     return checked(implementation).verdict
 
 
-def named(implementation, found):
+def named(found):
     """What diagnose says, in a cell of the table."""
     if found.agrees:
         return "right"
     return " and ".join(f"`{m.name}`" for m in found.mistakes) or found.slip
 
 
-def row(implementation):
+def row(implementation, found):
+    """A row of the table, given what diagnose has found."""
     cells = (implementation.title, implementation.cell, implementation.truth or "right", verdict(implementation))
-    return f"| {' | '.join(cells)} | {named(implementation, diagnosed(implementation))} |"
+    return f"| {' | '.join(cells)} | {named(found)} |"
 
 
 def table(rows):
@@ -84,7 +85,7 @@ def page(text):
     """The page with a new table."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table([row(one) for one in IMPLEMENTATIONS])}\n{END}{after}"
+    return f"{before}{BEGIN}\n{table([row(one, diagnosed(one)) for one in IMPLEMENTATIONS])}\n{END}{after}"
 
 
 if __name__ == "__main__":
