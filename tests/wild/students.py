@@ -109,8 +109,9 @@ def lstm_in_columns(case, slip="", calls=1):
                 dg, do = whole * i * (1 - (g - b["g"]) ** 2), dh * th * (o - b["o"]) * (1 - o + b["o"])
             d = {"i": di, "f": df, "g": dg, "o": do}
             for q in "ifgo":
-                grads[f"W{q}"] = grads[f"W{q}"] + d[q] @ xt.T
-                grads[f"U{q}"] = grads[f"U{q}"] + d[q] @ hp.T
+                of = f if q == "f" and slip == "the gate in dW" else d[q]
+                grads[f"W{q}"] = grads[f"W{q}"] + of @ xt.T
+                grads[f"U{q}"] = grads[f"U{q}"] + of @ hp.T
                 db = (
                     {"i": whole * g, "f": whole * cp, "g": whole * i, "o": dh * th}[q]
                     if slip == "bias outside"
@@ -367,6 +368,7 @@ SLIPS = {
         "parentheses of c_prev": {"lstm-f-carries-dc_h-alone"},
         "(1 - tanh)²": {"lstm-tanh-c-derivative-squared-as-a-whole"},
         "the gate goes back": {"lstm-f-sent-back-for-da_f"},
+        "the gate in dW": {"lstm-f-for-da_f-in-dW"},
         "o from the upstream": {"lstm-do-from-the-upstream-alone"},
         "one cache": {"cache-of-the-last-step"},
         "np.sum without axis": {"bias-gradient-summed-over-each-gate"},

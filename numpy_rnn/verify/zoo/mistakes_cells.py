@@ -315,13 +315,24 @@ As for the gates. Use b_n, or keep the candidate.
                + r * (np.split(W_hh, 3)[2] @ h[t] + np.split(tape[0][3], 3)["rzn".index("$")])
            ) ** 2)
 
-derivative-anew-without-b_hh: the derivatives are those of pre-activations computed anew without b_hh. Backward does not
-keep the gates, and has one of the two biases. Add both, or keep what forward has computed.
+derivative-anew-without-b_hh: backward computes its activations anew, without b_hh. It does not keep the gates, and has
+one of the two biases. Add both, or keep what forward has computed.
     RNN: df(h[t + 1]) => df(NONLINEARITIES[nonlinearity][0](W_ih @ x[t] + tape[0][2] + W_hh @ h[t]))
     lstm lstm_projection: do = d
         => i, f, g, o = np.split(W_ih @ x[t] + tape[0][2] + W_hh @ h[t], 4)
            i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
            do = d
+    gru: dn = d
+        => u_r, u_z, u_n = np.split(W_ih @ x[t] + tape[0][2], 3)
+           v_r, v_z, v_n = np.split(W_hh @ h[t], 3)
+           r, z = sigmoid(u_r + v_r), sigmoid(u_z + v_z)
+           n = np.tanh(u_n + r * v_n)
+           dn = d
+    gru_reset_before: dn = d
+        => u_r, u_z, u_n = np.split(W_ih @ x[t] + tape[0][2], 3)
+           r, z = sigmoid(u_r + W_hr @ h[t]), sigmoid(u_z + W_hz @ h[t])
+           n = np.tanh(u_n + W_hn @ (r * h[t]))
+           dn = d
 
 relu-derivative-at-zero: relu' is 1 wherever h ≥ 0, which is everywhere. h >= 0 for h > 0. The output of relu is never
 negative, so no unit ever counts as off.
@@ -474,6 +485,18 @@ One letter is missing in the line that makes dx, and all else is right. Write da
 lstm-$-for-da_$[ifgo]: da_$ is the gate $ itself. The gate stands where its gradient belongs, in every product that
 follows. Write da_$ there.
     LSTM: da_$ = d$ * => da_$ = $ + 0 *
+
+lstm-$-for-da_$-in-dW[ifgo]: the gate $ itself, and not its gradient da_$, is multiplied with x and h in dW_ih and
+dW_hh. One letter is missing in the lines that sum up the weights' gradients, and all else is right. Write da_$ there.
+    LSTM: dW_ih += np.outer(da, x[t])
+        => summed = 1 * da
+           np.split(summed, 4)["ifgo".index("$")][:] = $
+           dW_ih += np.outer(summed, x[t])
+    LSTM: np.outer(da, h[t]) => np.outer(summed, h[t])
+
+gru-direct-path-by-1-z: what goes straight back to the old state is multiplied by 1 - z and not by z. The line belongs
+to the other meaning of z: here z keeps the old state. Multiply by z.
+    GRU: dh[t] += dh[t + 1] * z => dh[t] += dh[t + 1] * (1 - z)
 
 gru-$-sent-back-for-du_$[rzn]: the gate $ itself, and not its gradient du_$, is multiplied with W_ih and W_hh on the way
 back. One letter is missing in a line of three products, and dW and db are right. Write du_$ in that line.
