@@ -122,7 +122,7 @@ def test_shares_are_of_one_size_give_or_take_one():
 
 
 def test_a_process_may_have_no_stream_of_a_short_validation(book):
-    task, config = of(read_text(book, "characters")), Config.of("text", hidden=3, batch=5, seq_len=8)
+    task, config = of(*read_text(book, "characters"), tested=False), Config.of("text", hidden=3, batch=5, seq_len=8)
     group = processes.SingleProcess()
     group.size, group.reduced = 3, lambda numbers, operation: np.add(numbers, [6.0, 2.0]).tolist()  # of the others
     learner = TorchLearner(config, task, group=group)

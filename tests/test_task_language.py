@@ -13,7 +13,7 @@ from runs import trial
 from support import assert_close
 
 from numpy_rnn.train.batches import Batches
-from numpy_rnn.train.language import Text, Vocabulary, costs, default_text
+from numpy_rnn.train.language import Vocabulary, costs, default_text
 from numpy_rnn.train.learner import Learner
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.tasks import TASKS, language
@@ -25,11 +25,10 @@ SIZES = {"hidden": 7, "embedding": 3, "batch": 4, "seq_len": 9, "patience": 0}
 
 
 def small():
-    """The task with the first 2400 characters of the text."""
-    text = default_text()[:2400]
+    """The task with the first 2000 characters of the text."""
+    text = default_text()[:2000]
     vocabulary = Vocabulary.of(text, "characters")
-    symbols = vocabulary.encode(text)
-    return language.of(Text(vocabulary, symbols[:1600], symbols[1600:1900]), symbols[1900:])
+    return language.of(vocabulary, vocabulary.encode(text))
 
 
 def tiny(**changes):
@@ -110,7 +109,7 @@ def test_it_prints_scores_and_what_the_network_writes(run, monkeypatch):
     monkeypatch.setitem(TASKS, "language", small)
     status, out, err = run(*TINY, "--out", "f.svg", "--checkpoint", "c")
     assert (status, err) == (0, "")
-    assert "1,600 and 300 characters to learn from and to validate" in out
+    assert "1,600 and 200 characters to learn from and to validate" in out
     assert METRIC in out
     assert "5-gram, Kneser-Ney" in out
     document = json.loads(run(*TINY, "--json")[1])

@@ -238,7 +238,7 @@ def test_patience_ends_a_run_and_the_best_weights_are_what_is_sampled(run, book)
     assert (document["complete"], document["steps"]) == (True, 10 * (best + 1 + 3))
     assert document["best_step"] == 10 * (best + 1)
     assert document["best_validation"] * math.log(2) == pytest.approx(losses[best])
-    task = of(read_text(book, "characters"))
+    task = of(*read_text(book, "characters"), tested=False)
     learner = Learner(found.config, task, found.model())
     assert learner.evaluate(validation_batches(task.validation, found.config)) == losses[best]
     learner.load_state_dict(found.tensors)

@@ -104,15 +104,15 @@ def gradflow(
 def _of_model(path: Path, text: Path | None, steps: int, sequences: int) -> list[Job]:
     """Read a model, make the one that its training began with, and take text from the part for validation."""
     found, vocabulary = read_language_model(path)
-    read = read_text(text, vocabulary.kind)
-    if text is None and not np.array_equal(read.vocabulary.codes, vocabulary.codes):
+    known, symbols = read_text(text, vocabulary.kind)
+    if text is None and not np.array_equal(known.codes, vocabulary.codes):
         raise click.UsageError(f"{path} was not trained on the default text: give one with --text.")
-    codes = vocabulary.encode(read.vocabulary.codes[read.validation])
+    codes = vocabulary.encode(known.codes[symbols[-(len(symbols) // 10) :]])
     if len(codes) < steps:
         raise click.UsageError(f"the text's last tenth has {len(codes)} symbols, too few for --steps {steps}.")
     starts = np.linspace(0, len(codes) - steps, sequences, dtype=int)
-    symbols = np.stack([codes[start : start + steps] for start in starts], axis=1)
-    return trained_jobs(found.initial_model(), found.model(), symbols)
+    read = np.stack([codes[start : start + steps] for start in starts], axis=1)
+    return trained_jobs(found.initial_model(), found.model(), read)
 
 
 def _document(f: Flow) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def train(
         if resume:
             asked = steps if given(ctx, "steps") else None
             before, config, steps, backend = resumed(ctx, out, config, lambda _: asked)
-        task = of(read_text(text, config.symbols), name="text", source=source)
+        task = of(*read_text(text, config.symbols), name="text", source=source, tested=False)
         group = _group(config, backend, device)
         _check_agreement(group, config, steps, interval, before, task)
         run = Run(config, task, steps, interval, backend, device, group, before)

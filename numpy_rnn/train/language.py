@@ -106,14 +106,6 @@ def codes_of(text: str | bytes, kind: str) -> Array:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
 
 
-class Text(NamedTuple):
-    """A text as indices into its vocabulary, the last tenth kept for validation."""
-
-    vocabulary: Vocabulary
-    training: Array  # (number of symbols,)
-    validation: Array  # (number of symbols,)
-
-
 def default_text() -> str:
     """Return the language reference that every CPython carries for `help()`: half a megabyte of English and code.
 
@@ -136,8 +128,8 @@ def default_text() -> str:
     return "".join(topics[name] for name in sorted(topics))
 
 
-def read_text(path: str | Path | None, kind: str) -> Text:
-    """Read a UTF-8 file (of bytes, any file) or, for None, take `default_text()`; `kind` is what counts as a symbol.
+def read_text(path: str | Path | None, kind: str) -> tuple[Vocabulary, Array]:
+    """Read a UTF-8 file (of bytes, any file) or, for None, `default_text()`, as indices (n,) into its vocabulary.
 
     Raises
     ------
@@ -156,12 +148,10 @@ def read_text(path: str | Path | None, kind: str) -> Text:
     name = "the text" if path is None else path
     if len(codes) == 0:
         raise ValueError(f"{name} is empty")
-    n = len(codes) // 10
-    if n < 2:
+    if len(codes) < 20:
         raise ValueError(f"{name} has {len(codes)} {kind}, expected at least 20: the last tenth is for validation")
     vocabulary = Vocabulary.of(codes, kind)
-    indices = vocabulary.encode(codes)
-    return Text(vocabulary, indices[:-n], indices[-n:])
+    return vocabulary, vocabulary.encode(codes)
 
 
 def generate(model: Network, prompt: Array, length: int, temperature: float, rng: Seed = None) -> Iterator[int]:

@@ -77,23 +77,12 @@ def logistic(x: Array, classes: Array, penalty: float) -> Map:
     X = np.column_stack([x, np.ones(len(x))])
     ridge = np.append(np.full(x.shape[1], penalty / 2), 0.0)
     w = np.zeros(X.shape[1])
-
-    def value(w: Array) -> tuple[float, Array]:
-        z = X @ w
-        loss = np.logaddexp(0, np.where(classes, -z, z)).mean() + ridge @ w**2 / 2
-        return float(loss), X.T @ (1 / (1 + np.exp(-z)) - classes) / len(X) + ridge * w
-
-    loss, g = value(w)
     for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-X @ w))
+        g = X.T @ (p - classes) / len(X) + ridge * w
         if np.abs(g).max() < 1e-9:
             return lambda new: np.outer(np.column_stack([new, np.ones(len(new))]) @ w, [-0.5, 0.5])
-        p = 1 / (1 + np.exp(-X @ w))
-        step = np.linalg.solve(X.T @ ((p * (1 - p))[:, None] * X) / len(X) + np.diag(ridge), g)
-        size = 1.0
-        while (tried := value(w - size * step))[0] > loss + 1e-12 and size > 1e-6:
-            size /= 2
-        w = w - size * step
-        loss, g = tried
+        w = w - np.linalg.solve(X.T @ ((p * (1 - p))[:, None] * X) / len(X) + np.diag(ridge), g)
     raise ArithmeticError(f"logistic regression did not converge: gradient {np.abs(g).max():.1e}")
 
 

@@ -11,38 +11,46 @@ from __future__ import annotations
 import numpy as np
 
 from ...fast.numerics import Array
-from ..language import Text, read_text
+from ..language import Vocabulary, read_text
 from ..task import Outputs, Part, Split, Task
 from .ngrams import kneser_ney, probability
 
 ORDER = 5
-SOURCE = "Python's own help, pydoc_data.topics"
 
 
 def load() -> Task:
     """Read the text and make the task, or say what is missing."""
-    text = read_text(None, "characters")
-    n = len(text.validation)
-    return of(Text(text.vocabulary, text.training[:-n], text.training[-n:]), text.validation)
+    return of(*read_text(None, "characters"))
 
 
-def of(text: Text, test: Array | None = None, name: str = "language", source: str = SOURCE) -> Task:
-    """Make the task of a text; its test is by default what the validation sees, where nobody asks for a test."""
-    K, symbol = len(text.vocabulary), text.vocabulary.kind[:-1]
-    pieces = text.training, text.validation, text.validation if test is None else test
-    train, validation, tested = (Split(symbols[None, :-1], None, (symbols[None, 1:],)) for symbols in pieces)
+def of(
+    vocabulary: Vocabulary,
+    symbols: Array,
+    name: str = "language",
+    source: str = "Python's own help, pydoc_data.topics",
+    tested: bool = True,
+) -> Task:
+    """Make the task of a text (n,): the last tenth is the test, the one before it for validation.
+
+    Where nobody asks for a test, both are the last tenth.
+    """
+    n = len(symbols) // 10
+    learnt, rest = (symbols[: -2 * n], symbols[-2 * n : -n]) if tested else (symbols[:-n], symbols[-n:])
+    pieces = learnt, rest, symbols[-n:]
+    train, validation, test = (Split(piece[None, :-1], None, (piece[None, 1:],)) for piece in pieces)
+    K, symbol = len(vocabulary), vocabulary.kind[:-1]
     return Task(
         name,
         f"which {symbol} comes next",
         source,
         train,
         validation,
-        tested,
+        test,
         read="every",
         parts=(Part(f"next {symbol}", "symbols", K, unit=symbol),),
         symbols=K,
         baselines=baselines,
-        vocabulary=text.vocabulary,
+        vocabulary=vocabulary,
     )
 
 
