@@ -7,7 +7,7 @@ import pytest
 
 from numpy_rnn.layers.network import Network, sum_rows
 from numpy_rnn.train.batches import Batches, validation_batches
-from numpy_rnn.train.language import Vocabulary, codes_of, default_text, generate, read_text
+from numpy_rnn.train.language import Vocabulary, default_text, generate, read_text
 from numpy_rnn.train.settings import Config
 from numpy_rnn.train.task import Split
 
@@ -57,8 +57,6 @@ def test_unknown_symbols_are_named():
         Vocabulary.of("è", "bytes").encode("é")
     with pytest.raises(ValueError, match="none of these characters: '\\\\udcff'"):
         vocabulary.encode("\udcff")  # how an argument that is not UTF-8 arrives from the command line
-    with pytest.raises(ValueError, match="symbols are 'words', expected characters or bytes"):
-        codes_of("a", "words")
 
 
 def test_bytes_are_decoded_as_they_come():

@@ -47,7 +47,7 @@ class Vocabulary(NamedTuple):
 
     @property
     def valid(self) -> bool:
-        """Whether the codes are rising, and of symbols that there are; of a file, one cannot know."""
+        """Whether the codes rise and are those of such symbols, which a file may only claim."""
         highest = 0x10FFFF if self.kind == "characters" else 0xFF
         return bool(self.codes[0] >= 0 and self.codes[-1] <= highest and np.all(np.diff(self.codes) > 0))
 
@@ -89,15 +89,13 @@ def codes_of(text: str | bytes, kind: str) -> Array:
     Raises
     ------
     ValueError
-        If the kind is unknown, or `text` is bytes that are not UTF-8 and characters are asked for.
+        If `text` is bytes that are not UTF-8 and characters are asked for.
 
     Examples
     --------
     >>> codes_of("é", "characters").tolist(), codes_of("é", "bytes").tolist()
     ([233], [195, 169])
     """
-    if kind not in KINDS:
-        raise ValueError(f"symbols are {kind!r}, expected {' or '.join(KINDS)}")
     if kind == "bytes":
         # A command-line argument that is not UTF-8 arrives with its bytes escaped: give them back as they were.
         data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
