@@ -6,12 +6,13 @@ import re
 
 import pytest
 from formulas import Scope, mutants
-from prose import ABBREVIATIONS
+from prose import ABBREVIATIONS, runs
 from sentences import (
     CONDITIONS,
     PLACED,
     SPOKEN,
     Found,
+    base_is_known,
     evaluate,
     holds,
     in_sentences,
@@ -154,3 +155,21 @@ def test_a_wrong_range_and_half_a_formula_are_errors(text, wrong):
     assert evaluate("t = 0 … T-1", scope) == 1
     with pytest.raises(FormulaError, match=wrong):
         evaluate(text, scope)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Where h_1 = a, and the rest", ["h_1 = a"]),
+        ("(with h_1 = a (h_0 + 2)) it is", ["h_1 = a (h_0 + 2)"]),
+        ("(h_1 = a; page 2)", ["h_1 = a"]),
+        ("as a matrix [h_0; a] = 1\n\nh_1 < 2.", ["[h_0; a] = 1", "h_1 < 2"]),
+        ("一步：h_1 = a，所以", ["h_1 = a"]),
+        ("the mark = alone", ["="]),
+        ("unknown q = a", ["= a"]),
+        ("[h_0 < a] is a number", ["[h_0 < a]"]),
+    ],
+)
+def test_where_formulas_begin_and_end(text, expected):
+    found = (text[start:end] for start, end in runs(text, lambda name: base_is_known(name, {"a", "h"})))
+    assert [run for run in found if relation(run)] == expected
