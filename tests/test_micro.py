@@ -220,11 +220,8 @@ def one_line_mistakes():
                 wrong = code[: match.start()] + match.expand(replacement) + code[match.end() :]
                 if wrong != code and wrong not in found and "dc[t] = dc" not in wrong:  # that one is right: dc[t] is 0
                     found.add(wrong)
-                    rnn, head = number < starts["sigmoid"], number > starts["backward"]
-                    for cell in ["rnn"] * (rnn or head) + ["lstm"] * (not rnn):
-                        yield pytest.param(
-                            cell, number, f"{wrong}  # {remark}", id=f"{cell}-{number + 1}: {wrong.strip()}"
-                        )
+                    cell = "lstm" if starts["sigmoid"] < number < starts["backward"] else "rnn"
+                    yield pytest.param(cell, number, f"{wrong}  # {remark}", id=f"{cell}-{number + 1}: {wrong.strip()}")
 
 
 MISTAKES = list(one_line_mistakes())
@@ -245,7 +242,7 @@ def run_main(source, *args):
 
 
 def test_there_are_many_mistakes_on_every_line():
-    assert len(MISTAKES) > 90
+    assert len(MISTAKES) > 80
     lines = {number for number, line in enumerate(SOURCE.splitlines()) if re.search(r"# \(\d'\)", line)}
     assert {mistake.values[1] for mistake in MISTAKES} == lines
     assert len(lines) == 25
@@ -333,23 +330,20 @@ def test_a_text_that_does_not_serve_gets_a_sentence(tmp_path, content, args, sen
     path = tmp_path / "book.txt"
     if content is not None:
         path.write_bytes(content)
-    done = run("--text", path, *args)
-    assert done.returncode == 1
-    assert done.stderr == sentence.format(path=path) + "\n"
+    assert run_main(SOURCE, "--text", str(path), *args)[1] == sentence.format(path=path)
 
 
-@pytest.mark.parametrize("args", [["--steps", 0], ["--hidden", 0], ["--seed", -1]])
-def test_numbers_that_do_not_serve_get_a_sentence(args):
-    done = run(*args)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.endswith("error: --steps and --hidden must be at least 1, --seed at least 0\n")
+@pytest.mark.parametrize("args", [["--steps", "0"], ["--hidden", "0"], ["--seed", "-1"]])
+def test_numbers_that_do_not_serve_get_a_sentence(args, capsys):
+    assert run_main(SOURCE, *args) == ("", 2)
+    assert capsys.readouterr().err.endswith("error: --steps and --hidden must be at least 1, --seed at least 0\n")
 
 
 def test_a_text_that_just_fits(tmp_path):
     (tmp_path / "book.txt").write_text("thirty characters just suffice")
-    done = run("--text", tmp_path / "book.txt", "--steps", 100)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "held-out text: " in done.stdout
+    printed, end = run_main(SOURCE, "--text", str(tmp_path / "book.txt"), "--steps", "100")
+    assert end is None
+    assert "held-out text: " in printed
 
 
 def test_ctrl_c_ends_with_what_there_is(tmp_path):
