@@ -1,6 +1,7 @@
 """The same numbers as `numpy_rnn.textbook.gru` and `gru_reset_before`, for a batch.
 
-(1) … (1') are the equations of `textbook.gru`, which reset before the product has as well unless a line says otherwise.
+(1) … (1') are the equations of `textbook.gru`. Those of the reset before the product are alike; lines that it alone has
+are marked.
 
 What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 

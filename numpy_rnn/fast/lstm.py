@@ -1,7 +1,7 @@
 """The same numbers as `numpy_rnn.textbook.lstm`, `lstm_projection` and `lstm_peephole`, for a batch.
 
-(1) … (1') are the equations of `textbook.lstm`. The lines that only one of the others has are marked so, and quote its
-equations; a cell is known by its parameters.
+(1) … (1') are the equations of `textbook.lstm`. Lines that one of the others alone has are marked, with its equation's
+number. Which cell it is follows from the parameters.
 
 What is laid out otherwise, beside what all cells share (see `numpy_rnn.fast`):
 
