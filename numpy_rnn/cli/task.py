@@ -30,8 +30,7 @@ from ..train.loop import Run, require
 from ..train.settings import EPOCHS, Config
 from ..train.task import Task
 from ..train.tasks import TASKS, figure
-from ..train.tasks.scores import Row, baseline_rows, markdown, scores, verdict
-from ..train.tasks.scores import table as lines_of
+from ..train.tasks.scores import Row, baseline_rows, markdown, scores, table_lines, verdict
 from .options import CellName, figure_path, with_settings
 from .progress import Display, Interruption, bar, check_out, given, resumed
 
@@ -147,7 +146,7 @@ def _tell(run: Run, rows: list[Row], out: Path | None, as_json: bool) -> None:
         }
         click.echo(json.dumps(document, indent=1))
         return
-    heads, *lines = lines_of(data, rows)
+    heads, *lines = table_lines(data, rows)
     table = Table(title=f"{data.name}, test split", title_justify="left", title_style="bold", box=SIMPLE, padding=0)
     for k, head in enumerate(heads):
         table.add_column(head, justify="right" if k > 1 else "left")

@@ -84,7 +84,7 @@ def baseline_rows(task: Task) -> list[Row]:
     return [Row(name, "", [scores(task, outputs)], []) for name, outputs in task.baselines(task).items()]
 
 
-def table(task: Task, rows: Iterable[Row]) -> list[list[str]]:
+def table_lines(task: Task, rows: Iterable[Row]) -> list[list[str]]:
     """The lines of a table of networks and baselines, the first one with the heads."""
     shown = metrics(*task.parts)
     lines = [["", "backend", *(metric.name for metric in shown), "seconds"]]
@@ -112,7 +112,7 @@ def verdict(task: Task, rows: Sequence[Row]) -> list[str]:
 
 def markdown(task: Task, rows: Sequence[Row]) -> str:
     """A task's rows and verdicts as Markdown."""
-    heads, *lines = (f"| {' | '.join(line)} |" for line in table(task, rows))
+    heads, *lines = (f"| {' | '.join(line)} |" for line in table_lines(task, rows))
     rule = "|---" * (heads.count("|") - 1) + "|"
     sentences = [f"* {sentence}." for sentence in verdict(task, rows)]
     title = f"**{task.name}**: {task.question}. Data: {task.source}."
