@@ -82,7 +82,7 @@ MATRIX = """
 
 
 def kills(mistakes: Sequence[Mistake] = MISTAKES) -> Kills:
-    """Run every check on every mistake; all of them take half a minute.
+    """Run every check on every mistake; all of them take a minute.
 
     A mistake inside a cell is run in every cell that can have it, one outside in three cells.
     """
