@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ..fast.registry import CELLS, FAMILIES
 from ..layers.files import MissingLibraryError
-from ..verify.compare import CUDNN_FLOAT32, DTYPES, Finding, findings
+from ..verify.compare import CUDNN_FLOAT32, DTYPES, Finding, findings, training_findings
 from ..verify.difference import TOLERANCES
 from .options import CellName
 
@@ -55,7 +55,8 @@ def check(
 
     The same parameters, inputs and upstream gradients go through numpy_rnn (gradients written by hand), torch_rnn
     (autograd through an explicit loop, and by hand) and torch.nn: one layer and stacked ones, both directions,
-    sequences of different lengths, with and without bias, and real text. An error is the largest difference in a
+    sequences of different lengths, with and without bias, initial states and dropout, truncated, from snapshots,
+    gradients at every state, and real text; then losses and optimizers. An error is the largest difference in a
     tensor relative to the tensor's largest entry. Exit status 0 means that all agree.
     """
     _prepare(device, kernels)
@@ -67,13 +68,16 @@ def check(
     with bar as progress:
         for cell, dtype in progress.track(pairs, description="comparing"):
             found.extend(findings(cell, dtype, device))
-    bad = [f for f in found if not f.ok]
+    training = [f for dtype in dtypes or DTYPES for f in training_findings(dtype)] if not names else []
+    bad = [f for f in (*found, *training) if not f.ok]
     if as_json:
-        click.echo(json.dumps(_document(found, device), indent=1))
+        click.echo(json.dumps(_document([*found, *training], device), indent=1))
     elif brief:
         _print_brief(found, cells)
     else:
         _print(found, cells, device)
+    if not as_json:
+        _print_brief(training, list(dict.fromkeys(f.cell for f in training)))
     for finding in bad[:10]:
         click.echo(f"numpy-rnn: {_sentence(finding)}", err=True)
     if len(bad) > 10:

@@ -187,8 +187,8 @@ def _chosen(table: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     medians = np.median(doubts.reshape(len(table), -1), axis=1)
     place = int(np.argmin(medians))
     kink = doubts[place] > 10 * medians[place]
-    own = np.argmin(doubts, axis=0)[None]
-    found, doubt = (np.take_along_axis(of, own, axis=0)[0] for of in (values, doubts))
+    found = np.take_along_axis(values, np.argmin(doubts, axis=0)[None], axis=0)[0]
+    doubt = np.sort(doubts, axis=0)[min(1, len(table) - 1)]  # the least may be least by chance
     return np.where(kink, found, values[place]), np.where(kink, doubt, doubts[place])
 
 

@@ -236,7 +236,7 @@ class Trial:
         doubt = np.maximum(doubt + self.jitter[k], self.coarse * largest(values))
         natural = self._natural_size(k)
         for _ in range(20):
-            numbers = Numbers(values, doubt + 10 * EPS * size, 1e-7 * natural)
+            numbers = Numbers(values, doubt + 10 * rounding(gradient) * size, 1e-7 * natural)
             finding = worst_entry(method, name, tolerance, gradient, chosen, numbers)
             if finding.verdict != "WRONG" or np.isnan(finding.error):
                 break
