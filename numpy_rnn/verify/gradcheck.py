@@ -164,7 +164,7 @@ def gradcheck(
             if m == "adjoint identity":
                 findings.append(trial.adjoint(k, limit(m), rng))
             elif m in trial.jvps:
-                finding, numeric = trial.entries(m, k, limit(m), chosen)
+                finding, numeric = trial.entries(m, k, limit(m), chosen, loose=tolerance is None)
                 findings.append(finding)
                 if finding.verdict == "WRONG" and len(chosen) == g.size:
                     sizes = [n for a in (*given, *subject.values) for n in a.shape]
@@ -228,20 +228,26 @@ class Trial:
             for of_one in zip(*(gradients for _, gradients in self.nearby))
         ]
 
-    def entries(self, method: str, k: int, tolerance: float, chosen: Array) -> tuple[Finding, Array]:
+    def entries(
+        self, method: str, k: int, tolerance: float, chosen: Array, loose: bool = True
+    ) -> tuple[Finding, Array]:
         """The worst of some entries of the gradient by input k, and those that a method has instead."""
         gradient, name = self._gradient(k), self.subject.names[k]
         jvp = self.jvps[method]
         values, doubt, size = entries(lambda v: jvp(self.inputs, v), self.inputs, k, self.upstream, chosen)
         doubt = np.maximum(doubt + self.jitter[k], self.coarse * largest(values))
         natural = self._natural_size(k)
+        if loose:  # what cancels leaves its rounding behind
+            tolerance = max(tolerance, 20 * rounding(gradient) * size / (max(largest(values), 1e-7 * natural) or 1.0))
         for _ in range(20):
-            numbers = Numbers(values, doubt + 10 * rounding(gradient) * size, 1e-7 * natural)
+            numbers = Numbers(values, doubt + 10 * EPS * size, 1e-7 * natural)
             finding = worst_entry(method, name, tolerance, gradient, chosen, numbers)
             if finding.verdict != "WRONG" or np.isnan(finding.error):
                 break
             direction = _unit(gradient.shape, finding.where)
-            unsure = max(10 * self._jitter_of_difference(jvp, k, direction), 100 * EPS * natural)
+            unsure = max(
+                10 * self._jitter_of_difference(jvp, k, direction), max(100 * EPS, 4 * rounding(gradient)) * natural
+            )
             if unsure < abs(finding.gradient - finding.numeric):
                 break
             self.uneven = f"{name}{list(finding.where)}"
@@ -262,7 +268,7 @@ class Trial:
         if noise and apart:
             finding = finding._replace(doubt=finding.doubt + noise * finding.error / apart)
         if finding.verdict == "WRONG" and np.isfinite(finding.error):
-            unsure = max(10 * self._jitter_of_difference(jvp, k, v), 100 * EPS * size)
+            unsure = max(10 * self._jitter_of_difference(jvp, k, v), max(100 * EPS, 4 * rounding(gradient)) * size)
             if unsure >= apart:
                 self.uneven = self.uneven or name
                 finding = finding._replace(doubt=unsure * finding.error / apart)
