@@ -586,3 +586,106 @@ def test_a_loss_with_a_softmax_inside():
         assert "lstm-gates-ifog" in names(zoo.diagnose(case, given))
     summed = {name: 8 * a for name, a in right.items() if name.startswith(("d", "loss"))}
     assert "8 times the right values" in str(zoo.diagnose(case, summed))
+
+
+# ---- from a layer of one's own to the name, in one call
+
+
+def own_lstm(x, h0, c0, W, b, order="fgio", slip=False):
+    """Columns: W [h, x], gates f, g, i, o, one sequence. With a slip, the path through the forget gate is cut."""
+    h, c, tape, states = h0, c0, [], []
+    for x_t in x:
+        z = np.concatenate([h, x_t])
+        a = dict(zip(order, np.split(W @ z + b, 4)))
+        i, f, o, g = sigmoid(a["i"]), sigmoid(a["f"]), sigmoid(a["o"]), np.tanh(a["g"])
+        tape.append((z, c, i, f, o, g))
+        c = f * c + i * g
+        h = o * np.tanh(c)
+        states.append(h)
+    return np.stack(states), tape
+
+
+def own_lstm_backward(inputs, upstream, order="fgio", slip=False):
+    x, h0, c0, W, b = inputs
+    _, tape = own_lstm(*inputs)
+    dx, dW, db, dh, dc = np.zeros_like(x), np.zeros_like(W), np.zeros_like(b), 0 * h0, 0 * c0
+    for t in reversed(range(len(x))):
+        z, c, i, f, o, g = tape[t]
+        tanh_c = np.tanh(f * c + i * g)
+        dh = dh + upstream[0][t]
+        dc = dc + dh * o * (1 - tanh_c**2)
+        da = {"i": dc * g * i * (1 - i), "f": dc * c * f * (1 - f), "g": dc * i * (1 - g**2)}
+        da["o"] = dh * tanh_c * o * (1 - o)
+        da = np.concatenate([da[gate] for gate in order])
+        dW += np.outer(da, z)
+        db += da
+        dz = W.T @ da
+        dh, dx[t] = dz[: len(h0)], dz[len(h0) :]
+        dc = 0 * dc if slip else dc * f
+    return {"x": dx, "h0": dh, "c0": dc, "W": dW, "b": db}
+
+
+def own_inputs(H=4, I=3):
+    rng = np.random.default_rng(0)
+    shapes = {"x": (5, I), "h0": (H,), "c0": (H,), "W": (4 * H, H + I), "b": (4 * H,)}
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def test_a_layer_in_its_own_layout_is_diagnosed_in_one_call():
+    f = lambda *a: own_lstm(*a)[0]  # noqa: E731
+    layout = zoo.Layout(gates="fgio", fused="[h,x]")
+    assert gradcheck(f, own_lstm_backward, own_inputs())
+    assert zoo.diagnose_layer("lstm", f, own_lstm_backward, own_inputs(), layout=layout).agrees
+    wrong = lambda inputs, up: own_lstm_backward(inputs, up, slip=True)  # noqa: E731
+    report = gradcheck(f, wrong, own_inputs())
+    assert 'numpy_rnn.verify.zoo.diagnose_layer("rnn", f, vjp, inputs) names the slip' in str(report)
+    assert names(zoo.diagnose_layer("lstm", f, wrong, own_inputs(), layout=layout)) == {"lstm-path-through-c-dropped"}
+    other = zoo.diagnose_layer("lstm", f, own_lstm_backward, own_inputs(), layout=zoo.Layout("figo", "[h,x]"))
+    assert "gates" in str(other)  # the layout was not the layer's
+    with pytest.raises(ValueError, match="one array W multiplies h and x: say which comes first"):
+        zoo.diagnose_layer("lstm", f, wrong, own_inputs())
+    with pytest.raises(ValueError, match="gates is 'abcd', expected the letters of 'ifgo' in some order"):
+        zoo.diagnose_layer("lstm", f, wrong, own_inputs(), layout=zoo.Layout("abcd", "[h,x]"))
+
+
+@pytest.mark.parametrize("H", [3, 4])
+def test_layouts_of_weights_and_batches(H):
+    """Rows, batch first; with H = I both weights are square, and the layout has to say what they are."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (2, 5, 3), "h_prev": (2, H), "Wx": (3, H), "Wh": (H, H), "b": (H,)}
+    given = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+    def f(x, h, Wx, Wh, b):
+        return buffer(x.swapaxes(0, 1), h, Wx, Wh, b).swapaxes(0, 1), buffer(x.swapaxes(0, 1), h, Wx, Wh, b)[-1]
+
+    def vjp(inputs, upstream, wrong=False):
+        x, h, Wx, Wh, b = inputs
+        up = upstream[0].swapaxes(0, 1).copy()
+        up[-1] += 0 if wrong else upstream[1]
+        states = buffer(x.swapaxes(0, 1), h, Wx, Wh, b)
+        dx, *rest = rnn_backward(x.swapaxes(0, 1), h, Wx, Wh, b, states, up, tanh_derivative)
+        return dx.swapaxes(0, 1), *rest
+
+    layout = zoo.Layout(batch_first=True, transposed=True if H == 3 else None)
+    assert zoo.diagnose_layer("rnn", f, vjp, given, layout=layout).agrees
+    wrong = lambda inputs, up: vjp(inputs, up, wrong=True)  # noqa: E731
+    assert names(zoo.diagnose_layer("rnn", f, wrong, given, layout=layout)) == {"dh_n-ignored"}
+    if H == 3:
+        with pytest.raises(ValueError, match=r"is square, so its shape does not tell: say layout=Layout\(transposed"):
+            zoo.diagnose_layer("rnn", f, vjp, given, layout=zoo.Layout(batch_first=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"V": np.ones(3)}, "what is the input 'V'"),
+        ({"xs": np.ones((4, 3))}, "'x' and 'xs' are both taken for x"),
+        ({"Wh": np.ones((4, 5))}, r"W_hh has shape \(4, 5\), expected 1·H and H in either order"),
+        ({"Wh": None}, "no input is W_hh"),
+    ],
+)
+def test_inputs_that_do_not_tell_what_they_are(change, sentence):
+    given = {"x": np.ones((4, 3)), "Wx": np.ones((3, 5)), "Wh": np.ones((5, 5)), "b": np.ones(5), **change}
+    given = {name: a for name, a in given.items() if a is not None}
+    with pytest.raises(ValueError, match=sentence):
+        zoo.diagnose_layer("rnn", lambda *a: a[0], lambda i, u: i, given)

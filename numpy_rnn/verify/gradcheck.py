@@ -179,10 +179,20 @@ def gradcheck(
     remarks = [*subject.remarks, *hints(dict(zip(names, given)))]
     if any(f.verdict == "WRONG" for f in findings):
         reasons = []
+        if vjp is not None and _may_be_recurrent(given, subject.values):
+            remarks.append(
+                'for a recurrent layer, numpy_rnn.verify.zoo.diagnose_layer("rnn", f, vjp, inputs) names the slip'
+            )
     else:
         reasons = [*subject.undecided, *([] if all(f.ok for f in findings) else [trial.why_not_decided(findings)])]
     seen = tuple(Cause(tuple(of), what) for what, of in looks.items())
     return Report(tuple(findings), trial.skipped, tuple(remarks), tuple(reasons), seen)
+
+
+def _may_be_recurrent(given: Sequence[Array], outputs: Sequence[Array]) -> bool:
+    """Whether inputs and outputs have steps, and there are two weights or more."""
+    steps = any(x.ndim in (2, 3) and len(x) > 1 and x.shape[:-1] == y.shape[:-1] for x in given for y in outputs)
+    return steps and sum(x.ndim == 2 for x in given) >= 2
 
 
 class Numbers(NamedTuple):

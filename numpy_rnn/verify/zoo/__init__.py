@@ -33,6 +33,7 @@ from ..case import Case, softmax_loss
 from ..difference import Difference
 from .cases import cases, random_case
 from .diagnosis import Diagnosis, diagnose
+from .handover import Layout, diagnose_layer
 from .mistake import Change, Machine, Mistake, machine
 from .mistakes import mistake, mistakes
 
@@ -41,10 +42,12 @@ __all__ = [
     "Change",
     "Diagnosis",
     "Difference",
+    "Layout",
     "Machine",
     "Mistake",
     "cases",
     "diagnose",
+    "diagnose_layer",
     "machine",
     "mistake",
     "mistakes",

@@ -231,7 +231,7 @@ def _scaled(problem: Problem, wrong: Sequence[str]) -> str:
     denominator = float(np.sum(expected[largest] ** 2))
     factor = float(np.sum(got[largest] * expected[largest])) / denominator if denominator > 0 else np.nan
     if all(error(got[name], factor * expected[name]) <= 10 * problem.tolerances[name] for name in wrong):
-        return f"{_listed(wrong)}: {times(factor, problem.case.x.shape[:2])}."
+        return f"{_listed(wrong)}: {times(factor, problem.case.x.shape[:2])}.".replace("?.", "?")
     limit = max(float(np.max(np.abs(got[name]), initial=0)) for name in wrong)
     clipped = {name: np.clip(expected[name], -limit, limit) for name in wrong}
     if all(error(got[name], clipped[name]) <= 10 * problem.tolerances[name] for name in wrong):

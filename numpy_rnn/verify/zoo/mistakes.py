@@ -112,8 +112,8 @@ def mistakes(cell: str | None = None) -> tuple[Mistake, ...]:
     --------
     >>> len(mistakes()) >= 60
     True
-    >>> [m.name for m in mistakes("rnn_relu") if m.group == "activation derivative"]
-    ['relu-derivative-at-zero', 'rnn-derivative-of-the-old-state']
+    >>> [m.name for m in mistakes("rnn_relu") if m.name.startswith("relu-derivative")]
+    ['relu-derivative-one-where-a-is-zero', 'relu-derivative-at-zero']
     """
     return tuple(m for m in MISTAKES if cell is None or cell in m.changes)
 
