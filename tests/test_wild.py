@@ -383,7 +383,8 @@ def test_how_far_back_a_truncated_loss_reaches(K):
             dW_hh += da.T @ h[s]
             da = (da @ p.W_hh) * (1 - h[s] ** 2)
     found = zoo.diagnose(case, {"output": np.stack(h[1:])}, {"dW_ih": dW_ih, "dW_hh": dW_hh})
-    assert f"the loss of each step reaches {K} steps back only (truncated: k1 = 1, k2 = {K + 1})" in str(found)
+    steps = "step" if K == 1 else "steps"
+    assert f"the loss of each step reaches {K} {steps} back only (truncated: k1 = 1, k2 = {K + 1})" in str(found)
 
 
 def test_batch_taken_for_time():

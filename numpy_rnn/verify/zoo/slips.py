@@ -59,7 +59,8 @@ def _truncated(problem: Problem, wrong: Sequence[str]) -> str:
     for K in range(1, len(problem.case.x) - 1):
         theirs = _window(problem.case.astype(np.float64), K)
         if all(_is(problem, name, theirs[name]) for name in weights):
-            said = f"the loss of each step reaches {K} steps back only (truncated: k1 = 1, k2 = {K + 1})"
+            steps = "step" if K == 1 else "steps"
+            said = f"the loss of each step reaches {K} {steps} back only (truncated: k1 = 1, k2 = {K + 1})"
             if "dx" in wrong and _is(problem, "dx", theirs["dx of its own step"]):
                 return f"{said}, and dx has its own step's loss alone"
             return said
