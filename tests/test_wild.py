@@ -671,6 +671,12 @@ def test_layouts_of_weights_and_batches(H):
     assert zoo.diagnose_layer("rnn", f, vjp, given, layout=layout).agrees
     wrong = lambda inputs, up: vjp(inputs, up, wrong=True)  # noqa: E731
     assert names(zoo.diagnose_layer("rnn", f, wrong, given, layout=layout)) == {"dh_n-ignored"}
+    narrow = {name: a.astype(np.float32) for name, a in given.items()}
+    assert names(zoo.diagnose_layer("rnn", f, wrong, narrow, layout=layout)) == {"dh_n-ignored"}
+    with pytest.raises(
+        ValueError, match=r"x has 5 sequences and h_0 2: is x laid out otherwise\? Say layout=Layout\(b"
+    ):
+        zoo.diagnose_layer("rnn", f, vjp, given, layout=layout._replace(batch_first=False))
     if H == 3:
         with pytest.raises(ValueError, match=r"is square, so its shape does not tell: say layout=Layout\(transposed"):
             zoo.diagnose_layer("rnn", f, vjp, given, layout=zoo.Layout(batch_first=True))

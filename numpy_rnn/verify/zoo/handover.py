@@ -10,6 +10,7 @@ import numpy as np
 from ...fast.numerics import Array
 from ...fast.registry import CELLS, cell_name
 from ..case import Case
+from ..derivatives import differentiable
 from ..subject import VJP, Subject
 from .diagnosis import Diagnosis, diagnose
 
@@ -129,10 +130,19 @@ def diagnose_layer(
     roles = _roles(inputs, names or {})
     given = {role: np.array(inputs[key], float) for key, role in roles.items()}
     sizes = _sizes(name, given)
-    subject = Subject(f, vjp, list(inputs), [np.array(a) for a in inputs.values()])
+    if "h_0" in given and given["x"].ndim == 3 and given["h_0"].ndim > 1:
+        B, other = given["x"].shape[1 - how.batch_first], given["x"].shape[how.batch_first]
+        if given["h_0"].shape[-2] not in (B, 1) and given["h_0"].shape[-2] == other:
+            raise ValueError(
+                f"x has {B} sequences and h_0 {other}: is x laid out otherwise? Say "
+                f"layout=Layout(batch_first={not how.batch_first})"
+            )
+    # In float64, whatever dtype they come in: the fewer digits, the less can be told.
+    values64 = [a.astype(float) if differentiable(a) else a for a in map(np.array, inputs.values())]
+    subject = Subject(f, vjp, list(inputs), values64)
     draw = np.random.default_rng([rng, 1986])
     upstream = [draw.standard_normal(y.shape) for y in subject.values]
-    found = subject.judged([np.array(a) for a in inputs.values()], upstream)
+    found = subject.judged(values64, upstream)
     gradients = {roles[key]: g for key, g in zip(inputs, found) if g is not None and key in roles}
 
     def steps(a: Array) -> Array:
