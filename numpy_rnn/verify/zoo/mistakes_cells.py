@@ -209,6 +209,40 @@ sigmoid-derivative-left-out: σ' of the gates is left out. The gate's gradient i
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * 1
     GRU[rz]: d$ * $ * (1 - $) => d$ * 1
 
+sigmoid-derivative-lacks-1-minus: σ' of the gates lacks its factor 1 - σ. i for i (1 - i), in every gate's line.
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * $
+    GRU[rz]: d$ * $ * (1 - $) => d$ * $
+
+sigmoid-derivative-lacks-the-gate: σ' of the gates lacks its factor σ. 1 - i for i (1 - i), in every gate's line.
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * (1 - $)
+    GRU[rz]: d$ * $ * (1 - $) => d$ * (1 - $)
+
+lstm-derivative-of-$-lacks-1-minus[ifo]: σ' of the gate $ alone lacks its factor 1 - $. The other gates' lines have it.
+    LSTM: d$ * $ * (1 - $) => d$ * $
+
+lstm-derivative-of-$-lacks-the-gate[ifo]: σ' of the gate $ alone lacks its factor $. The other gates' lines have it.
+    LSTM: d$ * $ * (1 - $) => d$ * (1 - $)
+
+lstm-derivative-of-$-left-out[ifo]: σ' of the gate $ alone is left out. The other gates' lines have it.
+    LSTM: d$ * $ * (1 - $) => d$ * 1
+
+lstm-derivative-of-$-as-of-tanh[ifo]: the derivative of the gate $ alone is 1 - $², which is tanh's. The line of g has
+been copied.
+    LSTM: d$ * $ * (1 - $) => d$ * (1 - $**2)
+
+gru-derivative-of-$-lacks-1-minus[rz]: σ' of the gate $ alone lacks its factor 1 - $. The other gate's line has it.
+    GRU: d$ * $ * (1 - $) => d$ * $
+
+gru-derivative-of-$-lacks-the-gate[rz]: σ' of the gate $ alone lacks its factor $. The other gate's line has it.
+    GRU: d$ * $ * (1 - $) => d$ * (1 - $)
+
+gru-derivative-of-$-left-out[rz]: σ' of the gate $ alone is left out. The other gate's line has it.
+    GRU: d$ * $ * (1 - $) => d$ * 1
+
+gru-derivative-of-$-as-of-tanh[rz]: the derivative of the gate $ alone is 1 - $², which is tanh's. The line of n has
+been copied.
+    GRU: d$ * $ * (1 - $) => d$ * (1 - $**2)
+
 sigmoid-derivative-of-tanh: the gates' derivative is 1 - gate², which is tanh's. One derivative for all blocks.
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
     GRU[rz]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
