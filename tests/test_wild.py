@@ -639,7 +639,7 @@ def test_a_layer_in_its_own_layout_is_diagnosed_in_one_call():
     assert zoo.diagnose_layer("lstm", f, own_lstm_backward, own_inputs(), layout=layout).agrees
     wrong = lambda inputs, up: own_lstm_backward(inputs, up, slip=True)  # noqa: E731
     report = gradcheck(f, wrong, own_inputs())
-    assert 'numpy_rnn.verify.zoo.diagnose_layer("rnn", f, vjp, inputs) names the slip' in str(report)
+    assert "numpy_rnn.verify.zoo.diagnose_layer(cell, f, vjp, inputs) names the slip; cell is rnn, rnn_" in str(report)
     assert names(zoo.diagnose_layer("lstm", f, wrong, own_inputs(), layout=layout)) == {"lstm-path-through-c-dropped"}
     other = zoo.diagnose_layer("lstm", f, own_lstm_backward, own_inputs(), layout=zoo.Layout("figo", "[h,x]"))
     assert "gates" in str(other)  # the layout was not the layer's
@@ -680,6 +680,59 @@ def test_layouts_of_weights_and_batches(H):
     if H == 3:
         with pytest.raises(ValueError, match=r"is square, so its shape does not tell: say layout=Layout\(transposed"):
             zoo.diagnose_layer("rnn", f, vjp, given, layout=zoo.Layout(batch_first=True))
+
+
+def gru_of_1406_1078(wrong=False):
+    """Reset before the product, z weighs the candidate, gates z, r, c, as in the first paper."""
+
+    def run(x, h0, Wx, Wh, b):
+        h, tape, found, H = h0, [], [], h0.shape[1]
+        for x_t in x:
+            u = x_t @ Wx + b
+            z, r = sigmoid(u[:, :H] + h @ Wh[:, :H]), sigmoid(u[:, H : 2 * H] + h @ Wh[:, H : 2 * H])
+            n = np.tanh(u[:, 2 * H :] + (r * h) @ Wh[:, 2 * H :])
+            tape.append((h, z, r, n))
+            h = (1 - z) * h + z * n
+            found.append(h)
+        return np.stack(found), tape
+
+    def vjp(inputs, upstream):
+        x, h0, Wx, Wh, b = inputs
+        (_, tape), H = run(*inputs), h0.shape[1]
+        dx, dWx, dWh, db, dh = np.zeros_like(x), np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b), 0 * h0
+        for t in reversed(range(len(x))):
+            h, z, r, n = tape[t]
+            dh = dh + upstream[0][t]
+            dn = dh * z * (1 - n**2)
+            dq = dn @ Wh[:, 2 * H :].T
+            da = np.hstack([dh * (n - h) * z * (1 - z), dq * h * r * (1 - r), dn])
+            dx[t] = da @ Wx.T
+            dWx, db = dWx + x[t].T @ da, db + da.sum(axis=0)
+            dWh += np.hstack([h.T @ da[:, : 2 * H], (r * h).T @ dn])
+            dh = dh * (1 - z) + (dq if wrong else dq * r) + da[:, : 2 * H] @ Wh[:, : 2 * H].T
+        return dx, dh, dWx, dWh, db
+
+    return lambda *a: run(*a)[0], vjp
+
+
+def test_a_variant_of_the_cell_is_recognised_by_its_outputs():
+    rng = np.random.default_rng(0)
+    shapes = {"x": (4, 2, 3), "h0": (2, 5), "Wx": (3, 15), "Wh": (5, 15), "b": (15,)}
+    given = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    found = zoo.diagnose_layer("gru", *gru_of_1406_1078(), given, layout=zoo.Layout(gates="zrc"))
+    assert found.agrees
+    assert str(found).endswith("Taken for gru_reset_before, z weighing the candidate, whose outputs these are.")
+    found = zoo.diagnose_layer("gru", *gru_of_1406_1078(wrong=True), given, layout=zoo.Layout(gates="zrc"))
+    assert found.mistakes
+    assert all(m.name.startswith("gru-") for m in found.mistakes)
+    f, vjp, gates = LAYERS["RNN with relu"]
+    found = zoo.diagnose_layer("rnn", f, vjp, inputs(0, gates))
+    assert str(found).endswith("right. Taken for rnn_relu, whose outputs these are.")
+    with pytest.raises(ValueError, match="vjp is None, expected a function: of a loss with its gradients, hand over"):
+        zoo.diagnose_layer("rnn", f, None, inputs(0, gates))
+    assert "rnn.py" in zoo.mistake("W_hh-not-transposed-in-backward").diff("rnn")
+    with pytest.raises(ValueError, match="gru cannot have lstm-path-through-c-dropped, only lstm"):
+        zoo.mistake("lstm-path-through-c-dropped").diff("gru")
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,8 @@ class Case(NamedTuple):
             field, l, d = _place(str(key))
             if field not in kind.Params._fields:
                 raise ValueError(f"{name} has no parameter {key!r}, expected {', '.join(kind.Params._fields)}")
-            found.setdefault((l, d), {})[field] = np.array(value, float)
+            array = np.array(value, float)
+            found.setdefault((l, d), {})[field] = array.reshape(-1) if field in ("b_ih", "b_hh") else array
         L, D = (max((place[k] for place in found), default=0) + 1 for k in range(2))
         layers = []
         for place in ((l, d) for l in range(L) for d in range(D)):

@@ -180,11 +180,12 @@ def gradcheck(
     if any(f.verdict == "WRONG" for f in findings):
         reasons = []
         if vjp is not None and _may_be_recurrent(given, subject.values):
-            remarks.append(
-                'for a recurrent layer, numpy_rnn.verify.zoo.diagnose_layer("rnn", f, vjp, inputs) names the slip'
-            )
+            call = "numpy_rnn.verify.zoo.diagnose_layer(cell, f, vjp, inputs)"
+            cells = "rnn, rnn_relu, lstm, gru or gru_reset_before"
+            remarks.append(f"for a recurrent layer, {call} names the slip; cell is {cells}")
     else:
         reasons = [*subject.undecided, *([] if all(f.ok for f in findings) else [trial.why_not_decided(findings)])]
+    subject(*given)  # an object that keeps what it computed last keeps no complex numbers
     seen = tuple(Cause(tuple(of), what) for what, of in looks.items())
     return Report(tuple(findings), trial.skipped, tuple(remarks), tuple(reasons), seen)
 

@@ -67,7 +67,7 @@ class Subject:
             found = list(found.values())[1:] if isinstance(found, Mapping) else list(found)[1:]
             if len(found) == 1 and isinstance(found[0], (Mapping, tuple, list)):
                 (found,) = found
-            return checked(self.names, given, found)
+            return checked(self.names, given, found, who="f")
         self(*given)
         mine, theirs = Arrays.of(given, self.names), Arrays.of(upstream, self.outputs or [])
         found = checked(self.names, given, self.vjp(mine, theirs))
@@ -137,19 +137,19 @@ def named(inputs: Mapping[str, Array] | Sequence[Array]) -> tuple[list[str], tup
     return [f"input {k}" for k in range(len(inputs))], tuple(map(np.array, inputs))
 
 
-def checked(names: Sequence[str], inputs: Sequence[Array], gradients: Any) -> list[Array | None]:
+def checked(names: Sequence[str], inputs: Sequence[Array], gradients: Any, who: str = "vjp") -> list[Array | None]:
     """Copies of the gradients, if there is one of the right shape (or None) for each input; a dict has them by name."""
     if isinstance(gradients, Mapping):
         if unknown := [name for name in gradients if str(name) not in names]:
-            raise ValueError(f"vjp returned a gradient of {unknown[0]!r}, expected some of {', '.join(names)}")
+            raise ValueError(f"{who} returned a gradient of {unknown[0]!r}, expected some of {', '.join(names)}")
         gradients = [gradients.get(name) for name in names]
     elif isinstance(gradients, np.ndarray) and len(inputs) == 1:
         gradients = [gradients]
     if not isinstance(gradients, Sequence):
         came = type(gradients).__name__
-        raise ValueError(f"vjp returned {came}, expected {len(inputs)} gradients, in a sequence or by name in a dict")
+        raise ValueError(f"{who} returned {came}, expected {len(inputs)} gradients, in a sequence or by name in a dict")
     if len(gradients) != len(inputs):
-        raise ValueError(f"vjp returned {len(gradients)} gradients, expected {len(inputs)}, one for each input")
+        raise ValueError(f"{who} returned {len(gradients)} gradients, expected {len(inputs)}, one for each input")
     found = [None if g is None else np.array(g) for g in gradients]
     for name, x, g in zip(names, inputs, found):
         if g is not None and g.shape != x.shape:

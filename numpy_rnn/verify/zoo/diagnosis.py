@@ -46,7 +46,8 @@ class Diagnosis(NamedTuple):
             return f"{_listed(self.right)}: right. {self.remark}".rstrip() if self.right else "Nothing was given."
         are = "differs" if len(self.wrong) == 1 else "differ"
         if self.slip:
-            return f"{_listed(self.wrong)} {are} from the right values; just these numbers come out when {self.slip}."
+            said = f"{_listed(self.wrong)} {are} from the right values; just these numbers come out when {self.slip}."
+            return f"{said} {self.remark}".rstrip()
         if not self.mistakes:
             whole = " as a whole" if self.parts else ""
             said = f"Not identified{whole}: {_listed(self.wrong)} {are} from the right values; {self.first}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,12 @@ from ..derivatives import differentiable
 from ..subject import VJP, Subject
 from .diagnosis import Diagnosis, diagnose
 
+KIN = {
+    "rnn_tanh": ("rnn_relu",),
+    "rnn_relu": ("rnn_tanh",),
+    "gru": ("gru", "gru_reset_before"),
+    "gru_reset_before": ("gru_reset_before", "gru"),
+}
 ORDERS = {"rnn": "a", "lstm": "ifgo", "gru": "rzn"}  # torch's
 OTHER_LETTERS = {"lstm": {"c": "g"}, "gru": {"h": "n", "c": "n", "u": "z"}}
 # How people call things, without underscores and in lower case.
@@ -42,7 +49,9 @@ class Layout(NamedTuple):
     transposed : bool, optional
         Whether weights are (inputs, gates), as for x @ W, not (gates, inputs), as for W @ x; by default as shapes tell.
     batch_first : bool
-        Whether x and the output are (B, T, ·), not (T, B, ·).
+        Whether x and the output are (B, T, ·), not (T, B, ·). Features are last in any case.
+    z_weighs_candidate : bool
+        Whether a GRU's z weighs the candidate and 1 - z the old state, not the other way round.
 
     Examples
     --------
@@ -54,6 +63,7 @@ class Layout(NamedTuple):
     fused: str = ""
     transposed: bool | None = None
     batch_first: bool = False
+    z_weighs_candidate: bool = False
 
 
 class _Sizes(NamedTuple):
@@ -65,7 +75,7 @@ class _Sizes(NamedTuple):
 def diagnose_layer(
     cell: str,
     f: Any,
-    vjp: VJP,
+    vjp: VJP | None,
     inputs: Mapping[str, Any],
     *,
     layout: Layout | None = None,
@@ -123,6 +133,11 @@ def diagnose_layer(
     'W_hh-not-transposed-in-backward'
     """
     name, how = cell_name(cell), layout or Layout()
+    if vjp is None:
+        raise ValueError(
+            "vjp is None, expected a function: of a loss with its gradients, hand over the numbers, "
+            "Case.of(..., loss=...)"
+        )
     if set(CELLS[name].Params._fields) - {"W_ih", "W_hh", "b_ih", "b_hh"}:
         raise ValueError(
             f"cell is {name!r}, expected one with W_ih, W_hh and biases alone: state a Case.of(...) for it"
@@ -142,8 +157,8 @@ def diagnose_layer(
     subject = Subject(f, vjp, list(inputs), values64)
     draw = np.random.default_rng([rng, 1986])
     upstream = [draw.standard_normal(y.shape) for y in subject.values]
-    found = subject.judged(values64, upstream)
-    gradients = {roles[key]: g for key, g in zip(inputs, found) if g is not None and key in roles}
+    judged = subject.judged(values64, upstream)
+    gradients = {roles[key]: g for key, g in zip(inputs, judged) if g is not None and key in roles}
 
     def steps(a: Array) -> Array:
         """An array with an axis of steps as (T, B, ·)."""
@@ -153,19 +168,29 @@ def diagnose_layer(
     def state(a: Array) -> Array:
         return a.reshape(1, -1, sizes.H)
 
-    def named(arrays: Mapping[str, Array], gradient: bool) -> dict[str, Array]:
-        d = "d" if gradient else ""
-        found = {f"{d}{key}": a for key, a in _parameters(name, arrays, how, sizes).items()}
-        found |= {f"{d}{key}": state(arrays[key]) for key in ("h_0", "c_0") if key in arrays}
-        return found | ({"dx": steps(arrays["x"])} if gradient and "x" in arrays else {})
+    def handed_over(name: str, how: Layout) -> tuple[Case, dict[str, Array], dict[str, Array]]:
+        """The case, outputs and gradients, taken for those of a cell."""
+        values = _parameters(name, given, how, sizes)
+        states: dict[str, Any] = {key: state(given[key]) for key in ("h_0", "c_0") if key in given}
+        finals = ("h_n", "c_n")[: len(subject.values) - 1]
+        arriving: dict[str, Any] = {f"d{key}": state(u) for key, u in zip(finals, upstream[1:])}
+        case = Case.of(name, values, steps(given["x"]), doutput=steps(upstream[0]), **states, **arriving)
+        outputs = {"output": steps(subject.values[0])} | {k: state(y) for k, y in zip(finals, subject.values[1:])}
+        grads = {f"d{key}": g for key, g in _parameters(name, gradients, how, sizes).items()}
+        grads |= {f"d{key}": state(gradients[key]) for key in ("h_0", "c_0") if key in gradients}
+        return case, outputs, grads | ({"dx": steps(gradients["x"])} if "x" in gradients else {})
 
-    values = named(given, False)
-    states: dict[str, Any] = {key: values.pop(key) for key in ("h_0", "c_0") if key in values}
-    finals = ("h_n", "c_n")[: len(subject.values) - 1]
-    arriving: dict[str, Any] = {f"d{key}": state(u) for key, u in zip(finals, upstream[1:])}
-    case = Case.of(name, values, steps(given["x"]), doutput=steps(upstream[0]), **states, **arriving)
-    outputs = {"output": steps(subject.values[0])} | {k: state(y) for k, y in zip(finals, subject.values[1:])}
-    return diagnose(case, outputs, named(gradients, True), **options)
+    case, outputs, grads = handed_over(name, how)
+    if diagnose(case, outputs, pairs=False).agrees:
+        return diagnose(case, outputs, grads, **options)
+    for kin, turned in itertools.product(KIN.get(name, ()), (False, True)):
+        other = how._replace(z_weighs_candidate=how.z_weighs_candidate != turned)
+        variant, theirs, its_grads = handed_over(kin, other)
+        if (kin, other) != (name, how) and diagnose(variant, theirs, pairs=False).agrees:
+            found = diagnose(variant, theirs, its_grads, **options)
+            z = f", z weighing the {'candidate' if other.z_weighs_candidate else 'old state'}" if turned else ""
+            return found._replace(remark=f"{found.remark} Taken for {kin}{z}, whose outputs these are.".strip())
+    return diagnose(case, outputs, grads, **options)
 
 
 def _roles(inputs: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, str]:
@@ -195,7 +220,7 @@ def _sizes(cell: str, given: Mapping[str, Array]) -> _Sizes:
         for rows, columns in (sides, sides[::-1]):
             if rows % G == 0 and columns == rows // G + I:
                 return _Sizes(G, I, rows // G)
-        raise ValueError(f"W has shape {sides}, expected {G}·H and H + {I} in either order")
+        raise ValueError(f"W has shape {sides}, expected {G}·H and H + {I} in either order; features are last in x")
     sides = given["W_hh"].shape
     for rows, columns in (sides, sides[::-1]):
         if rows == G * columns:
@@ -226,7 +251,9 @@ def _parameters(cell: str, arrays: Mapping[str, Array], how: Layout, sizes: _Siz
     if sorted(order) != sorted(ORDERS[family]):
         raise ValueError(f"gates is {how.gates!r}, expected the letters of {ORDERS[family]!r} in some order")
     blocks = [order.index(gate) for gate in ORDERS[family]]
-    return {key: np.concatenate([np.split(a, G)[k] for k in blocks]) for key, a in found.items()}
+    # σ(-a) = 1 - σ(a): with z the other way round, its rows have the other sign, and so have their gradients.
+    signs = [-1 if gate == "z" and how.z_weighs_candidate else 1 for gate in ORDERS[family]]
+    return {key: np.concatenate([n * np.split(a, G)[k] for k, n in zip(blocks, signs)]) for key, a in found.items()}
 
 
 def _turned(arrays: Mapping[str, Array], sizes: _Sizes) -> bool | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ... import textbook
 from ...fast.numerics import Array
+from ...fast.registry import cell_name
 from ..case import Case
 
 TEXTBOOK = Path(textbook.__file__).parent
@@ -57,6 +58,9 @@ class Mistake(NamedTuple):
         -                for ds, direct in zip(ds_n, dstates):
         +                for ds, direct in list(zip(ds_n, dstates))[1:]:
         """
+        cell = cell_name(cell)
+        if cell not in self.changes:
+            raise ValueError(f"{cell} cannot have {self.name}, only {', '.join(self.cells)} can")
         lines = []
         for module in sorted({change.module for change in self.changes[cell]}):
             before, after = source(module), patched(module, self.changes[cell])
