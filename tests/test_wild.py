@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 from wild.functions import FUNCTIONS
-from wild.layers import FLOAT32, LAYERS, buffer, inputs, rnn, rnn_backward, sigmoid, tanh_derivative
+from wild.layers import FLOAT32, LAYERS, buffer, inputs, into_a_list, rnn, rnn_backward, sigmoid, tanh_derivative
 
 from numpy_rnn.fast.registry import CELLS, parameter_name
 from numpy_rnn.verify import zoo
@@ -28,12 +29,63 @@ def test_right_code_is_never_called_wrong(name, seeds):
 
 @pytest.mark.parametrize("seeds", [range(5), *SEEDS[1:]], ids=["few", "many"])
 @pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp")
 def test_right_code_that_is_hard_to_judge(name, seeds):
     f, vjp, draw, verdict = FUNCTIONS[name]
     for seed in seeds:
         report = gradcheck(f, vjp, draw(seed), rng=seed)
         assert report.verdict in {verdict, "not decided"}, report
         assert report.verdict == verdict or len(seeds) > 5, report
+
+
+@pytest.mark.parametrize("T", [10, 20, 40])
+def test_a_gradient_that_has_vanished_is_judged_like_any_other(T):
+    """That by the initial state is some 1e-17 after 40 steps; nothing that is wrong in it is called correct."""
+    rng = np.random.default_rng(T)
+    given = {"x": rng.standard_normal((T, 2, 3)), "h0": rng.standard_normal((2, 4)), "Wx": rng.standard_normal((3, 4))}
+    given |= {"Wh": 0.2 * rng.standard_normal((4, 4)), "b": rng.standard_normal(4)}
+
+    def last(*a):
+        return into_a_list(*a)[-1]
+
+    def vjp(inputs, upstream, factor=1.0):
+        h = buffer(*inputs)
+        dh = np.zeros_like(h)
+        dh[-1] = upstream[0]
+        dx, dh0, *rest = rnn_backward(*inputs, h, dh, tanh_derivative)
+        dh0[0, 0] *= factor
+        return dx, dh0, *rest
+
+    assert gradcheck(last, vjp, given).ok
+    for factor in (1.001, -1, 5, 0):
+        verdict = gradcheck(last, partial(vjp, factor=factor), given).verdict
+        assert verdict == "WRONG" or (verdict == "not decided" and T >= 20)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (None, "output 1 of f is NoneType, expected an array of numbers"),
+        ("cache", "output 1 of f is str, expected an array of numbers"),
+        ((np.ones(2), np.ones(3)), "output 1 of f is no array of numbers: "),
+        ({"W": np.ones(2)}, "output 1 of f is dict, expected an array of numbers"),
+    ],
+)
+def test_what_is_no_output_is_said(value, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        gradcheck(lambda x: (np.sin(x), value), lambda inputs, up: [up[0]], [np.ones(3)])
+    with pytest.raises(ValueError, match="input 0 is NoneType, expected an array of numbers"):
+        gradcheck(np.sin, lambda inputs, up: [up[0]], [None])
+
+
+def test_outputs_in_other_forms():
+    def vjp(inputs, upstream):
+        return [upstream[0] * np.cos(inputs[0])]
+
+    assert gradcheck(lambda x: (y for y in [np.sin(x)]), vjp, [np.ones(3)])
+    assert gradcheck(lambda x: (np.sin(x), x > 0), vjp, [np.ones(3)])
+    assert gradcheck(lambda W, x: (loss_and_gradients(W, x)[0], loss_and_gradients(W, x)[1:]), None, GIVEN)
+    assert gradcheck(lambda x: x * x, lambda inputs, up: 2 * float(inputs[0]) * float(up[0]), [np.array(3.0)])
 
 
 WHY_NOT = {
@@ -606,6 +658,10 @@ def own_lstm(x, h0, c0, W, b, order="fgio", slip=False):
     return np.stack(states), tape
 
 
+def own_lstm_states(*inputs):
+    return own_lstm(*inputs)[0]
+
+
 def own_lstm_backward(inputs, upstream, order="fgio", slip=False):
     x, h0, c0, W, b = inputs
     _, tape = own_lstm(*inputs)
@@ -633,11 +689,10 @@ def own_inputs(H=4, I=3):
 
 
 def test_a_layer_in_its_own_layout_is_diagnosed_in_one_call():
-    f = lambda *a: own_lstm(*a)[0]  # noqa: E731
     layout = zoo.Layout(gates="fgio", fused="[h,x]")
-    assert gradcheck(f, own_lstm_backward, own_inputs())
-    assert zoo.diagnose_layer("lstm", f, own_lstm_backward, own_inputs(), layout=layout).agrees
-    wrong = lambda inputs, up: own_lstm_backward(inputs, up, slip=True)  # noqa: E731
+    assert gradcheck(own_lstm_states, own_lstm_backward, own_inputs())
+    assert zoo.diagnose_layer("lstm", own_lstm_states, own_lstm_backward, own_inputs(), layout=layout).agrees
+    f, wrong = own_lstm_states, partial(own_lstm_backward, slip=True)
     report = gradcheck(f, wrong, own_inputs())
     assert "numpy_rnn.verify.zoo.diagnose_layer(cell, f, vjp, inputs) names the slip; cell is rnn, rnn_" in str(report)
     assert names(zoo.diagnose_layer("lstm", f, wrong, own_inputs(), layout=layout)) == {"lstm-path-through-c-dropped"}
@@ -669,7 +724,7 @@ def test_layouts_of_weights_and_batches(H):
 
     layout = zoo.Layout(batch_first=True, transposed=True if H == 3 else None)
     assert zoo.diagnose_layer("rnn", f, vjp, given, layout=layout).agrees
-    wrong = lambda inputs, up: vjp(inputs, up, wrong=True)  # noqa: E731
+    wrong = partial(vjp, wrong=True)
     assert names(zoo.diagnose_layer("rnn", f, wrong, given, layout=layout)) == {"dh_n-ignored"}
     narrow = {name: a.astype(np.float32) for name, a in given.items()}
     assert names(zoo.diagnose_layer("rnn", f, wrong, narrow, layout=layout)) == {"dh_n-ignored"}

@@ -197,17 +197,22 @@ def noise_of(
 ) -> list[float]:
     """How much rounding makes each output of f jitter: the standard deviation, from differences of fourth order.
 
-    Nine calls 1e-5 of the inputs' size apart: there a smooth function has no fourth difference to speak of. A function
+    Nine calls 1e-5 of the inputs apart: there a smooth function has no fourth difference to speak of. A function
     that computes in float32 shows it here, whatever the dtype of what it returns. The largest tenth, where a kink may
     lie, is left out.
     """
-    steps = [None if v is None else distance * (largest(x) or 1.0) * v for x, v in zip(inputs, directions)]
+    steps = [None if v is None else distance * own_size(x) * v for x, v in zip(inputs, directions)]
     calls = [as_tuple(f(*(x if v is None else x + k * v for x, v in zip(inputs, steps)))) for k in range(-4, 5)]
     found = []
     for values in zip(*calls):
         measured = jitter_of([wide(y) for y in values], 0.9)
         found.append(max(measured, rounding(values[0]) * largest(values[0]) / 4))
     return found
+
+
+def own_size(x: Array) -> Array:
+    """The size of each number, and where it is 0, of the largest."""
+    return np.where(x == 0, largest(x) or 1.0, np.abs(x))
 
 
 def jitter_of(values: Sequence[Array], quantile: float) -> float:
@@ -245,8 +250,10 @@ def length_of(f: Function, inputs: Sequence[Array], k: int, step: float, noise: 
             (np.abs(a - b) <= 3 * (da + db) + 1e-8 * scale) & (da <= 1e-3 * scale)
             for a, b, da, db in zip(coarse, fine, doubt, fine_doubt)
         ]
-        if scale == 0 or np.mean(np.concatenate([a.reshape(-1) for a in sure])) > 0.9:
-            return length if scale or not any(map(np.any, fine)) else length / 10
+        if scale == 0:  # f is flat here, perhaps between two numbers that are rounded
+            return best
+        if np.mean(np.concatenate([a.reshape(-1) for a in sure])) > 0.9:
+            return length
         unsure = max(map(largest, doubt)) / scale
         if unsure < least:
             best, least = length, unsure

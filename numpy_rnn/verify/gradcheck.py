@@ -12,7 +12,7 @@ the method itself can be; where the method cannot tell, the verdict is "not deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,7 @@ from .derivatives import (
     largest,
     length_of,
     noise_of,
+    own_size,
     rounding,
     wide,
 )
@@ -58,7 +59,8 @@ __all__ = [
 
 JVP = Callable[[Sequence["Array | None"]], Derivative]
 EPS = float(np.finfo(float).eps)
-Differentiate = Callable[[Sequence[Array], Sequence["Array | None"]], Derivative]
+UNDERFLOW = 1e-60  # so small a number may come of one that was 0, or infinite, on the way
+Differentiate = Callable[..., Derivative]  # of inputs, directions and, for differences, a fraction of the step
 
 
 class Problem(NamedTuple):
@@ -142,9 +144,10 @@ def gradcheck(
     subject = Subject(f, vjp, names, given)
     upstream = upstream_of(subject.values, rng)
     gradients = subject.judged(given, upstream)
-    if subject.changeable:
+    if subject.unfit:
         return Report((), (), tuple(subject.remarks), tuple(subject.undecided))
 
+    subject.warnings = {"all": "ignore"}  # from here on f is called where nobody has asked for it
     trial = Trial(subject, given, upstream, gradients, methods, rng)
     alternatives = {
         name: checked(names, given, other(Arrays.of(trial.inputs, names), trial.upstream))
@@ -228,8 +231,7 @@ class Trial:
 
     def _look_nearby(self, given: Sequence[Array], upstream: Sequence[Array], rng: np.random.Generator) -> None:
         """Gradients at nine points around: there a mistake stays what it is, and only rounding or a kink changes."""
-        lengths = [1e-7 * (largest(x) or 1.0) for x in given]
-        step = [d * rng.standard_normal(x.shape) if differentiable(x) else None for d, x in zip(lengths, given)]
+        step = [_small_step(x, rng) if differentiable(x) else None for x in given]
         points = [
             [x if v is None else (wide(x) + n * v).astype(x.dtype) for x, v in zip(given, step)] for n in range(-4, 5)
         ]
@@ -246,24 +248,62 @@ class Trial:
         gradient, name = self._gradient(k), self.subject.names[k]
         jvp = self.jvps[method]
         values, doubt, size = entries(lambda v: jvp(self.inputs, v), self.inputs, k, self.upstream, chosen)
-        doubt = np.maximum(doubt + self.jitter[k], self.coarse * largest(values))
-        natural = self._natural_size(k)
+        size_of_all = largest(values[np.isfinite(values)])
+        doubt = np.maximum(doubt + self.jitter[k], self.coarse * size_of_all)
         if loose:  # what cancels leaves its rounding behind
-            tolerance = max(tolerance, 20 * rounding(gradient) * size / (max(largest(values), 1e-7 * natural) or 1.0))
-        for _ in range(20):
-            numbers = Numbers(values, doubt + 10 * EPS * size, 1e-7 * natural)
+            tolerance = max(tolerance, 20 * rounding(gradient) * size / (size_of_all or 1.0))
+        floor, settled = self._floor(k), set[tuple[int, ...]]()
+        for _ in range(60):
+            numbers = Numbers(values, doubt + 10 * EPS * size, floor)
             finding = worst_entry(method, name, tolerance, gradient, chosen, numbers)
-            if finding.verdict != "WRONG" or np.isnan(finding.error):
+            accused = finding.verdict == "WRONG" and np.isfinite(finding.gradient)
+            if not accused and (np.isfinite(finding.numeric) or finding.where in settled):
                 break
-            direction = _unit(gradient.shape, finding.where)
-            unsure = max(
-                10 * self._jitter_of_difference(jvp, k, direction), max(100 * EPS, 4 * rounding(gradient)) * natural
-            )
-            if unsure < abs(finding.gradient - finding.numeric):
+            here = int(np.flatnonzero(chosen == np.ravel_multi_index(finding.where, gradient.shape))[0])
+            if method == "central differences" and finding.where not in settled:
+                settled.add(finding.where)
+                v = _unit(gradient.shape, finding.where)
+                values[here], doubt[here] = self._second_look(k, v, finding.gradient, values[here], doubt[here])
+                continue
+            if not accused:
+                break
+            apart = abs(finding.gradient - finding.numeric)
+            noise, least = self._unsure(jvp, k, _unit(gradient.shape, finding.where))
+            if not max(noise, least) >= apart:
                 break
             self.uneven = f"{name}{list(finding.where)}"
-            doubt = np.maximum(doubt, unsure)
+            doubt = np.maximum(doubt, max(noise, least))
+            if noise >= apart:  # all of it is rounding
+                floor = 1e-7 * self._natural_size(k)
         return finding, values
+
+    def _second_look(self, k: int, v: Array, hand: float, value: float, doubt: float) -> tuple[float, float]:
+        """A derivative by differences, and how far it may be off, after a look with smaller and smaller steps.
+
+        If the method had no number, it is the most certain of them. If two of them in a row bear out what the
+        hand-written gradient has, the differences depend on the step: nothing is decided.
+        """
+        directions: list[Array | None] = [None] * len(self.inputs)
+        directions[k] = v
+        apart, best, borne_out = abs(hand - value), (value, np.inf), 0
+        for fraction in 10.0 ** -np.arange(1, 9):
+            Jv = self.jvps["central differences"](self.inputs, directions, fraction)
+            other, its_doubt = inner(self.upstream, Jv.values), _doubt(self.upstream, Jv)
+            borne_out = borne_out + 1 if abs(other - hand) <= apart / 10 else 0
+            if borne_out == 2:
+                return value, 2 * apart
+            if np.isfinite(other) and its_doubt < best[1]:
+                best = (other, its_doubt)
+        return (value, doubt) if np.isfinite(value) else best
+
+    def _floor(self, k: int) -> float:
+        """What is too small to matter: of a gradient that is all noise, an entry much below what it might have been."""
+        return 1e-7 * self._natural_size(k) if 0 < largest(self._gradient(k)) <= self.jitter[k] else 0.0
+
+    def _unsure(self, jvp: Differentiate, k: int, v: Array) -> tuple[float, float]:
+        """How far hand and method may be apart along v by noise, as measured close by, and by rounding that stays."""
+        rounded = max(100 * EPS, 4 * rounding(self._gradient(k))) * self._natural_size(k)
+        return 10 * self._jitter_of_difference(jvp, k, v), max(rounded, UNDERFLOW) * float(np.sqrt(np.sum(v * v)))
 
     def adjoint(self, k: int, tolerance: float, rng: np.random.Generator) -> Finding:
         """Compare ⟨Jᵀu, v⟩ with ⟨u, J v⟩ for a random v in input k."""
@@ -272,17 +312,23 @@ class Trial:
         v = rng.standard_normal(gradient.shape)
         directions: list[Array | None] = [None] * len(self.inputs)
         directions[k] = v
-        size = np.sqrt(gradient.size) * self._natural_size(k)
-        finding = adjoint(name, jvp(self.inputs, directions), self.upstream, gradient, v, tolerance, 1e-7 * size)
+        Jv = jvp(self.inputs, directions)
+        floor = self._floor(k) * float(np.sqrt(gradient.size))
+        finding = adjoint(name, Jv, self.upstream, gradient, v, tolerance, floor)
         noise = 4 * np.sqrt(gradient.size) * self.jitter[k]
         apart = abs(finding.gradient - finding.numeric)
         if noise and apart:
             finding = finding._replace(doubt=finding.doubt + noise * finding.error / apart)
-        if finding.verdict == "WRONG" and np.isfinite(finding.error):
-            unsure = max(10 * self._jitter_of_difference(jvp, k, v), max(100 * EPS, 4 * rounding(gradient)) * size)
-            if unsure >= apart:
+        if "complex step" not in self.jvps and finding.verdict == "WRONG" and apart:
+            _, doubt = self._second_look(k, v, finding.gradient, finding.numeric, 0.0)
+            finding = finding._replace(doubt=max(finding.doubt, doubt * finding.error / apart))
+        if finding.verdict == "WRONG" and np.isfinite(finding.gradient):
+            noise, least = self._unsure(jvp, k, v)
+            if max(noise, least) >= apart:
                 self.uneven = self.uneven or name
-                finding = finding._replace(doubt=unsure * finding.error / apart)
+                floor = 1e-7 * self._natural_size(k) * np.sqrt(gradient.size) if noise >= apart else floor
+                finding = adjoint(name, Jv, self.upstream, gradient, v, tolerance, floor)
+                finding = finding._replace(doubt=max(noise, least) * finding.error / apart)
         return finding
 
     def _gradient(self, k: int) -> Array:
@@ -305,7 +351,7 @@ class Trial:
         """What an entry of the gradient by input k is like if nothing is saturated and nothing cancels."""
         outputs = zip(self.upstream, self.subject.values)
         weighed = sum(float(np.sum(np.abs(u * y))) for u, y in outputs if differentiable(y))
-        return weighed / (largest(self.inputs[k]) or 1.0)
+        return weighed / min(largest(self.inputs[k]) or 1.0, 1.0)
 
     def why_not_decided(self, findings: Sequence[Finding]) -> str:
         """The reason, and the words that decide it."""
@@ -339,6 +385,15 @@ class Trial:
         directions = [rng.standard_normal(x.shape) if differentiable(x) else None for x in self.inputs]
         noise = noise_of(self.subject, self.inputs, directions, distance)
         return max((e / (largest(y) or 1.0) for e, y in zip(noise, self.subject.values)), default=0.0)
+
+
+def _small_step(x: Array, rng: np.random.Generator) -> Array:
+    """A step of 1e-7 of each number; of an input in float32, one that its numbers can take without rounding."""
+    drawn = 1e-7 * own_size(x) * rng.standard_normal(x.shape)
+    if rounding(x) <= EPS:
+        return drawn
+    grain = np.abs(np.spacing(x)).astype(float)
+    return np.where(x == 0, drawn, np.round(drawn / grain) * grain)
 
 
 def _unit(shape: tuple[int, ...], where: tuple[int, ...]) -> Array:
@@ -514,11 +569,11 @@ def applicable(
     step = float(np.clip(jitter**0.125, 1e-2, 0.25))
     lengths = [1.0 if v is None else length_of(f, inputs, k, step, noise, v) for k, v in enumerate(directions)]
 
-    def differences(inputs: Sequence[Array], directions: Sequence[Array | None]) -> Derivative:
+    def differences(inputs: Sequence[Array], directions: Sequence[Array | None], fraction: float = 1.0) -> Derivative:
         length = min((l for l, v in zip(lengths, directions) if v is not None), default=1.0)
-        return central_differences(f, inputs, directions, step * length, noise=noise)
+        return central_differences(f, inputs, directions, step * length * fraction, noise=noise)
 
-    def complex_steps(inputs: Sequence[Array], directions: Sequence[Array | None]) -> Derivative:
+    def complex_steps(inputs: Sequence[Array], directions: Sequence[Array | None], fraction: float = 1.0) -> Derivative:
         return complex_step(f, inputs, directions)
 
     reason = ""
@@ -530,12 +585,12 @@ def applicable(
         if "Casting complex" in said or ("complex" in said.lower() and "float" in said.lower()):
             reason += "; a buffer takes them if it is made as np.zeros(shape, np.result_type(x, W))"
     else:
+        far = central_differences(f, inputs, directions, step)
         directions = [None if v is None else l * v for l, v in zip(lengths, directions)]
-        exact, rough = complex_steps(inputs, directions), central_differences(f, inputs, directions, step, noise=noise)
-        scale = np.sqrt(inner(rough.values, rough.values)) + np.finfo(float).tiny
-        apart = np.sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(exact.values, rough.values)))
-        doubt = 4 * np.sqrt(sum(np.sum(d**2) for d in rough.doubt))
-        if not apart <= 1e-3 * scale + doubt:
+        exact = complex_steps(inputs, directions)
+        if not any(map(np.any, exact.values)) and any(map(np.any, far.values)):
+            reason = "complex step, since f lets no small number through (does it round?)"
+        elif not _borne_out(exact, (central_differences(f, inputs, directions, step * s) for s in SCALES)):
             reason = "complex step, since f is not analytic (it may use abs or a conjugate)"
     found: dict[str, Differentiate] = {} if reason else {"complex step": complex_steps}
     if reason or "central differences" in wanted:
@@ -543,28 +598,66 @@ def applicable(
     return found, (reason,) if reason else ()
 
 
+SCALES = (1.0, 1e-2, 1e-4, 1e-6, 1e-8)
+
+
+def _borne_out(exact: Derivative, differences: Iterable[Derivative]) -> bool:
+    """Whether differences agree at some scale, or can nowhere tell.
+
+    An f that is not analytic has other differences at every scale; one that varies fast, only at large ones.
+    """
+    told = []
+    for rough in differences:
+        told.append(_agree(exact, rough))
+        if told[-1]:
+            return True
+    return False not in told
+
+
+def _agree(exact: Derivative, rough: Derivative) -> bool | None:
+    """Whether differences bear out the complex step in most outputs; None where they cannot tell."""
+    found: list[Array] = []
+    both = [d[np.isfinite(d)] for d in (*exact.values, *rough.values)]
+    scale = max(map(largest, both), default=0.0)
+    for a, b, doubt in zip(exact.values, rough.values, rough.doubt):
+        tells = np.isfinite(b) & (b != 0) & (doubt <= 1e-2 * scale)  # f may be flat between numbers that are rounded
+        found.append((np.abs(a - b) <= 1e-3 * scale + 4 * doubt)[tells])
+    agree = np.concatenate(found) if found else np.empty(0)
+    return bool(np.mean(agree) > 0.9) if agree.size else None
+
+
 def worst_entry(method: str, name: str, tolerance: float, gradient: Array, chosen: Array, right: Numbers) -> Finding:
     """Compare chosen entries of a gradient, by their flat indices, with what a method says of them.
 
     The worst entry is the one that is furthest beyond what it may be off by.
     """
-    numeric = right.values
-    with np.errstate(invalid="ignore"):
-        apart = np.abs(gradient.reshape(-1)[chosen] - numeric)
+    numeric, got = right.values, gradient.reshape(-1)[chosen]
     scale = max(largest(numeric[np.isfinite(numeric)]), right.floor, float(np.finfo(float).tiny))
-    doubts = right.doubt / scale
-    worst = int(np.argmax(apart / scale / np.maximum(tolerance, doubts)))  # the first NaN, if there is one
+    doubts = np.where(np.isfinite(numeric), right.doubt / scale, np.inf)
+    with np.errstate(invalid="ignore", over="ignore"):
+        apart = np.abs(got - numeric)
+        beyond = np.where(np.isinf(doubts), 0, apart / scale / np.maximum(tolerance, doubts))
+    worst = int(np.argmax(beyond))  # the first NaN, if there is one
+    if beyond[worst] <= 1 and np.isinf(doubts).any():
+        worst = int(np.argmax(doubts))
     if not apart.any():
         doubts = np.zeros_like(doubts)  # exactly the same numbers, as of an input that f does not use
     where = tuple(int(i) for i in np.unravel_index(chosen[worst], gradient.shape))
-    error = float(apart[worst]) / scale
+    with np.errstate(over="ignore"):
+        error = float(apart[worst] / scale)
     return Finding(
         method, name, error, tolerance, where, float(gradient[where]), float(numeric[worst]), float(doubts[worst])
     )
 
 
 def adjoint(
-    name: str, Jv: Derivative, upstream: Sequence[Array], gradient: Array, v: Array, tolerance: float, floor: float
+    name: str,
+    Jv: Derivative,
+    upstream: Sequence[Array],
+    gradient: Array,
+    v: Array,
+    tolerance: float,
+    floor: float = 0.0,
 ) -> Finding:
     """Compare ⟨Jᵀu, v⟩ with ⟨u, J v⟩, relative to the product of the norms or to what is too small to matter."""
     left, right = inner([gradient], [v]), inner(upstream, Jv.values)

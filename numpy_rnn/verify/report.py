@@ -38,8 +38,8 @@ class Finding(NamedTuple):
     @property
     def verdict(self) -> str:
         """One of "correct", "WRONG" and "not decided"."""
-        if not np.isfinite(self.numeric) and not np.isfinite(self.gradient):
-            return "not decided"  # the function itself is not finite there
+        if not np.isfinite(self.numeric):
+            return "not decided"  # the method has no number there
         if not self.error <= self.limit:
             return "WRONG"
         return "correct" if self.doubt <= max(DECIDES, self.tolerance) else "not decided"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..fast.numerics import Array
-from .derivatives import Function, as_tuple, differentiable, largest, rounding
+from .derivatives import Function, differentiable, largest, rounding
 
 VJP = Callable[[Any, Any], Any]
 
@@ -37,40 +37,57 @@ class Subject:
         self.outputs: list[str] | None = None  # their names; none before the first call
         self.remarks: dict[str, None] = {}  # each once, in order
         self.undecided: list[str] = []
-        self.changeable = False  # what it returns differs from call to call
+        self.finite: list[Array] = []  # masks of the outputs to look at, if not all
+        self.warnings: dict[str, Any] = {}  # NumPy's, as the caller has them
+        self.unfit = False  # for a verdict: what it returns differs from call to call, or is not finite
         first, again = self(*given), self(*given)
         if not _same(first, again):
-            self.changeable = True
+            self.unfit = True
             self.undecided.append(
                 "f returns other values when called again with the same inputs (a state kept between calls? dropout?): "
                 "make it start anew at each call, or fix its random numbers"
             )
-        self.values = first
+        # Where f is not finite, as at padding, it has no derivative.
+        kept = [np.isfinite(y) for y in first]
+        if not all(map(np.all, kept)):
+            self.finite = kept
+            self.remarks.setdefault("outputs of f that are not finite are left out")
+            if not any(map(np.any, kept)):
+                self.unfit = True
+                self.undecided.append("f is not finite at these inputs")
+        self.values = tuple(np.where(k, y, 0) for k, y in zip(kept, first)) if self.finite else first
 
     def __call__(self, *arrays: Array) -> tuple[Array, ...]:
         """Outputs of f, or only the loss where f returns the gradients, too."""
         mine = Arrays.of(arrays, self.names)
-        found = self.f(*mine)
+        with np.errstate(**self.warnings):
+            found = self.f(*mine)
         if self.outputs is None:
             self.outputs = list(map(str, found)) if isinstance(found, Mapping) else []
             self._note_changes("f", arrays, mine)
-        if isinstance(found, Mapping):
-            found = tuple(found.values())
-        elif self.vjp is None and not isinstance(found, (tuple, list)):
-            raise ValueError("f returns one array, expected a loss and its gradients, since there is no vjp")
-        return tuple(np.array(y) for y in as_tuple(found)[: 1 if self.vjp is None else None])
+        if isinstance(found, (Mapping, Iterator)):
+            found = tuple(found.values()) if isinstance(found, Mapping) else tuple(found)
+        if self.vjp is None:
+            if not isinstance(found, (tuple, list)):
+                raise ValueError("f returns one array, expected a loss and its gradients, since there is no vjp")
+            found = found[:1]
+        several = isinstance(found, (tuple, list))
+        outputs = tuple(_numbers(f"output {k} of f", y) for k, y in enumerate(found if several else (found,)))
+        return tuple(np.where(kept, y, 0) for kept, y in zip(self.finite, outputs)) if self.finite else outputs
 
     def gradients(self, given: Sequence[Array], upstream: Sequence[Array]) -> list[Array | None]:
         """What the gradient under test returns, once; f comes first, since an object may keep what backward needs."""
         if self.vjp is None:
-            found = self.f(*Arrays.of(given, self.names))
+            with np.errstate(**self.warnings):
+                found = self.f(*Arrays.of(given, self.names))
             found = list(found.values())[1:] if isinstance(found, Mapping) else list(found)[1:]
             if len(found) == 1 and isinstance(found[0], (Mapping, tuple, list)):
                 (found,) = found
             return checked(self.names, given, found, who="f")
         self(*given)
         mine, theirs = Arrays.of(given, self.names), Arrays.of(upstream, self.outputs or [])
-        found = checked(self.names, given, self.vjp(mine, theirs))
+        with np.errstate(**self.warnings):
+            found = checked(self.names, given, self.vjp(mine, theirs))
         for k, (u, after) in enumerate(zip(upstream, theirs)):
             if not _same([u], [after]):
                 self.remarks.setdefault(f"vjp changes upstream {k} in place: copy it first, the caller may need it")
@@ -99,7 +116,7 @@ class Subject:
         if _same(_there(steps[0]), _there(steps[1]), 1e-9):
             self.remarks.setdefault(f"{said}: each adds to those of the calls before; what one call adds is judged")
             return [g if _same(_there([g]), _there([h])) else step for g, h, step in zip(first, second, steps[0])]
-        self.changeable = True
+        self.unfit = True
         self.undecided.append(f"{said} with the same arguments (a state kept between calls? dropout?)")
         return first
 
@@ -130,11 +147,24 @@ def _same(first: Sequence[Array], again: Sequence[Array], tolerance: float = 0.0
     return True
 
 
+def _numbers(name: str, value: Any) -> Array:
+    """A copy of an array of numbers; ValueError if it is none."""
+    try:
+        found = np.array(value)
+    except (TypeError, ValueError, RuntimeError) as error:  # arrays of several shapes, or another library's
+        raise ValueError(f"{name} is no array of numbers: {str(error).splitlines()[0]}") from None
+    if found.dtype.kind not in "biufc":
+        raise ValueError(f"{name} is {type(value).__name__}, expected an array of numbers")
+    return found.astype(int) if found.dtype == bool else found
+
+
 def named(inputs: Mapping[str, Array] | Sequence[Array]) -> tuple[list[str], tuple[Array, ...]]:
     """Names and copies of inputs that may come without names."""
-    if isinstance(inputs, Mapping):
-        return list(map(str, inputs)), tuple(map(np.array, inputs.values()))
-    return [f"input {k}" for k in range(len(inputs))], tuple(map(np.array, inputs))
+    if not isinstance(inputs, Mapping):
+        inputs = {f"input {k}": a for k, a in enumerate(inputs)}
+    for name, a in inputs.items():
+        _numbers(str(name), a)
+    return list(map(str, inputs)), tuple(map(np.array, inputs.values()))
 
 
 def checked(names: Sequence[str], inputs: Sequence[Array], gradients: Any, who: str = "vjp") -> list[Array | None]:
@@ -143,7 +173,7 @@ def checked(names: Sequence[str], inputs: Sequence[Array], gradients: Any, who: 
         if unknown := [name for name in gradients if str(name) not in names]:
             raise ValueError(f"{who} returned a gradient of {unknown[0]!r}, expected some of {', '.join(names)}")
         gradients = [gradients.get(name) for name in names]
-    elif isinstance(gradients, np.ndarray) and len(inputs) == 1:
+    elif len(inputs) == 1 and (isinstance(gradients, np.ndarray) or np.isscalar(gradients)):
         gradients = [gradients]
     if not isinstance(gradients, Sequence):
         came = type(gradients).__name__

@@ -96,6 +96,16 @@ def largest_of_time_vjp(inputs, upstream):
     return (first * upstream[0] * (1 - y**2),)
 
 
+def only_real(x):
+    """As code that was written for real numbers."""
+    if np.iscomplexobj(x):
+        raise TypeError("must be real number, not complex")
+    return x
+
+
+KEPT = np.array([1, 1, 0, 1])
+
+
 def relu(x):
     return np.maximum(x, 0)
 
@@ -114,6 +124,53 @@ FUNCTIONS = {
     "large inputs, buffer": (*dense(np.tanh, tanh_derivative, buffer=True), drawn(1e-3, 1e3), "correct"),
     "large inputs": (*_tanh, drawn(1e-6, 1e6), "correct"),
     "float32 parameters": (*_tanh, drawn(dtype=np.float32), "correct"),
+    "float32 weights, float64 input": (
+        *_tanh,
+        lambda seed: {"W": drawn(dtype=np.float32)(seed)["W"], "x": drawn()(seed)["x"]},
+        "correct",
+    ),
+    "minus infinity at padding": (
+        lambda x: np.where(KEPT, np.tanh(x), -np.inf),
+        lambda inputs, up: (up[0] * KEPT * tanh_derivative(inputs[0]),),
+        lambda seed: {"x": np.random.default_rng(seed).standard_normal(4)},
+        "correct",
+    ),
+    "a logarithm near 0": (
+        lambda p: -np.log(p),
+        lambda inputs, up: (-up[0] / inputs[0],),
+        lambda seed: {"p": np.geomspace(1e-12, 1e3, 8) * np.random.default_rng(seed).uniform(0.5, 1.5, 8)},
+        "correct",
+    ),
+    "a quick oscillation": (
+        lambda w: np.sin(1e4 * w),
+        lambda inputs, up: (1e4 * up[0] * np.cos(1e4 * inputs[0]),),
+        lambda seed: {"w": np.random.default_rng(seed).standard_normal(5)},
+        "correct",
+    ),
+    "a quick oscillation in real numbers": (
+        lambda x: only_real(x) + 1e-4 * np.sin(1e4 * x),
+        lambda inputs, up: (up[0] * (1 + np.cos(1e4 * inputs[0])),),
+        lambda seed: {"x": np.random.default_rng(seed).standard_normal(4)},
+        "not decided",
+    ),
+    "a quotient in real numbers": (
+        lambda x: 1 / only_real(x),
+        lambda inputs, up: (-up[0] / inputs[0] ** 2,),
+        lambda seed: {"x": np.geomspace(1e-4, 10, 6) * np.random.default_rng(seed).uniform(0.5, 1.5, 6)},
+        "correct",
+    ),
+    "gates that are 0 and 1": (
+        lambda x: sigmoid(x),
+        lambda inputs, up: (up[0] * sigmoid_derivative(inputs[0]),),
+        lambda seed: {"x": np.array([-1e3, -40.0, 40.0, 900.0]) + np.random.default_rng(seed).standard_normal(4)},
+        "not decided",
+    ),
+    "rounded to six decimals": (
+        lambda w: np.round(np.tanh(w), 6),
+        lambda inputs, up: (up[0] * tanh_derivative(inputs[0]),),
+        lambda seed: {"w": np.random.default_rng(seed).standard_normal(3)},
+        "not decided",
+    ),
     "a cache that backward destroys": (_cached.forward, _cached.backward, drawn(), "correct"),
     "a maximum over time": (
         largest_of_time,
