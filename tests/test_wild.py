@@ -419,6 +419,20 @@ def test_numbers_as_they_are_printed(decimals):
     assert str(found) == f"output: right. The numbers have {decimals} decimals."
 
 
+def test_what_is_printed_as_whole_numbers_is_rounded_too():
+    """0.0000 for a gradient of 1e-9, 1.0000 for a state of 0.99999."""
+    params = {"W_ih": np.ones((2, 2)), "W_hh": 0.5 * np.eye(2)}
+    tiny = zoo.Case.of("rnn", params, 1e-6 * np.ones((3, 1, 2)), doutput=np.ones((3, 1, 2)))
+    found = zoo.diagnose(tiny, grads={"dW_ih": np.zeros((2, 2))})
+    assert str(found) == "dW_ih: right. The numbers have 5 decimals."
+    full = zoo.Case.of("rnn", params | {"b_ih": np.full(2, 6.0)}, np.zeros((3, 1, 2)))
+    assert zoo.diagnose(full, {"h_n": np.ones((1, 1, 2))}).agrees
+    assert not zoo.diagnose(full, {"h_n": -np.ones((1, 1, 2))}).agrees
+    case = zoo.cases("gru")[0]
+    zero = {name: 0 * a for name, a in zoo.machine("gru").run(case).items() if name.startswith("dW")}
+    assert "zero everywhere" in str(zoo.diagnose(case, zero))
+
+
 @pytest.mark.parametrize("K", [1, 4])
 def test_how_far_back_a_truncated_loss_reaches(K):
     """As tutorials write it: a loop back over the last steps inside a loop over the steps' losses."""

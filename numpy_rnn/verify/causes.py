@@ -56,6 +56,8 @@ def causes(got: Array, right: Array, tolerance: float, sizes: Sequence[int] = ()
 
 def times(factor: float, sizes: Sequence[int]) -> str:
     """A factor, and where it may come from."""
+    if factor == 0:
+        return "zero everywhere"
     if np.isclose(factor, -1, rtol=1e-6):
         return "the right values with the other sign"
     counts = {n for n in sizes if n > 1} | {m * n for m in set(sizes) for n in set(sizes) if m * n > 1}

@@ -120,9 +120,10 @@ def diagnose(
     got = {name: got[name].astype(np.float64) for name in expected if name in got}  # in the order of execution
     printed = []  # to how many decimals, where that is coarser than the dtype
     for name, a in got.items():
-        half = 0.51 * 10.0 ** -_decimals(a) / (float(np.max(np.abs(expected[name]), initial=0)) or 1.0)
-        if half > tolerances[name] and _decimals(a) < _decimals(expected[name]):
-            printed.append(_decimals(a))
+        decimals = _decimals(a, expected[name])
+        half = 0.51 * 10.0**-decimals / (float(np.max(np.abs(expected[name]), initial=0)) or 1.0)
+        if half > tolerances[name] and decimals < _decimals(expected[name]):
+            printed.append(decimals)
             tolerances[name] = half
     problem = Problem(case, got, expected, tolerances)
     wrong = tuple(name for name in got if not error(got[name], expected[name]) <= tolerances[name])
@@ -190,11 +191,18 @@ def _come(names: Sequence[str]) -> str:
     return "comes" if len(names) == 1 else "come"
 
 
-def _decimals(a: Array) -> int:
-    """To how many decimals numbers are rounded, as print shows them: 1 to 8, or 99. Whole numbers are not rounded."""
+def _decimals(a: Array, right: Array | None = None) -> int:
+    """To how many decimals numbers are rounded, as print shows them: 1 to 8, or 99.
+
+    Whole numbers are not, unless they are what the right ones become: 0.0000 and 1.0000 may be printed, too.
+    """
     finite = a[np.isfinite(a)]
-    found = next((d for d in range(9) if np.array_equal(np.round(finite, d), finite)), 0)
-    return found or 99
+    found = next((d for d in range(9) if np.array_equal(np.round(finite, d), finite)), 99)
+    if found > 0:
+        return found
+    if right is None or np.array_equal(a, right):
+        return 99
+    return next((d for d in range(8, 0, -1) if np.array_equal(np.round(right, d), a)), 99)
 
 
 def _nearly_right(problem: Problem, wrong: Sequence[str]) -> dict[str, float]:
@@ -202,6 +210,9 @@ def _nearly_right(problem: Problem, wrong: Sequence[str]) -> dict[str, float]:
     errors = {name: error(problem.got[name], problem.expected[name]) for name in wrong}
     near = {name: e for name, e in errors.items() if e <= 1e-7}
     return near if len(near) < len(wrong) else {}
+
+
+COARSE = "float16, TF32 or the like, or in float32 whose errors have grown"
 
 
 def _rounding(problem: Problem, wrong: Sequence[str]) -> str:
@@ -212,7 +223,10 @@ def _rounding(problem: Problem, wrong: Sequence[str]) -> str:
             f"They are right to {max(errors.values()):.0e}: no mistake in the equations, but a small number is added "
             "somewhere, as an epsilon in a sigmoid or a quotient."
         )
-    for name, largest in (("float32", TOLERANCES["float32"]), ("float16, TF32 or the like", 2e-3)):
+    for name, largest in (
+        ("float32", TOLERANCES["float32"]),
+        (COARSE, 2e-3),
+    ):
         finer = all(problem.tolerances[name] < largest for name in wrong)
         if finer and max(errors.values()) <= largest:
             where = "in the gradients alone" if not set(wrong) & set(FORWARD) else "from the outputs on"

@@ -1,5 +1,14 @@
 """Mistakes inside a cell: equations, derivatives, indices, paths. `mistakes` explains the notation."""
 
+# What several entries begin with: dc_c has come from step t + 1, dc_h comes from h.
+DC_IN_TWO_PARTS = """\
+    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
+           dc[t + 1] += dc_h
+"""
 TEXT = """
 # GRU variant
 
@@ -243,6 +252,10 @@ gru-derivative-of-$-as-of-tanh[rz]: the derivative of the gate $ alone is 1 - $�
 been copied.
     GRU: d$ * $ * (1 - $) => d$ * (1 - $**2)
 
+sigmoid-derivative-with-plus: σ' of the gates is σ (1 + σ). A sign, in every gate's line.
+    LSTM[ifo]: d$ * $ * (1 - $) => d$ * $ * (1 + $)
+    GRU[rz]: d$ * $ * (1 - $) => d$ * $ * (1 + $)
+
 sigmoid-derivative-of-tanh: the gates' derivative is 1 - gate², which is tanh's. One derivative for all blocks.
     LSTM[ifo]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
     GRU[rz]: d$ * $ * (1 - $) => d$ * (1 - $ ** 2)
@@ -262,6 +275,28 @@ tanh-derivative-left-out: tanh' is left out. Where the network saturates, gradie
     rnn_tanh: dh[t + 1] * df(h[t + 1]) => dh[t + 1]
     LSTM: dg * (1 - g**2) => dg
     GRU: dn * (1 - n**2) => dn
+
+lstm-tanh-c-derivative-left-out: the derivative of tanh(c) is left out. dc gets dh ∘ o, as if h were o ∘ c.
+    LSTM: o * (1 - np.tanh(c[t + 1]) ** 2) => o
+
+lstm-dc-lacks-o: dc lacks the factor o. It gets dh ∘ (1 - tanh²(c)), without the output gate that h = o ∘ tanh(c) has.
+    LSTM: o * (1 - np.tanh(c[t + 1]) ** 2) => (1 - np.tanh(c[t + 1]) ** 2)
+
+lstm-dc-from-h-with-the-other-sign: what h sends to dc has the other sign. -= for +=, or tanh² - 1.
+    lstm lstm_peephole: dh[t + 1] * o * (1 => -dh[t + 1] * o * (1
+    lstm_projection: dm * o * (1 => -dm * o * (1
+
+lstm-df-with-h: df is dc ∘ h instead of dc ∘ c. f multiplies the cell state before, and h has been taken for it.
+    lstm lstm_peephole: df = dc[t + 1] * c[t] => df = dc[t + 1] * h[t]
+
+gru-dz-lacks-n: dz is dh ∘ h instead of dh ∘ (h - n). z weighs the old state, and 1 - z the candidate: both parts count.
+    GRU: (h[t] - n) => h[t]
+
+gru-dn-with-z: dn is dh ∘ z instead of dh ∘ (1 - z). z and 1 - z have changed places in one line of backward.
+    GRU: dn = dh[t + 1] * (1 - z) => dn = dh[t + 1] * z
+
+gru-dr-without-tanh-derivative: dr is computed of dn, before tanh' has been multiplied in. The line reads dn, not du_n.
+    gru: dr = du_n * v_n => dr = dn * v_n
 
 lstm-tanh-derivative-of-c: the derivative of tanh(c) is 1 - c² instead of 1 - tanh²(c). c is on the tape, tanh(c) is
 not, and the formula 1 - y² is for outputs. Right for small c.
@@ -381,80 +416,45 @@ rnn-derivative-of-the-old-state: the derivative of the activation is taken at th
 lstm-da_$-derivative-of-dc_%-alone[ifg][hc]: the derivative in da_$ multiplies the part dc_% alone, for want of
 parentheses. dc_h is what comes from h, dc_c what step t + 1 has sent back, and da_i = (dc_c ∘ g + dc_h ∘ g) ∘ i ∘
 (1 - i). Put the whole sum in parentheses, or add dc up before the gates get their gradients.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM: d$ = dc[t + 1] * => factor_$ = 1 *
     LSTM: da_$ = d$ * => da_$ = (dc[t + 1] - dc_%) * factor_$ + dc_% * factor_$ *
 
 lstm-da-derivative-of-dc_%-alone[hc]: the derivatives in da_i, da_f and da_g multiply the part dc_% alone, for want of
 parentheses. As for one gate: da_i = dc_c ∘ g + dc_h ∘ g ∘ i ∘ (1 - i), where the sum needs parentheses. It is the usual
 slip where each gate's gradient is one long line. Put the whole sum in parentheses.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM[ifg]: d$ = dc[t + 1] * => factor_$ = 1 *
     LSTM[ifg]: da_$ = d$ * => da_$ = (dc[t + 1] - dc_%) * factor_$ + dc_% * factor_$ *
 
 lstm-d$-factor-of-dc_%-alone[ifg][hc]: the factor in d$ multiplies the part dc_% alone, for want of parentheses. dc_h is
 what comes from h, dc_c what step t + 1 has sent back: di = dc_c + dc_h ∘ g for (dc_c + dc_h) ∘ g. Put the sum in
 parentheses.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM: d$ = dc[t + 1] * => d$ = dc[t + 1] - dc_% + dc_% *
 
 lstm-dc-factor-of-dc_%-alone[hc]: the factors in di, df and dg multiply the part dc_% alone, for want of parentheses. As
 for one gate, in all three. Put the sum in parentheses, or add dc up before the gates get their gradients.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM[ifg]: d$ = dc[t + 1] * => d$ = dc[t + 1] - dc_% + dc_% *
 
 lstm-da_$-product-with-dc_%-alone[ifg][hc]: factor and derivative in da_$ multiply the part dc_% alone, for want of
 parentheses. dc_h is what comes from h, dc_c what step t + 1 has sent back: da_i = dc_c + dc_h ∘ g ∘ i ∘ (1 - i) for
 (dc_c + dc_h) ∘ g ∘ i ∘ (1 - i). Put the sum in parentheses.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM: d$ = dc[t + 1] * => d$ = dc_% *
     LSTM: da_$ = d$ * => da_$ = dc[t + 1] - dc_% + d$ *
 
 lstm-da-product-with-dc_%-alone[hc]: factor and derivative in da_i, da_f and da_g multiply the part dc_% alone, for want
 of parentheses. As for one gate, in all three. Put the sum in parentheses, or add dc up first.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM[ifg]: d$ = dc[t + 1] * => d$ = dc_% *
     LSTM[ifg]: da_$ = d$ * => da_$ = dc[t + 1] - dc_% + d$ *
 
 lstm-f-carries-dc_%-alone[hc]: what goes back to the cell state before is multiplied by f in its part dc_% alone, for
 want of parentheses. dc_h is what comes from h, dc_c what step t + 1 has sent back: dc_c + dc_h ∘ f for (dc_c + dc_h) ∘
 f. Put the sum in parentheses.
-    lstm lstm_peephole: dc[t + 1] += dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dh[t + 1] * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
-    lstm_projection: dc[t + 1] += dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-        => dc_c, dc_h = 1 * dc[t + 1], dm * o * (1 - np.tanh(c[t + 1]) ** 2)
-           dc[t + 1] += dc_h
+    <dc in two parts>
     LSTM: dc[t] += dc[t + 1] * f => dc[t] += dc[t + 1] - dc_% + dc_% * f
 
 tanh-derivative-without-parentheses: tanh' lacks its parentheses: dh ∘ 1 - h² for dh ∘ (1 - h²). A product takes its
@@ -727,4 +727,4 @@ written for the sum of all outputs as loss, which is what many gradient checks u
 
 gradient-between-layers-dropped: no gradient flows from a layer to the one beneath it. Its output is detached.
     stack: dy = dx * masks[l - 1] if l > 0 else dx => dy = dx * 0 if l > 0 else dx
-"""
+""".replace("    <dc in two parts>\n", DC_IN_TWO_PARTS)

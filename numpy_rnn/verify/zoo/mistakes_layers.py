@@ -329,6 +329,13 @@ time: each step replaces the sum, and the loop ends at step 0.
     RNN LSTM gru: dW_hh += => dW_hh[:] =
     gru_reset_before[rzn]: dW_h$ += => dW_h$[:] =
 
+dW_hh-of-the-first-step-alone: dW_hh holds the first step's part alone. `=` for `+=` in one line of the loop over time.
+    RNN LSTM gru: dW_hh += => dW_hh[:] =
+    gru_reset_before[rzn]: dW_h$ += => dW_h$[:] =
+
+dW_ih-of-the-first-step-alone: dW_ih holds the first step's part alone. `=` for `+=` in one line of the loop over time.
+    all: dW_ih += => dW_ih[:] =
+
 bias-gradient-of-the-first-step-alone: db_ih and db_hh hold the first step's part alone. As for the weights.
     all: db_ih += => db_ih[:] =
     all: db_hh += => db_hh[:] =
